@@ -1,0 +1,192 @@
+"""Saving and restoring: parameters, the configuration they belong to, the operating points that were fixed.
+
+    FOLDER/config.json             configuration, task definitions, versions
+    FOLDER/operating_points.json   thresholds fixed on validation patients
+    FOLDER/<step>/train            everything a run needs to go on (Orbax)
+    FOLDER/<step>/inference        averaged parameters and batch statistics alone (Orbax)
+
+The only importer of orbax.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import PyTree
+
+from siamese_jax.config import Config
+from siamese_jax.forward import Variables, initialise
+from siamese_jax.vocabulary import TaskSpec
+
+FORMAT = 1
+# What may change between stopping and going on, since no number depends on it.
+FREE_ON_RESUME = ("training.parallel", "training.evaluate_every", "training.checkpoint_every")
+
+
+class Checkpoint(NamedTuple):
+    """All that is needed to run a trained model.
+
+    Attributes:
+        config: what it was trained with; preprocessing included.
+        tasks: definitions of the tasks, in the shards' order.
+        variables: averaged `params` and `batch_stats`.
+        operating_points: by name, the threshold and the figures it had where it was fixed.
+        step: updates done.
+    """
+
+    config: Config
+    tasks: tuple[TaskSpec, ...]
+    variables: Variables
+    operating_points: Mapping[str, Mapping[str, Any]]
+    step: int
+
+
+def open_manager(folder: Path) -> ocp.CheckpointManager:
+    """Orbax's manager of a checkpoint folder: asynchronous, the last two steps kept, half-written ones removed."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
+    return ocp.CheckpointManager(folder.resolve(), options=options, item_names=("train", "inference"))
+
+
+def write_description(folder: Path, config: Config, tasks: tuple[TaskSpec, ...]) -> None:
+    """Write `config.json`, or check it if it is there.
+
+    Raises:
+        ValueError: the folder belongs to a run with another configuration; the fields that differ are named.
+    """
+    if (folder / "config.json").exists():
+        there, tasks_there = read_description(folder)
+        differences = [d for d in _differences(there, config) if d.split(":")[0] not in FREE_ON_RESUME]
+        if tasks_there != tasks:
+            differences.append(f"task definitions: {tasks_there} there, {tasks} given")
+        if differences:
+            raise ValueError(f"{folder} holds a run with another configuration: " + "; ".join(differences))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format": FORMAT,
+        "versions": {name: version(name) for name in ("siamese-jax", "jax", "flax")},
+        "tasks": [dataclasses.asdict(task) for task in tasks],
+        "config": json.loads(config.to_json()),
+    }
+    _write_json(folder / "config.json", description)
+
+
+def read_description(folder: Path) -> tuple[Config, tuple[TaskSpec, ...]]:
+    """Configuration and tasks of a checkpoint folder.
+
+    Raises:
+        ValueError: not a checkpoint folder, or one of another format.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
+    try:
+        tree = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise ValueError(f"{path} has another format than this version reads ({FORMAT})")
+    try:
+        tasks = tuple(TaskSpec(t["name"], t["kind"], tuple(t["classes"])) for t in tree["tasks"])
+        config = tree["config"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is incomplete: {error}") from None
+    return Config.from_json(json.dumps(config)), tasks
+
+
+def save(manager: ocp.CheckpointManager, step: int, state: PyTree, variables: Variables) -> None:
+    """Save a training state, and apart from it the variables for inference; returns while the disk is still busy."""
+    items = ocp.args.Composite(train=ocp.args.StandardSave(state), inference=ocp.args.StandardSave(variables))
+    manager.save(step, args=items, force=True)
+
+
+def restore(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
+    """The last training state saved, or None if there is none.
+
+    Args:
+        manager: of the run's checkpoint folder.
+        like: a state of the same structure, shapes and types.
+    """
+    step = manager.latest_step()
+    if step is None:
+        return None
+    items = ocp.args.Composite(train=ocp.args.StandardRestore(_target(like)))
+    return manager.restore(step, args=items)["train"]
+
+
+def load(folder: Path) -> Checkpoint:
+    """The newest checkpoint of a folder, ready for inference.
+
+    Raises:
+        ValueError: not a checkpoint, nothing saved yet, or parameters that do not fit the configuration; the first
+            ones that differ are named.
+    """
+    config, tasks = read_description(folder)
+    with open_manager(folder) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise ValueError(f"{folder} holds a configuration but no saved parameters: was training stopped early?")
+        target = jax.eval_shape(lambda: initialise(config, tasks, jax.random.key(0)))
+        saved = manager.item_metadata(step)["inference"]
+        _check_fits(folder, target, saved)
+        items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
+        variables = manager.restore(step, args=items)["inference"]
+    return Checkpoint(config, tasks, variables, read_operating_points(folder), step)
+
+
+def write_operating_points(folder: Path, points: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write thresholds, by name, beside the parameters."""
+    _write_json(folder / "operating_points.json", points)
+
+
+def read_operating_points(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Thresholds by name; empty if none was fixed."""
+    path = folder / "operating_points.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _target(tree: PyTree) -> PyTree:
+    # Named explicitly: what was saved on eight devices must load on one.
+    here = SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+
+
+def _check_fits(folder: Path, target: PyTree, saved: PyTree) -> None:
+    def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {"/".join(str(getattr(k, "key", k)) for k in path): tuple(leaf.shape) for path, leaf in leaves}
+
+    wanted, there = shapes(target), shapes(saved)
+    wrong = [
+        f"{name}: {there.get(name, 'absent')} saved, {wanted.get(name, 'absent')} configured"
+        for name in sorted(wanted.keys() | there.keys())
+        if wanted.get(name) != there.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(f"{folder}: parameters do not fit config.json: " + "; ".join(wrong[:5]) + more)
+
+
+def _differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Fields in which two configurations differ, as `path: a there, b given`."""
+    found = []
+    for field in dataclasses.fields(a):
+        left, right, path = getattr(a, field.name), getattr(b, field.name), f"{where}{field.name}"
+        if dataclasses.is_dataclass(left):
+            found += _differences(left, right, f"{path}.")
+        elif left != right:
+            found.append(f"{path}: {left!r} there, {right!r} given")
+    return found
+
+
+def _write_json(path: Path, tree: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(tree, indent=2) + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""What turns probabilities into numbers. A host room: NumPy only, never JAX."""

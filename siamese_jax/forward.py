@@ -1,0 +1,72 @@
+"""The spine: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
+
+    eeg [batch, n_times + 2 margin, chan], present [batch, chan]
+      -> preprocess -> rows [batch, n_times_out + 2 context, row]
+      -> convert    -> maps [batch, freq, frame, row]
+      -> model      -> Logits
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Key, PyTree
+
+from siamese_jax.config import Config
+from siamese_jax.models.blocks import Logits
+from siamese_jax.models.build import build_model
+from siamese_jax.signals.converter import convert
+from siamese_jax.signals.preprocess import preprocess
+from siamese_jax.vocabulary import TaskSpec
+
+Variables = PyTree[Array]
+"""`params` and `batch_stats`."""
+
+
+def forward(
+    config: Config,
+    model: Any,
+    variables: Variables,
+    eeg: Float32[Array, "batch time chan"],
+    present: Bool[Array, "batch chan"],
+) -> Logits:
+    """Logits of a batch, each sample judged by itself (running statistics, no dropout).
+
+    Args:
+        config: what the model was built from.
+        model: what `build_model` gave.
+        variables: `params` and `batch_stats`.
+        eeg: microvolts at `config.data.sfreq`, each window with `config.margin` samples on both sides.
+        present: electrodes that were recorded; what `eeg` holds of the others is not looked at.
+    """
+    rows, row_present = preprocess(config, eeg, present)
+    return model.apply(variables, convert(config, rows), row_present)
+
+
+def forward_training(
+    config: Config,
+    model: Any,
+    variables: Variables,
+    eeg: Float32[Array, "batch time chan"],
+    present: Bool[Array, "batch chan"],
+    *,
+    keys: Key[Array, "batch"],
+) -> tuple[Logits, Variables]:
+    """As `forward`, with batch statistics and dropout; also gives the updated `batch_stats`."""
+    rows, row_present = preprocess(config, eeg, present)
+    maps = convert(config, rows)
+    logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
+    return logits, updated["batch_stats"]
+
+
+def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""]) -> Variables:
+    """Fresh variables for `config`; the network alone is run, once, on zeros."""
+    n_chans = len(config.data.ch_names)
+    eeg = jax.ShapeDtypeStruct((1, config.n_times + 2 * config.margin, n_chans), jnp.float32)
+    present = jax.ShapeDtypeStruct((1, n_chans), jnp.bool_)
+    rows, row_present = jax.eval_shape(lambda e, p: preprocess(config, e, p), eeg, present)
+    maps = jax.eval_shape(lambda r: convert(config, r), rows)
+    model = build_model(config, tasks)
+    return jax.jit(
+        lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_))
+    )(key)

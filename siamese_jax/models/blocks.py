@@ -1,0 +1,156 @@
+"""Layers that two or more models share. Maps are [batch, freq, frame, feature]: channels last, as XLA likes them."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+SampleKeys = Key[Array, "batch"]
+PairOf = tuple[int, int]
+
+
+class Logits(NamedTuple):
+    """What a model says of a batch: per window, and per frame where the model keeps frames.
+
+    Attributes:
+        window: by task, [batch, logit].
+        frame: by task, [batch, frame, logit]; empty if the model pools features over the window.
+    """
+
+    window: dict[str, Float[Array, "batch _logits"]]
+    frame: dict[str, Float[Array, "batch frame _logits"]]
+
+
+class Conv(nn.Module):
+    """Convolution, batch normalisation, activation.
+
+    Attributes:
+        features: output features.
+        kernel: extent along (freq, frame).
+        strides: likewise.
+        dilation: likewise.
+        padding: samples of zero padding on both sides, along (freq, frame). Explicit and symmetric, because XLA's
+            "SAME" shifts the grid of strided convolutions.
+        axis: name of the device axis over which batch statistics are shared, or None.
+        activation: applied last; None for a linear output.
+    """
+
+    features: int
+    kernel: PairOf = (3, 3)
+    strides: PairOf = (1, 1)
+    dilation: PairOf = (1, 1)
+    padding: PairOf = (1, 1)
+    axis: str | None = None
+    activation: Callable[[Array], Array] | None = nn.silu
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch freq frame feature"], *, train: bool) -> Float[Array, "batch _ _ _"]:
+        x = nn.Conv(
+            self.features,
+            self.kernel,
+            strides=self.strides,
+            kernel_dilation=self.dilation,
+            padding=[(p, p) for p in self.padding],
+            use_bias=False,
+        )(x)
+        x = BatchNorm(self.axis)(x, train=train)
+        return x if self.activation is None else self.activation(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all devices of `axis`; running statistics outside training."""
+
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *rest"], *, train: bool) -> Float[Array, "batch *rest"]:
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis)(x)
+
+
+class DepthwiseConv(nn.Module):
+    """A 3 x 3 convolution of each feature with itself alone, with two implementations over the same parameters.
+
+    XLA's grouped convolution is 17 to 45 times slower than shift-and-add on CPUs and the better one elsewhere;
+    `auto` decides when the program is lowered for its platform.
+    """
+
+    stride: int = 1
+    implementation: Literal["auto", "shift", "lax"] = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch freq frame feature"]) -> Float[Array, "batch _ _ feature"]:
+        features = x.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 1, features))
+        ways = {"shift": _depthwise_shift, "lax": _depthwise_lax}
+        if self.implementation != "auto":
+            return ways[self.implementation](x, kernel, self.stride)
+        return jax.lax.platform_dependent(
+            x,
+            kernel,
+            cpu=lambda x, k: _depthwise_shift(x, k, self.stride),
+            default=lambda x, k: _depthwise_lax(x, k, self.stride),
+        )
+
+
+def _depthwise_lax(x: Array, kernel: Array, stride: int) -> Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        (stride, stride),
+        [(1, 1), (1, 1)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _depthwise_shift(x: Array, kernel: Array, stride: int) -> Array:
+    n_freqs, n_frames = ((n - 1) // stride + 1 for n in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    total = jnp.zeros((x.shape[0], n_freqs, n_frames, x.shape[3]), x.dtype)
+    for i in range(3):
+        for j in range(3):
+            shifted = padded[:, i : i + (n_freqs - 1) * stride + 1 : stride, j : j + (n_frames - 1) * stride + 1 : stride]
+            total = total + shifted * kernel[i, j][None, None].astype(x.dtype)
+    return total
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each feature by a gate computed from all features' means over the map."""
+
+    bottleneck: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch freq frame feature"]) -> Float[Array, "batch freq frame feature"]:
+        gate = nn.silu(nn.Dense(self.bottleneck)(x.mean((1, 2))))
+        gate = nn.sigmoid(nn.Dense(x.shape[-1])(gate))
+        return x * gate[:, None, None, :]
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask for a sample depends on that sample's key alone, not on its place in a batch or device.
+
+    `salt` tells apart the dropouts of one model.
+    """
+
+    rate: float
+    salt: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *rest"], keys: SampleKeys | None) -> Float[Array, "batch *rest"]:
+        if keys is None or self.rate == 0:
+            return x
+
+        def mask(key: Array) -> Bool[Array, "*rest"]:
+            return jax.random.bernoulli(jax.random.fold_in(key, self.salt), 1 - self.rate, x.shape[1:])
+
+        return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), jnp.zeros_like(x))
+
+
+def scaled_width(features: int, width: float) -> int:
+    """`features` times `width`, rounded to a multiple of 8, at least 8 and never more than 10 % below."""
+    exact = features * width
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * exact else rounded

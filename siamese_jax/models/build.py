@@ -1,0 +1,29 @@
+"""From a configuration to a model: the one list of models there are."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from siamese_jax.config import Config
+from siamese_jax.models.siamese_es import SiameseES
+from siamese_jax.vocabulary import TaskSpec
+
+MODELS: dict[str, type[nn.Module]] = {"siamese_es": SiameseES}
+
+
+def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None = None) -> nn.Module:
+    """The model that `config` names, with a head for each task of `config.tasks`.
+
+    Args:
+        config: the experiment.
+        tasks: what the shards (or the checkpoint) define; those that `config.tasks` does not name get no head.
+        axis: device axis over which batch statistics are shared, or None.
+
+    Raises:
+        ValueError: `config.tasks` names a task that `tasks` lacks.
+    """
+    by_name = {task.name: task for task in tasks}
+    missing = [name for name in config.tasks if name not in by_name]
+    if missing:
+        raise ValueError(f"tasks={config.tasks}: no definition of {missing}; there are {sorted(by_name)}")
+    return MODELS[config.model.name](config.model, tuple(by_name[name] for name in config.tasks), axis)

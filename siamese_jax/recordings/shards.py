@@ -1,0 +1,399 @@
+"""HDF5 sample shards: schema, write, open, verify (the only importer of h5py).
+
+A shard is one file and holds one patient: it is written under a temporary name and renamed, so an interrupted
+preparation loses one patient and keeps the others; a patient moves to another split by moving a file; and no
+file can hold patients of two splits. Its layout (`SCHEMA_VERSION` counts changes):
+
+    signal          int16 [time, chan], contiguous: the segments of the recordings one after another
+    segments/       start (row in signal), length, recording, onset_seconds
+    recordings/     patient, name; [recording, chan]: scale and offset (uV = scale * integer + offset),
+                    present, clipped (how many samples lay beyond int16)
+    bad_intervals/  recording, onset_seconds, duration_seconds
+    samples/        start (row in signal), segment
+    labels/<task>   one label a sample, 0 where missing
+    weights/<task>  float32, 0 where the label is missing
+    events/         onset_seconds, duration_seconds, text, channel, recording: what the labels came from
+    attributes      those of `ShardInfo`, schema_version, created_by, and
+                    checksum: SHA-256 over every data set and every other attribute
+
+Windows are slices of `signal`: stored once however much they overlap, and read with any margin.
+"""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64
+
+from siamese_jax.recordings import quantise
+from siamese_jax.recordings.quantise import LabelledRecording
+from siamese_jax.recordings.windows import read_padded, untouched, window_onsets
+from siamese_jax.vocabulary import TaskSpec
+
+SCHEMA_VERSION = 1
+SUFFIX = ".h5"
+PARTIAL_SUFFIX = ".partial"
+
+_TEXT = h5py.string_dtype("utf-8")
+_FORMAT = ("v110", "v110")  # from this version of the format on, HDF5 guards its own structures by checksums
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a shard's attributes say."""
+
+    sfreq: float
+    ch_names: tuple[str, ...]
+    window: int
+    """Samples in a window, without margins."""
+    hop: int
+    tasks: tuple[TaskSpec, ...]
+    patient: str
+    source: str = ""
+    """Where the recordings came from, in words."""
+    fingerprint: str = ""
+    """Hash of the input files and of the configuration, by which `prepare` knows a finished shard."""
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """An open shard: its index in memory, its signal on disk until a window is read.
+
+    Windows may be read from any thread; pickling leaves the file handle behind.
+    """
+
+    path: Path
+    info: ShardInfo
+    start: Int64[np.ndarray, "window"]
+    """Row of `signal` in which each window starts."""
+    segment: Int32[np.ndarray, "window"]
+    recording: Int32[np.ndarray, "window"]
+    onset_seconds: Float64[np.ndarray, "window"]
+    """From the start of the window's recording, gaps included."""
+    labels: dict[str, np.ndarray]
+    weights: dict[str, Float32[np.ndarray, "window"]]
+    segments: dict[str, np.ndarray]
+    """Columns start, length, recording, onset_seconds."""
+    recordings: dict[str, np.ndarray]
+    """Columns name, patient, scale, offset, present, clipped."""
+    events: dict[str, np.ndarray]
+    """Columns onset_seconds, duration_seconds, text, channel, recording."""
+    bad_intervals: dict[str, np.ndarray]
+    """Columns recording, onset_seconds, duration_seconds."""
+    _signal: "_Signal" = field(repr=False)
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.start)
+
+    def read_window(self, i: int, margin: int = 0) -> Float32[np.ndarray, "time chan"]:
+        """Window `i` with `margin` samples more on both sides, in microvolts; absent channels 0.
+
+        The margins hold real samples as far as the segment goes and its reflection beyond.
+        """
+        segment = self.segment[i]
+        first, length = int(self.segments["start"][segment]), int(self.segments["length"][segment])
+        start = int(self.start[i]) - first - margin
+        stop = start + self.info.window + 2 * margin
+        block = read_padded(lambda a, b: self._signal.read(first + a, first + b), length, start, stop)
+        recording = self.recording[i]
+        return block * self.recordings["scale"][recording] + self.recordings["offset"][recording]
+
+    def present(self, i: int) -> Bool[np.ndarray, "chan"]:
+        """Which channels the recording of window `i` has."""
+        return self.recordings["present"][self.recording[i]]
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        self._signal.close()
+
+
+class _Signal:
+    """The data set `signal`, opened at the first read: a handle survives neither pickling nor a fork."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._file: h5py.File | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return _Signal, (self._path,)
+
+    def read(self, start: int, stop: int) -> Int16[np.ndarray, "time chan"]:
+        with self._lock:
+            if self._file is None:
+                self._file = h5py.File(self._path, "r")
+            return self._file["signal"][start:stop]
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+
+
+def open_shard(path: str | Path) -> Shard:
+    """Open a shard, checking its schema and that its tables fit together; `verify_shard` checks all of it.
+
+    Raises:
+        ValueError: not a finished shard of this schema; the message names the file and the reason.
+    """
+    return _opened(Path(path), lambda file: _load(Path(path), file))
+
+
+def verify_shard(path: str | Path) -> Shard:
+    """Open a shard after comparing everything in it with its checksum.
+
+    Raises:
+        ValueError: the shard was cut short, edited or is of another schema; the message names file and reason.
+    """
+
+    def load(file: h5py.File) -> Shard:
+        _check_schema(file)
+        if _checksum(file) != file.attrs["checksum"]:
+            raise ValueError("its contents do not match its checksum: it was edited or damaged")
+        return _load(Path(path), file)
+
+    return _opened(Path(path), load)
+
+
+def open_shards(folder: str | Path) -> list[Shard]:
+    """The shards directly in a folder, in order of their names.
+
+    Raises:
+        ValueError: there are none, or one is not a finished shard of this schema.
+    """
+    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    if not paths:
+        raise ValueError(f"{folder}: no shards (*{SUFFIX}) here; `siamese-jax prepare FOLDER OUT` makes them")
+    return [open_shard(path) for path in paths]
+
+
+def _opened(path: Path, load: Callable[[h5py.File], Shard]) -> Shard:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            return load(file)
+    # What HDF5 says about a damaged file depends on where the damage is.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: not a sound shard: {error}") from error
+
+
+def _check_schema(file: h5py.File) -> None:
+    found = file.attrs.get("schema_version")
+    if found is None:
+        raise ValueError("it has no schema version, so it is no shard")
+    if found != SCHEMA_VERSION:
+        raise ValueError(f"its schema is {found}, this siamese-jax reads {SCHEMA_VERSION}: prepare it again")
+    if "checksum" not in file.attrs:
+        raise ValueError("it has no checksum, so writing it was never finished")
+
+
+def _load(path: Path, file: h5py.File) -> Shard:
+    _check_schema(file)
+    attributes = {f.name: file.attrs[f.name] for f in fields(ShardInfo)}
+    attributes["ch_names"] = tuple(json.loads(attributes["ch_names"]))
+    tasks = json.loads(attributes["tasks"])
+    attributes["tasks"] = tuple(TaskSpec(t["name"], t["kind"], tuple(t["classes"])) for t in tasks)
+    info = ShardInfo(**{k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()})
+    tables = {name: _read_table(file[name]) for name in ("segments", "recordings", "bad_intervals", "events")}
+    start, segment = file["samples/start"][:], file["samples/segment"][:]
+    labels = {task.name: file[f"labels/{task.name}"][:] for task in info.tasks}
+    weights = {task.name: file[f"weights/{task.name}"][:] for task in info.tasks}
+    rows, length = tables["segments"]["start"][segment], tables["segments"]["length"][segment]
+    fits = (
+        file["signal"].shape == (tables["segments"]["length"].sum(), len(info.ch_names))
+        and np.all((start >= rows) & (start + info.window <= rows + length))
+        and all(len(column) == len(start) for column in (*labels.values(), *weights.values()))
+    )
+    if not fits:
+        raise ValueError("its tables do not fit together")
+    onset_seconds = tables["segments"]["onset_seconds"][segment] + (start - rows) / info.sfreq
+    recording = tables["segments"]["recording"][segment]
+    return Shard(
+        path, info, start, segment, recording, onset_seconds, labels, weights, **tables, _signal=_Signal(path)
+    )
+
+
+def _read_table(group: h5py.Group) -> dict[str, np.ndarray]:
+    return {name: data.asstr()[:] if data.dtype == _TEXT else data[:] for name, data in group.items()}
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def write_shard(path: str | Path, recordings: Sequence[LabelledRecording], *, info: ShardInfo) -> None:
+    """Write one patient's recordings to `path`, whole or not at all.
+
+    The signal goes from file to file a minute at a time. Windows that a bad interval touches (those in
+    `recordings`, and those that `quantised_blocks` finds) get weight 0 in every task.
+
+    Raises:
+        ValueError: nothing to write, or recordings that do not fit `info`.
+        UnreadableRecordingError: a recording's signal cannot be read.
+        OSError: the disk is full or not writable.
+    """
+    path = Path(path)
+    _check_fits(path, recordings, info)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        with h5py.File(partial, "w", libver=_FORMAT) as file:
+            file.attrs["schema_version"] = SCHEMA_VERSION
+            file.attrs["created_by"] = f"siamese-jax {_package_version()}, h5py {h5py.__version__}"
+            for name, value in asdict(info).items():
+                file.attrs[name] = json.dumps(value) if name in ("ch_names", "tasks") else value
+            bad = _write_signal(file, recordings, info)
+            _write_index(file, recordings, info, bad)
+            _write_events(file, recordings)
+            file.attrs["checksum"] = _checksum(file)
+        _flush(partial)
+        partial.replace(path)
+        _flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_fits(path: Path, recordings: Sequence[LabelledRecording], info: ShardInfo) -> None:
+    if not any(len(item.grid.start) for item in recordings):
+        raise ValueError(f"{path}: no recording holds a whole window of {info.window / info.sfreq:g} s")
+    for item in recordings:
+        recording, n = item.recording, len(item.grid.start)
+        if (recording.sfreq, tuple(recording.ch_names)) != (info.sfreq, info.ch_names):
+            raise ValueError(
+                f"{item.name}: read as {recording.ch_names} at {recording.sfreq} Hz,"
+                f" the shard holds {info.ch_names} at {info.sfreq} Hz"
+            )
+        for task in info.tasks:
+            if task.name not in item.labels or len(item.labels[task.name].label) != n:
+                raise ValueError(f"{item.name}: needs one {task.name!r} label for each of its {n} windows")
+
+
+def _write_signal(
+    file: h5py.File, recordings: Sequence[LabelledRecording], info: ShardInfo
+) -> list[list[tuple[float, float]]]:
+    """Write `signal` and what scales it; returns each recording's bad intervals."""
+    n_chans, n_recordings = len(info.ch_names), len(recordings)
+    n_times = sum(segment.n_times for item in recordings for segment in item.recording.segments)
+    signal = file.create_dataset("signal", (n_times, n_chans), np.int16)
+    scales = quantise.channel_scales(info.ch_names)
+    offsets = np.zeros((n_recordings, n_chans), np.float32)
+    clipped = np.zeros((n_recordings, n_chans), np.int64)
+    row, bad = 0, []
+    for i, item in enumerate(recordings):
+        offsets[i] = quantise.channel_medians(item)
+        found = list(item.bad)
+        for block in quantise.quantised_blocks(item, scales, offsets[i]):
+            signal[row : row + len(block.integers)] = block.integers
+            row += len(block.integers)
+            clipped[i] += block.clipped
+            found += block.bad
+        bad.append(quantise.merged(found))
+    group = file.create_group("recordings")
+    group["patient"] = np.array([info.patient] * n_recordings, _TEXT)
+    group["name"] = np.array([item.name for item in recordings], _TEXT)
+    group["present"] = np.array([item.recording.present for item in recordings])
+    group["scale"], group["offset"] = np.tile(scales, (n_recordings, 1)), offsets
+    group["clipped"] = clipped
+    _write_table(
+        file.create_group("bad_intervals"),
+        [(i, onset, duration) for i, intervals in enumerate(bad) for onset, duration in intervals],
+        {"recording": np.int32, "onset_seconds": np.float64, "duration_seconds": np.float64},
+    )
+    return bad
+
+
+def _write_index(
+    file: h5py.File,
+    recordings: Sequence[LabelledRecording],
+    info: ShardInfo,
+    bad: list[list[tuple[float, float]]],
+) -> None:
+    """Write segments, samples, labels and weights."""
+    segments, starts, index, usable, row = [], [], [], [], 0
+    for i, item in enumerate(recordings):
+        first, rows = len(segments), []
+        for segment in item.recording.segments:
+            segments.append((row, segment.n_times, i, segment.onset_seconds))
+            rows.append(row)
+            row += segment.n_times
+        starts.append(np.array(rows, np.int64)[item.grid.segment] + item.grid.start)
+        index.append(first + item.grid.segment)
+        onsets = window_onsets(item.recording.segments, item.grid, sfreq=info.sfreq)
+        usable.append(untouched(onsets, bad[i], window_seconds=info.window / info.sfreq))
+    columns = {"start": np.int64, "length": np.int64, "recording": np.int32, "onset_seconds": np.float64}
+    _write_table(file.create_group("segments"), segments, columns)
+    file["samples/start"] = np.concatenate(starts).astype(np.int64)
+    file["samples/segment"] = np.concatenate(index).astype(np.int32)
+    good = np.concatenate(usable)
+    for task in info.tasks:
+        label = np.concatenate([item.labels[task.name].label for item in recordings])
+        weight = np.concatenate([item.labels[task.name].weight for item in recordings]) * good
+        missing = (weight == 0).reshape((-1,) + (1,) * (label.ndim - 1))
+        file[f"labels/{task.name}"] = np.where(missing, np.zeros((), label.dtype), label)
+        file[f"weights/{task.name}"] = weight.astype(np.float32)
+
+
+def _write_events(file: h5py.File, recordings: Sequence[LabelledRecording]) -> None:
+    rows = [
+        (event.onset_seconds, event.duration_seconds, event.text, event.channel or "", i)
+        for i, item in enumerate(recordings)
+        for event in item.events
+    ]
+    times = {"onset_seconds": np.float64, "duration_seconds": np.float64}
+    columns = {**times, "text": _TEXT, "channel": _TEXT, "recording": np.int32}
+    _write_table(file.create_group("events"), rows, columns)
+
+
+def _write_table(group: h5py.Group, rows: list[tuple[Any, ...]], columns: dict[str, Any]) -> None:
+    for i, (name, dtype) in enumerate(columns.items()):
+        group.create_dataset(name, data=np.array([row[i] for row in rows], dtype))
+
+
+def _checksum(file: h5py.File) -> str:
+    """SHA-256 over all data sets and attributes, in order of their names, a few megabytes at a time."""
+    digest, names = hashlib.sha256(), []
+    file.visit(names.append)
+    attributes = {key: value for key, value in file.attrs.items() if key != "checksum"}
+    digest.update(json.dumps(attributes, sort_keys=True, default=_plain).encode())
+    for name in sorted(names):
+        item = file[name]
+        digest.update(json.dumps([name, dict(item.attrs.items())], default=_plain).encode())
+        if isinstance(item, h5py.Dataset):
+            digest.update(json.dumps([str(item.dtype), item.shape]).encode())
+            step = max(1, (1 << 22) // max(item.dtype.itemsize * int(np.prod(item.shape[1:])), 1))
+            for start in range(0, len(item), step):
+                block = item[start : start + step]
+                text = block.dtype == object
+                digest.update(json.dumps([t.decode() for t in block]).encode() if text else block.tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _package_version() -> str:
+    try:
+        return version("siamese-jax")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,4 @@
+"""Pure signal mathematics: `jax.numpy` in, `jax.numpy` out; no parameters, no I/O.
+
+A batch walks `augment` (training only), `preprocess` (filter, montage, scale) and `convert`, batch first, channels last.
+"""

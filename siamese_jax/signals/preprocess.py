@@ -1,0 +1,179 @@
+"""From raw microvolts to the filtered, re-referenced, scaled rows that the converter sees."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from siamese_jax.config import Config
+from siamese_jax.signals.montage import apply_montage, montage_rows
+from siamese_jax.vocabulary import channel_kind
+
+NOTCH_HALF_HZ = 1.0
+"""From the mains frequency to each edge of its stop band, unless the filter is too short to be that sharp."""
+SPREAD_FLOOR_UV = 0.1
+"""Added to a row's spread in `window` scaling, so that a flat row stays flat; below the noise of any amplifier."""
+MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution in units of its median absolute deviation."""
+GAIN_FLOOR = 1e-10
+"""Gains below -200 dB are rounding; `filter_report` says -200."""
+
+
+def preprocess(
+    config: Config,
+    eeg: Float32[jax.Array, "batch time chan"],
+    present: Bool[jax.Array, "batch chan"],
+) -> tuple[Float32[jax.Array, "batch time row"], Bool[jax.Array, "batch row"]]:
+    """Filters a window, takes it to the montage and scales it.
+
+    Filter and montage are linear and each montage row mixes one kind of channel, so their order does not matter;
+    the filter comes first because it differs by channel kind. Filtering by FFT is circular: what wraps around falls
+    into the margins and is cropped, so that a window gives what filtering its whole recording gives.
+
+    Args:
+        config: the experiment's configuration (static under `jax.jit`).
+        eeg: `config.n_times + 2 * config.margin` samples of microvolts at `config.data.sfreq`.
+        present: which of `config.data.ch_names` are there, by sample.
+
+    Returns:
+        The rows, `config.n_times_out + 2 * config.context` samples at `config.sfreq` (sample `config.context` falls on
+        the window's first), dimensionless: microvolts over the scale of the row's kind or over its own spread.
+        And which rows are present; the others are 0.
+
+    Raises:
+        ValueError: `eeg` has another shape, or the filter or the montage is impossible.
+    """
+    expected = (config.n_times + 2 * config.margin, len(config.data.ch_names))
+    if eeg.shape[1:] != expected:
+        raise ValueError(f"a window and its margins are {expected} [time, chan] here, given {eeg.shape[1:]}")
+    prep = config.preprocess
+    filtered = _filter(config, eeg.astype(jnp.float32))
+    rows, row_present = apply_montage(filtered, present, kind=prep.montage, ch_names=config.data.ch_names)
+    if prep.scaling == "fixed":
+        names = montage_rows(prep.montage, config.data.ch_names)
+        scale_uv = [
+            prep.eeg_scale_uv if channel_kind(name) == "eeg" else prep.other_scale_uv for name in names
+        ]
+        return rows / np.array(scale_uv, np.float32)[None, None], row_present
+    return rows / _spread_uv(config, rows), row_present
+
+
+@functools.lru_cache(maxsize=64)
+def filter_taps(config: Config, kind: str) -> Float[np.ndarray, "tap"]:
+    """The one linear-phase FIR that does band and mains together: a windowed sinc (Hamming), designed at once.
+
+    The pass band is that of the channel kind, its edges at half amplitude (-6 dB), less a stop band around the mains
+    frequency and each harmonic: `NOTCH_HALF_HZ` to each side, or half the transition width where that is wider.
+    A multiple of the window makes the gain at 0 Hz exactly 0 where the band has a low edge, exactly 1 where not:
+    an electrode's offset can be thousands of times its EEG.
+
+    Args:
+        config: the experiment's configuration.
+        kind: a channel kind of the vocabulary.
+
+    Returns:
+        `2 * config.filter_half + 1` symmetric float64 taps at `config.data.sfreq`.
+
+    Raises:
+        ValueError: the mains notches leave nothing of the band.
+    """
+    sfreq, half = config.data.sfreq, config.filter_half
+    offsets = np.arange(-half, half + 1)
+    window = np.hamming(2 * half + 1)
+    taps = window * sum(
+        _low_pass(high, offsets, sfreq) - _low_pass(low, offsets, sfreq)
+        for low, high in _pass_bands(config, kind)
+    )
+    taps += window * (_dc_gain(config, kind) - taps.sum()) / window.sum()
+    taps.flags.writeable = False
+    return taps
+
+
+def filter_report(config: Config) -> dict[str, dict[float, float]]:
+    """What the filters do: gain in dB by frequency in Hz, for each channel kind among `config.data.ch_names`.
+
+    The frequencies are 0, the edges of the band and the mains; gains below -200 dB are given as -200.
+
+    Raises:
+        ValueError: as `filter_taps`.
+    """
+    report = {}
+    for kind in sorted({channel_kind(name) for name in config.data.ch_names}):
+        taps = filter_taps(config, kind)
+        phase = 2 * np.pi * np.arange(-config.filter_half, config.filter_half + 1) / config.data.sfreq
+        wanted = {0.0, *config.band_hz(kind), config.preprocess.mains_hz} - {None}
+        gains = {
+            f: abs(float(taps @ np.cos(phase * f))) for f in sorted(wanted) if f <= config.data.sfreq / 2
+        }
+        report[kind] = {f: 20 * math.log10(max(gain, GAIN_FLOOR)) for f, gain in gains.items()}
+    return report
+
+
+def _low_pass(edge_hz: float, offsets: np.ndarray, sfreq: float) -> np.ndarray:
+    return 2 * edge_hz / sfreq * np.sinc(2 * edge_hz / sfreq * offsets)
+
+
+def _dc_gain(config: Config, kind: str) -> float:
+    return 1.0 if config.band_hz(kind)[0] is None else 0.0
+
+
+def _pass_bands(config: Config, kind: str) -> list[tuple[float, float]]:
+    nyquist, mains = config.data.sfreq / 2, config.preprocess.mains_hz
+    low, high = config.band_hz(kind)
+    start, stop = low or 0.0, high or nyquist
+    notch_half = max(NOTCH_HALF_HZ, config.transition_hz / 2)
+    bands = []
+    for centre in [] if mains is None else np.arange(mains, nyquist, mains):
+        if centre + notch_half > start and centre - notch_half < stop:
+            bands.append((start, centre - notch_half))
+            start = centre + notch_half
+    bands = [(a, b) for a, b in (*bands, (start, stop)) if a < b]
+    if not bands:
+        raise ValueError(
+            f"preprocess.mains_hz={mains} (+- {notch_half:.2f} Hz) leaves nothing of"
+            f" preprocess.{kind}_band_hz={(low, high)}"
+        )
+    return bands
+
+
+def _filter(
+    config: Config, eeg: Float32[jax.Array, "batch time chan"]
+) -> Float32[jax.Array, "batch time chan"]:
+    """Filters, lowers the rate, crops the margins to `config.context`."""
+    response, dc_gain = _response(config)
+    n_out = round(eeg.shape[1] * config.decimation)
+    signal = eeg.transpose(0, 2, 1)
+    # Float32 keeps microvolts beside millivolts of offset only if the offset goes first; by linearity it returns
+    # times the gain at 0 Hz.
+    offset = signal.mean(axis=-1, keepdims=True)
+    spectrum = jnp.fft.rfft(signal - offset)[..., : n_out // 2 + 1]
+    spectrum = jax.lax.complex(spectrum.real * response[None], spectrum.imag * response[None])
+    signal = jnp.fft.irfft(spectrum, n=n_out) + offset * dc_gain[None, :, None]
+    first = round(config.margin * config.decimation) - config.context
+    return signal[..., first : first + config.n_times_out + 2 * config.context].transpose(0, 2, 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _response(config: Config) -> tuple[Float32[np.ndarray, "chan freq"], Float32[np.ndarray, "chan"]]:
+    """The zero-phase gain by rfft bin of the lowered rate (with its change of length), and the gain at 0 Hz."""
+    n_in = config.n_times + 2 * config.margin
+    n_out = round(n_in * config.decimation)
+    half, kinds = config.filter_half, [channel_kind(name) for name in config.data.ch_names]
+    gains = {}
+    for kind in set(kinds):
+        centred = np.roll(np.pad(filter_taps(config, kind), (0, n_in - 2 * half - 1)), -half)
+        gains[kind] = np.fft.rfft(centred).real[: n_out // 2 + 1] * (n_out / n_in)
+    response = np.stack([gains[kind] for kind in kinds]).astype(np.float32)
+    return response, np.array([_dc_gain(config, kind) for kind in kinds], np.float32)
+
+
+def _spread_uv(
+    config: Config, rows: Float32[jax.Array, "batch time row"]
+) -> Float32[jax.Array, "batch 1 row"]:
+    """A robust standard deviation of each row within the window proper, plus the floor."""
+    window = rows[:, config.context : config.context + config.n_times_out]
+    deviation = jnp.abs(window - jnp.median(window, axis=1, keepdims=True))
+    return MAD_TO_SD * jnp.median(deviation, axis=1, keepdims=True) + SPREAD_FLOOR_UV

@@ -1,0 +1,47 @@
+"""Losses by task, each as (weighted sum, weight), so that devices can add both before anybody divides.
+
+A missing label has weight 0 and contributes exactly nothing, neither to the loss nor to any gradient. A mean of
+per-device means would be wrong wherever devices hold different numbers of labels.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, Num
+
+from siamese_jax.vocabulary import TaskSpec
+
+
+def task_loss(
+    task: TaskSpec,
+    logits: Float32[Array, "batch _logits"],
+    labels: Num[Array, "batch *class"],
+    weights: Float32[Array, "batch"],
+    *,
+    pos_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
+    """Weighted sum of a task's losses over a batch, and the sum of the weights.
+
+    Args:
+        task: its kind decides: binary and multilabel are cross-entropies of independent sigmoids (the mean over
+            classes for multilabel), multiclass a cross-entropy of a softmax.
+        logits: [batch, logit].
+        labels: binary [batch] in 0..1; multiclass [batch] class indices; multilabel [batch, class] in 0..1.
+        weights: 0..1 per sample; 0 where there is no label.
+        pos_weight: multiplies the loss of positives (binary and multilabel).
+        label_smoothing: s turns a target y into y (1 - s) + s / classes.
+    """
+    per_sample = _per_sample(task, logits, labels, pos_weight, label_smoothing)
+    # `where`, not a product alone: 0 times the infinite loss of a wild logit would be NaN.
+    weighted = jnp.where(weights > 0, weights * per_sample, jnp.float32(0))
+    return weighted.sum(), weights.sum()
+
+
+def _per_sample(task: TaskSpec, logits: Array, labels: Array, pos_weight: float, smoothing: float) -> Array:
+    if task.kind == "multiclass":
+        n = len(task.classes)
+        target = jax.nn.one_hot(labels, n, dtype=logits.dtype) * (1 - smoothing) + smoothing / n
+        return -(target * jax.nn.log_softmax(logits)).sum(-1)
+    positive = labels.reshape(logits.shape).astype(logits.dtype) * (1 - smoothing) + smoothing / 2
+    losses = -(pos_weight * positive * jax.nn.log_sigmoid(logits) + (1 - positive) * jax.nn.log_sigmoid(-logits))
+    return losses.mean(-1)

@@ -1,0 +1,259 @@
+"""The field's words, as data: electrodes and their aliases, sleep stages, tasks, units, annotation texts.
+
+Imports the standard library only; every other room may import this one.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+# --- electrodes ------------------------------------------------------------------------------------------------
+
+TEN_TWENTY: tuple[str, ...] = (
+    *("Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2"),
+    *("F7", "F8", "T3", "T4", "T5", "T6", "Fz", "Cz", "Pz"),
+)
+"""The 19 scalp electrodes of the 10-20 system, in the order that Siamese-ES's group stores them."""
+
+LEADS_29: tuple[str, ...] = (
+    *TEN_TWENTY,
+    *("PG1", "PG2", "A1", "A2", "ECG1", "ECG2", "EMG1", "EMG2", "EMG3", "EMG4"),
+)
+"""The 29 leads of the published pipeline (vepiset_dataset, commit 5235f85): 23 EEG, 2 ECG, 4 EMG."""
+
+POSITIONS: dict[str, tuple[float, float]] = {
+    "Fp1": (-0.31, 0.95),
+    "Fp2": (0.31, 0.95),
+    "F7": (-0.81, 0.59),
+    "F3": (-0.39, 0.55),
+    "Fz": (0.0, 0.5),
+    "F4": (0.39, 0.55),
+    "F8": (0.81, 0.59),
+    "T3": (-1.0, 0.0),
+    "C3": (-0.5, 0.0),
+    "Cz": (0.0, 0.0),
+    "C4": (0.5, 0.0),
+    "T4": (1.0, 0.0),
+    "T5": (-0.81, -0.59),
+    "P3": (-0.39, -0.55),
+    "Pz": (0.0, -0.5),
+    "P4": (0.39, -0.55),
+    "T6": (0.81, -0.59),
+    "O1": (-0.31, -0.95),
+    "O2": (0.31, -0.95),
+}
+"""10-20 positions on a unit head seen from above: x to the right ear, y to the nose."""
+
+LEFT_RIGHT: dict[str, str] = {
+    "Fp1": "Fp2",
+    "F3": "F4",
+    "C3": "C4",
+    "P3": "P4",
+    "O1": "O2",
+    "F7": "F8",
+    "T3": "T4",
+    "T5": "T6",
+    "PG1": "PG2",
+    "A1": "A2",
+}
+"""Each left electrode and its mirror image."""
+
+ChannelKind = Literal["eeg", "ecg", "emg", "eog"]
+
+
+def channel_kind(ch_name: str) -> ChannelKind:
+    """The kind of a channel, judged by its standard name; anything unrecognised counts as EEG."""
+    for kind in ("ecg", "emg", "eog"):
+        if ch_name.lower().startswith(kind):
+            return kind
+    return "eeg"
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------
+
+TaskKind = Literal["binary", "multiclass", "multilabel"]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a shard labels and a model predicts.
+
+    A `binary` task has one logit and two classes (negative first), a `multiclass` task one logit a class of which
+    exactly one is true, a `multilabel` task one logit a class of which any number are true.
+    """
+
+    name: str
+    kind: TaskKind
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind == "binary" and len(self.classes) != 2:
+            raise ValueError(f"task {self.name!r}: a binary task has 2 classes, given {self.classes}")
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"task {self.name!r}: classes must be distinct and not empty, given {self.classes}")
+
+    @property
+    def n_logits(self) -> int:
+        """How many logits a head for this task gives."""
+        return 1 if self.kind == "binary" else len(self.classes)
+
+
+STAGES: tuple[str, ...] = ("W", "N1", "N2", "N3", "R")
+"""AASM sleep stages, in the order of the `sleep` task's classes."""
+
+IED = TaskSpec("ied", "binary", ("none", "ied"))
+SLEEP = TaskSpec("sleep", "multiclass", STAGES)
+STATE = TaskSpec("state", "binary", ("wake", "sleep"))
+
+# --- channel names ------------------------------------------------------------------------------------------
+
+MIN_EEG_SFREQ_HZ = 100.0
+"""Lowest rate at which an EEG channel is used: a spike lasts 20 to 70 ms (HED-SCORE 2.1), so its energy
+reaches about 50 Hz, and half the rate must hold that."""
+
+EARS: tuple[str, ...] = ("A1", "A2", "A1A2")
+"""References at the ears or mastoids, as the second half of a derivation's standard name (`C3-A2`)."""
+
+_TEN_TEN: tuple[str, ...] = (
+    *("Fp1", "FPz", "Fp2", "Nz", "O1", "Oz", "O2", "I1", "Iz", "I2", "T9", "T10"),
+    *(f"{row}{n}" for row in ("AF", "F", "P", "PO") for n in range(1, 11)),
+    *(f"{row}{n}" for row in ("FC", "C", "CP") for n in range(1, 7)),
+    *(f"{row}{n}" for row in ("FT", "TP") for n in range(7, 11)),
+    *(f"{row}z" for row in ("AF", "F", "FC", "C", "CP", "P", "PO")),
+)
+"""The extended 10-10 system (Jurcak et al. 2007); four of its names are aliases below."""
+
+_OTHER_LEADS: tuple[str, ...] = (
+    *("A1", "A2", "A1A2", "PG1", "PG2", "SP1", "SP2", "T1", "T2"),
+    *("ECG1", "ECG2", "EMG1", "EMG2", "EMG3", "EMG4", "EOG1", "EOG2", "EOGV", "EOGH"),
+)
+
+_ALIASES: dict[str, str] = {
+    # the 10-20 system's older names are the standard ones here, because the published group stores them
+    **{"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"},
+    **{"M1": "A1", "M2": "A2"},
+    **{"A1+A2": "A1A2", "M1M2": "A1A2", "M1+M2": "A1A2", "(A1+A2)/2": "A1A2", "(M1+M2)/2": "A1A2"},
+    **{"ECG": "ECG1", "EKG": "ECG1", "EKG1": "ECG1", "EKG2": "ECG2", "ECGI": "ECG1", "ECGII": "ECG2"},
+    **{"EMG": "EMG1", "CHIN": "EMG1", "CHIN1": "EMG1", "CHIN2": "EMG2", "EMGCHIN": "EMG1"},
+    **{"EOG": "EOG1", "EOGL": "EOG1", "EOGLEFT": "EOG1", "LEOG": "EOG1", "LOC": "EOG1", "E1": "EOG1"},
+    **{"EOGR": "EOG2", "EOGRIGHT": "EOG2", "REOG": "EOG2", "ROC": "EOG2", "E2": "EOG2"},
+    **{"VEOG": "EOGV", "HEOG": "EOGH", "EOGVERTICAL": "EOGV", "EOGHORIZONTAL": "EOGH"},
+}
+
+_STANDARD: dict[str, str] = {
+    **{name.upper(): name for name in (*_TEN_TEN, *TEN_TWENTY, *_OTHER_LEADS)},
+    **_ALIASES,
+}
+"""Every known name, in capitals and without spaces, and its standard name."""
+
+_TYPE_WORD = re.compile(r"^(EEG|ECG|EKG|EMG|EOG)[\s_:-]*", re.IGNORECASE)
+_REFERENCE = re.compile(r"-(REF\d?|LE|LER|CLE|AR|AVG|AVE|AV|CAR|ORG|CPZ|VREF|G2)$", re.IGNORECASE)
+_DUPLICATE = re.compile(r"-\d+$")
+
+
+def standard_name(label: str) -> str | None:
+    """The standard name of a channel from its label in a file, or None if the label is not a known electrode.
+
+    `EEG FP1-REF`, `Fp1..` and `fp1` give `Fp1`; `T7` gives `T3`; a label that is already a derivation keeps
+    both sides (`T8-P8-0` gives `T4-T6`, `C3-M2` gives `C3-A2`) and is never mistaken for its first electrode.
+    A suffix that names a common reference, `-CPz` among them, is dropped; `common_reference` returns it.
+    Sources: EDF+ standard texts (labels as "type electrode-reference"); names and suffixes met in TUH,
+    CHB-MIT, Sleep-EDF, MASS, Siena and eegmmidb files.
+    """
+    text = re.sub(r"\s*-\s*", "-", label.strip())
+    for candidate in (text, _TYPE_WORD.sub("", text)):
+        for name in (candidate, _DUPLICATE.sub("", candidate)):
+            found = _electrode(_REFERENCE.sub("", name)) or _derivation(name)
+            if found:
+                return found
+    return None
+
+
+def _electrode(name: str) -> str | None:
+    return _STANDARD.get(re.sub(r"[\s_]", "", name).rstrip(".").upper())
+
+
+def _derivation(name: str) -> str | None:
+    first, _, second = name.partition("-")
+    sides = _electrode(first), _electrode(second)
+    return f"{sides[0]}-{sides[1]}" if all(sides) and sides[0] != sides[1] else None
+
+
+def common_reference(label: str) -> str | None:
+    """The common reference that a label names, in capitals (`EEG FP1-REF` gives `REF`), or None."""
+    match = _REFERENCE.search(_DUPLICATE.sub("", re.sub(r"\s*-\s*", "-", label.strip())))
+    return match.group(1).upper() if match else None
+
+
+# --- units --------------------------------------------------------------------------------------------------
+
+UNITS_UV: dict[str, float] = {
+    "uV": 1.0,
+    "\u00b5V": 1.0,  # micro sign
+    "\u03bcV": 1.0,  # Greek mu
+    "\u00c2\u00b5V": 1.0,  # both again: UTF-8 read as Latin-1, as headers are
+    "\u00ce\u00bcV": 1.0,
+    "nV": 1e-3,
+    "mV": 1e3,
+    "V": 1e6,
+}
+"""Microvolts in one of each unit of voltage that EDF headers hold."""
+
+_UNITS_ANY_CASE: dict[str, float] = {unit.lower(): factor for unit, factor in UNITS_UV.items()}
+
+
+def unit_factor(unit: str) -> float | None:
+    """Microvolts in one `unit`, or None if it is no known unit of voltage.
+
+    Case is free, because headers are careless with it (`UV`, `uv`). Megavolts do not occur in a recording:
+    `MV` is read as millivolts, which the reader of files says in a warning.
+    """
+    return _UNITS_ANY_CASE.get(unit.strip().lower())
+
+
+# --- annotation texts ---------------------------------------------------------------------------------------
+
+_STAGE_TOKENS: dict[str, str] = {
+    **dict.fromkeys(("W", "WAKE", "WAKING", "AWAKE", "S0"), "W"),
+    **dict.fromkeys(("N1", "S1", "NREM1"), "N1"),
+    **dict.fromkeys(("N2", "S2", "NREM2"), "N2"),
+    **dict.fromkeys(("N3", "N4", "S3", "S4", "NREM3", "NREM4"), "N3"),
+    **dict.fromkeys(("R", "REM"), "R"),
+}
+_STAGE_DIGITS: dict[str, str] = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R"}
+"""A bare digit is a stage only after the word "stage": alone it may be any event code."""
+
+_STAGE_TEXT = re.compile(
+    r"(?P<word>(sleep[\s_-]*)?stage[\s_:-]*|sleep[\s_:-]+)?(?P<token>[a-z]*\d?)", re.IGNORECASE
+)
+
+
+def stage_of(text: str) -> str | None:
+    """The AASM stage (`W N1 N2 N3 R`) that an annotation text names, or None.
+
+    Rechtschaffen and Kales stages 3 and 4 are both N3 (AASM manual 2007); movement time and `Sleep stage ?`
+    are no stage. Sources: EDF+ standard texts ("Sleep stage W"), Sleep-EDF, CAP (`SLEEP-S2`), vEpiSet (`Waking`).
+    """
+    match = _STAGE_TEXT.fullmatch(text.strip())
+    if match is None:
+        return None
+    token = match["token"].upper()
+    if match["word"] and "stage" in match["word"].lower() and token in _STAGE_DIGITS:
+        return _STAGE_DIGITS[token]
+    return _STAGE_TOKENS.get(token)
+
+
+_IED_TEXT = re.compile(
+    r"(ied|spsw|(poly-?)?spikes?)(?![a-z])|(interictal[\s-]*)?epileptiform"
+    r"|sharp[\s-]*(and[\s-]*slow[\s-]*)?wave|!(?!g)",
+    re.IGNORECASE,
+)
+
+
+def is_ied(text: str) -> bool:
+    """Whether an annotation text marks an interictal epileptiform discharge, judged by how it begins.
+
+    Sources: IFCN glossary 2017 (spike, polyspike, sharp wave, spike-and-slow-wave), TUEV (`SPSW`), vEpiSet
+    (`!`, but not `!g`).
+    """
+    return _IED_TEXT.match(text.strip()) is not None

@@ -1,0 +1,250 @@
+"""Siamese-ES: published sizes, who sees which gradient, and what a frame depends on."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamese_jax.config import PAPER, SMALL, Config, ModelConfig
+from siamese_jax.models.blocks import DepthwiseConv
+from siamese_jax.models.build import build_model
+from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
+
+TASKS = (IED, SLEEP)
+N_ROWS, N_FREQS = 5, 9
+
+
+def model_config(**changes) -> ModelConfig:
+    return dataclasses.replace(SMALL.model, **({"width": 0.34, "dilations": (1, 1, 2), "shared_stages": 1} | changes))
+
+
+def build(config: ModelConfig, tasks=TASKS):
+    names = tuple(t.name for t in tasks)
+    return build_model(Config(tasks=names, model=config, preprocess=SMALL.preprocess), tasks)
+
+
+def inputs(n_frames=20, batch=3, seed=0):
+    rng = np.random.default_rng(seed)
+    maps = jnp.asarray(rng.normal(size=(batch, N_FREQS, n_frames, N_ROWS)), jnp.float32)
+    return maps, jnp.ones((batch, N_ROWS), bool)
+
+
+def initial(model, maps, present):
+    variables = jax.jit(model.init)(jax.random.key(1), maps, present)
+    # Statistics as if trained, so that no layer is an accidental identity.
+    rng = np.random.default_rng(2)
+    return jax.tree.map(lambda x: x + 0.1 * np.abs(rng.normal(size=x.shape)).astype(np.float32), variables)
+
+
+def n_parameters(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_paper_size_has_the_parameters_of_efficientnetv2_rw_t():
+    """papers.md 2.2, counted there in timm: stem, stages 0 to 5, last convolution, by 9.8 k, 10 k, ... 8.99 M."""
+    model = build_model(PAPER, TASKS)
+    maps, present = jax.ShapeDtypeStruct((1, 129, 126, 45), jnp.float32), jax.ShapeDtypeStruct((1, 45), bool)
+    logits, variables = jax.eval_shape(lambda k, m, p: model.init_with_output(k, m, p), jax.random.key(0), maps, present)
+    counts = {name: n_parameters(tree) for name, tree in variables["params"].items()}
+    shared = [counts[f"shared_{i}"] for i in range(4)]
+    assert shared == [9_768, 10_464, 218_048, 343_616]
+    for branch in ("electron", "sleep"):
+        own = [counts[f"{branch}_{part}"] for part in ("4", "5", "6", "features")]
+        assert own == [607_790, 2_240_634, 8_988_100, 215_040]
+    # nEpiNet's path (one branch, 45 rows) is the 12.63 M of the released backbone.
+    assert round((sum(shared) + sum(own)) / 1e6, 2) == 12.63
+    assert counts["head_ied"] == 2 * 1024 + 1 and counts["head_sleep"] == 5 * (1024 + 1)
+    assert logits.window["ied"].shape == (1, 1) and logits.window["sleep"].shape == (1, 5)
+
+
+def test_paper_maps_have_the_published_shapes():
+    """papers.md 2.2: 24x65x63 after the stem, 48x17x16 after the shared stages, 208x5x4 at the end."""
+    model = build_model(PAPER, TASKS)
+    maps, present = jax.ShapeDtypeStruct((1, 129, 126, 45), jnp.float32), jax.ShapeDtypeStruct((1, 45), bool)
+    _, seen = jax.eval_shape(
+        lambda k, m, p: model.init_with_output(k, m, p, capture_intermediates=True), jax.random.key(0), maps, present
+    )
+    shape = {name: layers["__call__"][0].shape[1:] for name, layers in seen["intermediates"].items() if name != "__call__"}
+    assert shape["shared_0"] == (65, 63, 24)
+    assert shape["shared_3"] == (17, 16, 48)
+    assert shape["electron_4"] == (9, 8, 104)
+    assert shape["sleep_6"] == (5, 4, 208)
+
+
+@pytest.mark.parametrize("fusion", ["none", "concat", "gated", "film"])
+@pytest.mark.parametrize("pooling", ["frames", "average"])
+def test_the_sleep_loss_sends_exactly_zero_gradient_into_twins_electron(fusion, pooling):
+    maps, present = inputs()
+    model = build(model_config(fusion=fusion, pooling=pooling))
+    variables = initial(model, maps, present)
+
+    def loss(params, task):
+        return (model.apply(variables | {"params": params}, maps, present).window[task] ** 2).sum()
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    from_sleep, from_ied = gradient(variables["params"], "sleep"), gradient(variables["params"], "ied")
+    size = {k: sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(v)) for k, v in from_sleep.items()}
+    assert all(size[name] == 0 for name in size if name.startswith(("electron", "fusion", "head_ied")))
+    assert all(size[name] > 0 for name in size if name.startswith(("shared", "sleep", "head_sleep")))
+    into_sleep = sum(float(jnp.abs(x).sum()) for k, v in from_ied.items() if k.startswith("sleep") for x in jax.tree.leaves(v))
+    assert (into_sleep > 0) == (fusion != "none")
+
+
+def test_stop_sleep_gradient_keeps_the_ied_loss_out_of_twins_sleep_and_changes_no_output():
+    maps, present = inputs()
+    open_, stopped = build(model_config()), build(model_config(stop_sleep_gradient=True))
+    variables = initial(open_, maps, present)
+    np.testing.assert_array_equal(
+        open_.apply(variables, maps, present).window["ied"], stopped.apply(variables, maps, present).window["ied"]
+    )
+
+    def loss(params, model):
+        return model.apply(variables | {"params": params}, maps, present).window["ied"].sum()
+
+    into = {
+        name: sum(
+            float(jnp.abs(x).sum())
+            for k, v in jax.jit(jax.grad(loss), static_argnums=1)(variables["params"], model).items()
+            if k.startswith("sleep")
+            for x in jax.tree.leaves(v)
+        )
+        for name, model in (("open", open_), ("stopped", stopped))
+    }
+    assert into["open"] > 0 and into["stopped"] == 0
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_branches_have_the_same_shapes_and_separate_weights(size):
+    maps, present = inputs(33)
+    changes = {"width": 0.34} if size == "paper" else {}
+    model = build(model_config(size=size, **changes))
+    params = jax.eval_shape(model.init, jax.random.key(0), maps, present)["params"]
+    branches = [
+        {k.split("_", 1)[1]: jax.tree.map(jnp.shape, v) for k, v in params.items() if k.startswith(owner)}
+        for owner in ("electron", "sleep")
+    ]
+    assert branches[0] == branches[1] and branches[0]
+
+
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_shared_stages_says_how_much_is_shared(shared):
+    maps, present = inputs()
+    model = build(model_config(shared_stages=shared))
+    params = jax.eval_shape(model.init, jax.random.key(0), maps, present)["params"]
+    assert sorted(n for n in params if n.startswith("shared")) == [f"shared_{i}" for i in range(shared)]
+    assert sorted(n for n in params if n.startswith("electron")) == [*(f"electron_{i}" for i in range(shared, 3)), "electron_features"]
+
+
+def test_one_task_alone_has_no_twins_sleep():
+    maps, present = inputs()
+    model = build(model_config(fusion="none"), (IED,))
+    params = jax.eval_shape(model.init, jax.random.key(0), maps, present)["params"]
+    assert not [name for name in params if "sleep" in name]
+
+
+def test_a_frame_of_the_small_model_depends_on_its_context_alone_wherever_the_window_begins():
+    config = model_config()
+    model, context = build(config), config.context_frames
+    maps, present = inputs(60)
+    variables = initial(model, maps, present)
+    whole = model.apply(variables, maps, present).frame
+    shift, n = 13, 25
+    part = model.apply(variables, maps[:, :, shift : shift + n + 2 * context], present).frame
+    for task in ("ied", "sleep"):
+        np.testing.assert_allclose(part[task], whole[task][:, shift : shift + n], atol=2e-6)
+    gradient = jax.grad(lambda x: model.apply(variables, x, present).frame["ied"][0, 30, 0])(maps)
+    touched = np.flatnonzero(np.abs(gradient).sum((0, 1, 3)))
+    assert (touched.min(), touched.max()) == (30, 30 + 2 * context)
+
+
+def test_odds_of_frames_add_up_to_the_odds_of_the_window_and_sleep_logits_average():
+    maps, present = inputs()
+    model = build(model_config())
+    logits = model.apply(initial(model, maps, present), maps, present)
+    np.testing.assert_allclose(jnp.exp(logits.window["ied"]), jnp.exp(logits.frame["ied"]).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(logits.window["sleep"], logits.frame["sleep"].mean(1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_sample_has_no_gradient_from_another_sample_of_its_batch():
+    maps, present = inputs()
+    model = build(model_config())
+    variables = initial(model, maps, present)
+    gradient = jax.grad(lambda x: model.apply(variables, x, present).window["ied"][1, 0])(maps)
+    assert float(jnp.abs(gradient[np.array([0, 2])]).max()) == 0 and float(jnp.abs(gradient[1]).max()) > 0
+
+
+def test_dropout_follows_a_samples_key_and_not_its_place():
+    maps, present = inputs()
+    maps = jnp.concatenate([maps, maps])
+    present = jnp.concatenate([present, present])
+    model = build(model_config(dropout=0.5))
+    variables = initial(model, maps, present)
+    keys = jax.random.split(jax.random.key(3), 3)
+
+    def run(keys):
+        return model.apply(variables, maps, present, keys=keys, mutable=["batch_stats"])[0].window["ied"]
+
+    same = run(jnp.concatenate([keys, keys]))
+    np.testing.assert_allclose(same[:3], same[3:], rtol=1e-6)
+    other = run(jnp.concatenate([keys, keys[::-1]]))
+    assert float(jnp.abs(other[3] - other[0]).max()) > 1e-4
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_both_depthwise_convolutions_are_the_same_function_of_the_same_parameters(stride):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, 6)), jnp.float32)
+    variables = DepthwiseConv(stride).init(jax.random.key(0), x)
+
+    def run(implementation):
+        def loss(variables, x):
+            y = DepthwiseConv(stride, implementation).apply(variables, x)
+            return (y**2).sum(), y
+
+        (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(variables, x)
+        return y, gradients
+
+    reference = run("lax")
+    for implementation in ("shift", "auto"):
+        chex.assert_trees_all_close(run(implementation), reference, rtol=1e-4, atol=1e-5)
+
+
+def test_other_tasks_are_heads_of_the_same_machinery():
+    region = TaskSpec("region", "multiclass", ("generalized", "frontal", "temporal", "centro-parietal", "occipital"))
+    kinds = TaskSpec("kinds", "multilabel", ("spike", "sharp", "spindle"))
+    maps, present = inputs()
+    model = build(model_config(), (IED, SLEEP, region, kinds))
+    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), maps, present)
+    assert {k: v.shape for k, v in logits.window.items()} == {"ied": (3, 1), "sleep": (3, 5), "region": (3, 5), "kinds": (3, 3)}
+
+
+def test_an_absent_row_is_made_up_for_by_those_present():
+    maps, present = inputs()
+    model = build(model_config())
+    variables = initial(model, maps, present)
+    doubled = maps.at[..., :].set(maps) * 2
+    half = present.at[:, 3:].set(False)
+    only = doubled.at[..., 3:].set(0)
+    scale = N_ROWS / 3
+    np.testing.assert_allclose(
+        model.apply(variables, only, half).window["ied"],
+        model.apply(variables, only * scale, present).window["ied"],
+        rtol=1e-5,
+    )
+
+
+def test_a_task_without_definition_is_refused():
+    with pytest.raises(ValueError, match=r"no definition of \['sleep'\]; there are \['ied'\]"):
+        build_model(SMALL, (IED,))
+
+
+def test_model_passes_under_strict_dtype_promotion():
+    maps, present = inputs()
+    with jax.numpy_dtype_promotion("strict"):
+        model = build(model_config())
+        logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), maps, present)
+        keys = jax.random.split(jax.random.key(0), 3)
+        jax.eval_shape(lambda v, m: model.apply(v, m, present, keys=keys, mutable=["batch_stats"]), variables, maps)
+    assert logits.window["ied"].dtype == jnp.float32

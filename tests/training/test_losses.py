@@ -1,0 +1,73 @@
+"""Losses: arithmetic by hand, and what a missing label may not do."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamese_jax.training.losses import task_loss
+from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
+
+DIAGNOSES = TaskSpec("diagnosis", "multilabel", ("AF", "LBBB"))
+LOG2 = math.log(2)
+
+
+def given(*rows):
+    return jnp.asarray(rows, jnp.float32)
+
+
+def test_binary_loss_of_undecided_logits_is_log_2_each_and_pos_weight_counts_positives_only():
+    total, weight = task_loss(IED, given([0], [0], [0]), given(1, 0, 0), given(1, 1, 1), pos_weight=3.0)
+    assert float(total) == pytest.approx((3 + 1 + 1) * LOG2, rel=1e-6)
+    assert float(weight) == 3
+
+
+def test_multiclass_loss_is_minus_the_log_of_the_true_class():
+    logits = jnp.log(given([0.5, 0.2, 0.1, 0.1, 0.1], [0.1, 0.1, 0.6, 0.1, 0.1]))
+    total, weight = task_loss(SLEEP, logits, jnp.array([1, 2]), given(1, 0.5))
+    assert float(total) == pytest.approx(-math.log(0.2) - 0.5 * math.log(0.6), rel=1e-5)
+    assert float(weight) == 1.5
+
+
+def test_multilabel_loss_is_the_mean_over_classes():
+    logits = given([0, math.log(3)])
+    total, _ = task_loss(DIAGNOSES, logits, given([1, 0]), given(1))
+    assert float(total) == pytest.approx((LOG2 - math.log(0.25)) / 2, rel=1e-6)
+
+
+def test_label_smoothing_moves_the_target_by_s_over_the_number_of_classes():
+    p = 0.9
+    logit = math.log(p / (1 - p))
+    total, _ = task_loss(IED, given([logit]), given(1), given(1), label_smoothing=0.1)
+    assert float(total) == pytest.approx(-0.95 * math.log(p) - 0.05 * math.log(1 - p), rel=1e-5)
+    uniform, _ = task_loss(SLEEP, jnp.zeros((1, 5)), jnp.array([3]), given(1), label_smoothing=0.5)
+    assert float(uniform) == pytest.approx(math.log(5), rel=1e-6)
+
+
+@pytest.mark.parametrize("task", [IED, SLEEP, DIAGNOSES], ids=lambda task: task.name)
+def test_a_sample_without_label_is_the_same_as_no_sample(task):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(6, task.n_logits)), jnp.float32)
+    shape = {"binary": (6,), "multiclass": (6,), "multilabel": (6, 2)}[task.kind]
+    labels = jnp.asarray(rng.integers(0, 2, shape))
+    weights = given(1, 0, 1, 0, 0.5, 0)
+    kept = np.array([0, 2, 4])
+    masked = task_loss(task, logits, labels, weights, pos_weight=2.0, label_smoothing=0.1)
+    sliced = task_loss(task, logits[kept], labels[kept], weights[kept], pos_weight=2.0, label_smoothing=0.1)
+    np.testing.assert_allclose(masked, sliced, rtol=1e-6)
+    # Not even a logit gone wild reaches loss or gradient from there.
+    wild = logits.at[1].set(jnp.inf).at[3].set(-1e30)
+    np.testing.assert_array_equal(task_loss(task, wild, labels, weights, pos_weight=2.0, label_smoothing=0.1), masked)
+    gradient = jax.grad(lambda x: task_loss(task, x, labels, weights)[0])(logits)
+    np.testing.assert_array_equal(gradient[np.array([1, 3, 5])], 0)
+    assert float(jnp.abs(gradient[kept]).min()) > 0
+
+
+def test_losses_pass_under_strict_dtype_promotion():
+    with jax.numpy_dtype_promotion("strict"):
+        for task in (IED, SLEEP, DIAGNOSES):
+            labels = jnp.zeros((2, 2) if task.kind == "multilabel" else 2, jnp.int32)
+            total, _ = task_loss(task, jnp.zeros((2, task.n_logits)), labels, given(1, 1))
+            assert total.dtype == jnp.float32
