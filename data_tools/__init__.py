@@ -1,1 +1,1 @@
-"""Sources of recordings: the simulator, and one reader for each public data set. NumPy and SciPy, never JAX."""
+"""Sources of recordings: the simulator, and one reader a public data set. NumPy and SciPy, never JAX."""

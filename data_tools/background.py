@@ -1,11 +1,12 @@
 """What goes on all the time: 1/f noise, rhythms, muscle tone, the heart, mains.
 
-Noise is made in overlapping blocks of 8 s: a random spectrum of the block's own shape, an inverse FFT, a sine window,
-overlap-add. The squares of the windows sum to 1, so the power is constant where the stage is, and the spectrum glides
-from one stage to the next within a block.
+Noise is made in overlapping blocks of 8 s: a random spectrum of the block's own shape, an inverse FFT, a sine
+window, overlap-add. The squares of the windows sum to 1, so the power is constant where the stage is, and the
+spectrum glides from one stage to the next within a block.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -26,15 +27,33 @@ _BLOCKS_AT_ONCE = 16
 Signals = Float32[np.ndarray, "chan time"]
 
 
-def add_background(
-    signals: Signals, *, sfreq: float, ch_names: Sequence[str], hypnogram: Sequence[str], profile: PatientProfile,
-    rng: np.random.Generator,
-) -> None:  # fmt: skip
-    """Add 1/f noise and rhythms to EEG `signals` in place, in microvolts, by the stage of each moment."""
-    n_block = 2 * round(BLOCK_SECONDS * sfreq / 2)
-    frequency = fft.rfftfreq(n_block, 1 / sfreq)
-    frequency = frequency[frequency <= min(HIGHEST_HZ, sfreq / 2)]
-    weights = _stage_weights(hypnogram, signals.shape[1], n_block, sfreq)
+@dataclass(frozen=True)
+class Scene:
+    """The EEG leads of a recording under way, in microvolts and changed in place; and who and when it is."""
+
+    signals: Signals
+    sfreq: float
+    ch_names: tuple[str, ...]
+    hypnogram: tuple[str, ...]
+    profile: PatientProfile
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return self.signals.shape[1] / self.sfreq
+
+    def stage(self, seconds: float) -> str:
+        """The stage at a moment."""
+        return self.hypnogram[min(int(seconds / EPOCH_SECONDS), len(self.hypnogram) - 1)]
+
+
+def add_background(scene: Scene, rng: np.random.Generator) -> None:
+    """Add 1/f noise, rhythms and the reference's own noise, by the stage of each moment."""
+    profile, ch_names = scene.profile, scene.ch_names
+    n_block = 2 * round(BLOCK_SECONDS * scene.sfreq / 2)
+    frequency = fft.rfftfreq(n_block, 1 / scene.sfreq)
+    frequency = frequency[frequency <= HIGHEST_HZ]
+    weights = _stage_weights(scene.hypnogram, scene.signals.shape[1], n_block, scene.sfreq)
     gain = _wandering_gain(len(weights), rng, spread=0.12)
     noise_psd = np.stack([stage_noise_psd(profile, stage, frequency) for stage in STAGES])
     mixing = np.linalg.cholesky(_noise_correlation(ch_names)).astype(np.float32)
@@ -49,23 +68,27 @@ def add_background(
     reference_psd = physiology.REFERENCE_UV**2 * _unit_power(1 / np.maximum(frequency, 0.5), frequency)
     reference = _block_amplitude(np.ones((len(weights), 1)), reference_psd[None], n_block)
     sources.append((np.ones((len(ch_names), 1), np.float32), reference, 0))
-    _overlap_add(signals, sources, n_block, len(frequency), rng)
+    _overlap_add(scene.signals, sources, n_block, len(frequency), rng)
 
 
 def add_muscle_tone(
     signals: Signals, *, sfreq: float, hypnogram: Sequence[str], rng: np.random.Generator
 ) -> None:
-    """Add muscle noise above 15 Hz to EMG `signals` in place, in microvolts, its size by the stage."""
+    """Add muscle noise above about 20 Hz to EMG `signals` in place, in microvolts, its size by the stage."""
     n_block = 2 * round(BLOCK_SECONDS * sfreq / 2)
     frequency = fft.rfftfreq(n_block, 1 / sfreq)
     weights = _stage_weights(hypnogram, signals.shape[1], n_block, sfreq)
     shape = _unit_power(frequency**4 / (frequency**4 + 20.0**4) / (1 + (frequency / 120.0) ** 2), frequency)
     psd = np.array([physiology.EMG_RMS_UV[stage] ** 2 for stage in STAGES])[:, None] * shape
-    amplitude = _block_amplitude(weights * _wandering_gain(len(weights), rng, spread=0.2)[:, None] ** 2, psd, n_block)
-    _overlap_add(signals, [(np.eye(len(signals), dtype=np.float32), amplitude, 0)], n_block, len(frequency), rng)
+    gain = _wandering_gain(len(weights), rng, spread=0.2)
+    amplitude = _block_amplitude(weights * gain[:, None] ** 2, psd, n_block)
+    each_its_own = np.eye(len(signals), dtype=np.float32)
+    _overlap_add(signals, [(each_its_own, amplitude, 0)], n_block, len(frequency), rng)
 
 
-def heart(n_times: int, *, sfreq: float, hypnogram: Sequence[str], rng: np.random.Generator) -> Float32[np.ndarray, "time"]:
+def heart(
+    n_times: int, *, sfreq: float, hypnogram: Sequence[str], rng: np.random.Generator
+) -> Float32[np.ndarray, "time"]:
     """An electrocardiogram with R waves of height 1; its rate falls with sleep."""
     quantile = rng.uniform()
     rate = np.array([physiology.HEART_PER_MINUTE[stage].at(quantile) for stage in hypnogram])
@@ -86,21 +109,23 @@ def heart(n_times: int, *, sfreq: float, hypnogram: Sequence[str], rng: np.rando
 
 def add_mains(signals: Signals, *, sfreq: float, mains_hz: float, rng: np.random.Generator) -> None:
     """Add a residue of the mains to every lead in place, with a phase and a size of its own."""
-    size = np.array([physiology.MAINS_UV.draw(rng) for _ in signals]) * np.exp(2j * np.pi * rng.uniform(size=len(signals)))
-    parts = np.stack([size.real, size.imag], axis=1).astype(np.float32)
+    angle = 2 * np.pi * rng.uniform(size=len(signals))
+    size = np.array([physiology.MAINS_UV.draw(rng) for _ in signals])
+    parts = (size * np.stack([np.cos(angle), np.sin(angle)])).T
     step = round(BLOCK_SECONDS * sfreq)
     for start in range(0, signals.shape[1], step):
         phase = 2 * np.pi * mains_hz / sfreq * np.arange(start, min(start + step, signals.shape[1]))
-        signals[:, start : start + step] += parts @ np.stack([np.cos(phase), np.sin(phase)]).astype(np.float32)
+        signals[:, start : start + step] += parts @ np.stack([np.cos(phase), np.sin(phase)])
 
 
-def background_rms_uv(profile: PatientProfile, stage: str, ch_names: Sequence[str]) -> Float[np.ndarray, "chan"]:
+def background_rms_uv(
+    profile: PatientProfile, stage: str, ch_names: Sequence[str]
+) -> Float[np.ndarray, "chan"]:
     """The root mean square that `add_background` gives each EEG lead in a stage, in microvolts."""
-    power = profile.rms_uv(stage) ** 2
-    rhythms = sum(
-        rhythm.share.get(stage, 0.0) * (rhythm_fields(rhythm, ch_names) ** 2).sum(1) for rhythm in physiology.RHYTHMS
-    )
-    return np.sqrt(power * (_noise_share(stage) + rhythms))
+    share = np.full(len(ch_names), _noise_share(stage))
+    for rhythm in physiology.RHYTHMS:
+        share += rhythm.share.get(stage, 0.0) * (rhythm_fields(rhythm, ch_names) ** 2).sum(1)
+    return profile.rms_uv(stage) * np.sqrt(share)
 
 
 def stage_noise_psd(
@@ -117,7 +142,7 @@ def stage_noise_psd(
 
 
 def rhythm_fields(rhythm: physiology.Rhythm, ch_names: Sequence[str]) -> Float[np.ndarray, "chan source"]:
-    """Fields of a rhythm's independent sources, scaled so that their power averages 1 over the scalp electrodes."""
+    """Fields of a rhythm's independent sources, scaled to a mean power of 1 over the scalp electrodes."""
     fields = np.stack([field((pole,), ch_names) for pole in rhythm.poles], axis=1)
     scalp = np.stack([field((pole,), tuple(physiology.POSITIONS)) for pole in rhythm.poles], axis=1)
     return fields / np.sqrt((scalp**2).sum(1).mean())
@@ -141,7 +166,9 @@ def _rhythm_psd(
     return profile.rms_uv(stage) ** 2 * share * _unit_power(peak, frequency)
 
 
-def _unit_power(shape: Float[np.ndarray, "freq"], frequency: Float[np.ndarray, "freq"]) -> Float[np.ndarray, "freq"]:
+def _unit_power(
+    shape: Float[np.ndarray, "freq"], frequency: Float[np.ndarray, "freq"]
+) -> Float[np.ndarray, "freq"]:
     shape = np.where(frequency > 0, shape, 0.0)
     return shape / (shape.sum() * (frequency[1] - frequency[0]))
 
@@ -156,7 +183,7 @@ def _noise_correlation(ch_names: Sequence[str]) -> Float[np.ndarray, "chan chan"
 def _stage_weights(
     hypnogram: Sequence[str], n_times: int, n_block: int, sfreq: float
 ) -> Float[np.ndarray, "block stage"]:
-    """Share of each stage around the centre of each block, for blocks that begin half a block before the recording."""
+    """Share of each stage around the centre of each block; the first is centred on the recording's start."""
     hop = n_block // 2
     n_blocks = -(-n_times // hop) + 1
     centres = np.arange(n_blocks) * hop / sfreq
@@ -178,12 +205,19 @@ def _wandering_gain(n_blocks: int, rng: np.random.Generator, *, spread: float) -
 def _block_amplitude(
     weights: Float[np.ndarray, "block stage"], psd: Float[np.ndarray, "stage freq"], n_block: int
 ) -> Float32[np.ndarray, "block freq"]:
-    """Standard deviation of the real and imaginary part of each FFT bin, so that the block has the mixed density."""
+    """Standard deviation of real and imaginary part of each FFT bin that gives the mixed density."""
     bin_width = 1 / BLOCK_SECONDS  # Hz
     return (n_block / 2 * np.sqrt(weights @ psd * bin_width)).astype(np.float32)
 
 
-def _overlap_add(signals, sources, n_block, n_freq, rng) -> None:
+def _overlap_add(
+    signals: Signals,
+    sources: Sequence[tuple[Float32[np.ndarray, "chan source"], Float32[np.ndarray, "block freq"], int]],
+    n_block: int,
+    n_freq: int,
+    rng: np.random.Generator,
+) -> None:
+    """Add noise; a source has its fields, its amplitude by block and bin, and the first of these bins."""
     n_chan, n_times = signals.shape
     hop = n_block // 2
     window = np.sin(np.pi * (np.arange(n_block, dtype=np.float32) + 0.5) / n_block)

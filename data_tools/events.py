@@ -1,16 +1,15 @@
 """What happens now and then: transients, mimics, artefacts and IEDs, added to the background in place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from data_tools import physiology, waveforms
-from data_tools.background import EPOCH_SECONDS, Signals, background_rms_uv, field
-from data_tools.patients import IedProfile, PatientProfile
-from data_tools.physiology import Pole, Range, Transient
+from data_tools.background import EPOCH_SECONDS, Scene, background_rms_uv, field
+from data_tools.patients import IedProfile
+from data_tools.physiology import Pole, Transient
 
 EDGE_SECONDS = 0.5
 """No event begins or ends nearer to an end of the recording."""
@@ -30,26 +29,6 @@ class Event(NamedTuple):
     stage: str
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What an event is added to: the EEG leads in microvolts, changed in place, and who and when it is."""
-
-    signals: Signals
-    sfreq: float
-    ch_names: tuple[str, ...]
-    hypnogram: tuple[str, ...]
-    profile: PatientProfile
-
-    @property
-    def seconds(self) -> float:
-        """Length of the recording."""
-        return self.signals.shape[1] / self.sfreq
-
-    def stage(self, seconds: float) -> str:
-        """The stage at a moment."""
-        return self.hypnogram[min(int(seconds / EPOCH_SECONDS), len(self.hypnogram) - 1)]
-
-
 def add_transients(
     scene: Scene, transient: Transient, per_minute: Mapping[str, float], rng: np.random.Generator
 ) -> list[Event]:
@@ -67,8 +46,8 @@ def add_transients(
         wave = amplitude * transient.shape(t, frequency, duration, rng)
         scene.signals[:, start:stop] += np.outer(topography, wave)
         peak = int(np.abs(topography).argmax())
-        snr = amplitude / rms[stage][peak]
-        events.append(Event(transient.text, onset, duration, scene.ch_names[peak], amplitude, float(snr), stage))
+        about = (scene.ch_names[peak], amplitude, float(amplitude / rms[stage][peak]), stage)
+        events.append(Event(transient.text, onset, duration, *about))
     return events
 
 
@@ -81,31 +60,37 @@ def add_ieds(scene: Scene, ied: IedProfile, rng: np.random.Generator) -> list[Ev
     points = np.array([physiology.position(name) for name in scene.ch_names])
     delays = ied.propagation_seconds * np.hypot(*(points - ied.centre).T)
     delays -= delays[peak_lead]
-    rms = {stage: float(background_rms_uv(scene.profile, stage, scene.ch_names)[peak_lead]) for stage in ied.per_minute}
+    lead = scene.ch_names[peak_lead]
+    rms = {stage: float(background_rms_uv(scene.profile, stage, (lead,))[0]) for stage in ied.per_minute}
     generalized = ied.region == "generalized"
     for first_peak in _onsets(scene, ied.per_minute, rng, gap=4.0 if generalized else 1.0):
         stage = scene.stage(first_peak)
         n_complexes = int(physiology.RUN_COMPLEXES[stage].draw(rng) + 0.5) if generalized else 1
         peaks = first_peak + np.arange(n_complexes) / physiology.RUN_HZ.draw(rng)
-        scatter = physiology.SNR_SIGMA_EVENT * rng.standard_normal()
-        amplitude = float(np.clip(rms[stage] * ied.snr * np.exp(scatter), *physiology.IED_AMPLITUDE_UV))
+        snr = max(ied.snr * np.exp(physiology.SNR_SIGMA_EVENT * rng.standard_normal()), physiology.LOWEST_SNR)
+        amplitude = float(np.clip(rms[stage] * snr, *physiology.IED_AMPLITUDE_UV))
         sharp = ied.sharp_seconds * float(np.exp(0.1 * rng.standard_normal()))
         for peak in peaks:
             _add_discharge(scene, ied, amplitude * topography, peak + delays, sharp, rng)
         kind = f"IED {ied.kind}"
-        about = (scene.ch_names[peak_lead], amplitude, amplitude / rms[stage], stage)
-        if peaks[-1] - peaks[0] + sharp >= RUN_SECONDS:
-            events.append(Event(kind, float(peaks[0] - sharp / 2), float(peaks[-1] - peaks[0] + sharp), *about))
+        about = (lead, amplitude, amplitude / rms[stage], stage)
+        run = float(peaks[-1] - peaks[0]) + sharp
+        if run >= RUN_SECONDS:
+            events.append(Event(kind, first_peak - sharp / 2, run, *about))
         else:
             events += [Event(kind, float(peak - sharp / 2), sharp, *about) for peak in peaks]
     return events
 
 
 def _add_discharge(
-    scene: Scene, ied: IedProfile, amplitude_uv: Float[np.ndarray, "chan"], peaks: Float[np.ndarray, "chan"],
-    sharp_seconds: float, rng: np.random.Generator,
-) -> None:  # fmt: skip
-    """One discharge, with its own peak time at each lead; the background behind it is damped (criterion 5)."""
+    scene: Scene,
+    ied: IedProfile,
+    amplitude_uv: Float[np.ndarray, "chan"],
+    peaks: Float[np.ndarray, "chan"],
+    sharp_seconds: float,
+    rng: np.random.Generator,
+) -> None:
+    """One discharge, with a peak time of its own at each lead; it damps the background (criterion 5)."""
     wave_seconds = ied.after_wave_seconds * rng.uniform(0.9, 1.1)
     gain = physiology.DISRUPTION_GAIN.draw(rng)
     disrupted = physiology.DISRUPTION_SECONDS.draw(rng)
@@ -126,8 +111,10 @@ def _add_discharge(
     )
 
 
-def _onsets(scene: Scene, per_minute: Mapping[str, float], rng: np.random.Generator, *, gap: float) -> list[float]:
-    """Onsets of a Poisson process whose rate follows the stages; those within `gap` of the last one are dropped."""
+def _onsets(
+    scene: Scene, per_minute: Mapping[str, float], rng: np.random.Generator, *, gap: float
+) -> list[float]:
+    """Onsets of a Poisson process at the stages' rates, less those within `gap` of the one before."""
     rates = np.array([per_minute.get(stage, 0.0) for stage in scene.hypnogram])
     counts = rng.poisson(rates * EPOCH_SECONDS / 60)
     epochs = np.repeat(np.arange(len(rates)), counts)

@@ -50,19 +50,41 @@ class PatientProfile:
         return self.rhythms_hz[name]
 
 
-def draw_profile(code: str, *, has_ied: bool, seed: int) -> PatientProfile:
-    """Draw a patient.
+def draw_regions(n_patients: int, *, ied_free: float, rng: np.random.Generator) -> list[str | None]:
+    """The region of each patient's IEDs, None for the `round(n_patients * ied_free)` who have none.
 
-    Everything but `ied` comes from random streams of its own, so the same seed gives the same patient with and
-    without epilepsy: transients, mimics and artefacts cannot depend on the IED label.
+    Regions come in the proportions of physiology.REGIONS as nearly as the number of patients allows
+    (systematic sampling), in random order.
     """
+    n_free = round(n_patients * ied_free)
+    counts = [region.windows_wake + region.windows_sleep for region in physiology.REGIONS.values()]
+    quantiles = (np.arange(n_patients - n_free) + rng.uniform()) / max(n_patients - n_free, 1)
+    chosen = np.searchsorted(np.cumsum(counts) / sum(counts), quantiles, side="right")
+    regions = [list(physiology.REGIONS)[i] for i in chosen] + [None] * n_free
+    return [regions[i] for i in rng.permutation(n_patients)]
+
+
+def draw_profile(code: str, *, region: str | None, seed: int) -> PatientProfile:
+    """Draw a patient whose IEDs come from a region of physiology.REGIONS, or who has none (None).
+
+    Everything but `ied` comes from a random stream of its own, so the same seed gives the same patient with
+    and without epilepsy: transients, mimics and artefacts cannot depend on the IED label.
+
+    Raises:
+        ValueError: an unknown region.
+    """
+    if region is not None and region not in physiology.REGIONS:
+        allowed = ", ".join(physiology.REGIONS)
+        raise ValueError(f"patient {code}: region must be one of {allowed} or None, given {region!r}")
     rng = np.random.default_rng([seed, 0])
-    age = float(np.clip(27 * np.exp(0.6 * rng.standard_normal()), 3, 87))  # FACT 1.1: median 27, 3-87; spread ours
+    # Median and limits FACT 1.1; the spread is ours.
+    age = float(np.clip(27 * np.exp(0.6 * rng.standard_normal()), 3, 87))
     rates = []
     for transient in physiology.TRANSIENTS:
         quantile, luck = rng.uniform(size=2)
         has_it = luck < transient.incidence and age >= transient.older_than
-        rates.append({stage: rate.at(quantile) for stage, rate in transient.per_minute.items()} if has_it else {})
+        own = {stage: rate.at(quantile) for stage, rate in transient.per_minute.items()}
+        rates.append(own if has_it else {})
     return PatientProfile(
         code=code,
         age_years=age,
@@ -70,15 +92,15 @@ def draw_profile(code: str, *, has_ied: bool, seed: int) -> PatientProfile:
         exponent_shift=float(np.clip(0.08 * rng.standard_normal(), -0.15, 0.15)),
         rhythms_hz={rhythm.name: rhythm.frequency_hz.draw(rng) for rhythm in physiology.RHYTHMS},
         per_minute=tuple(rates),
-        ied=_draw_ied(np.random.default_rng([seed, 1])) if has_ied else None,
+        ied=None if region is None else _draw_ied(region, np.random.default_rng([seed, 1])),
     )
 
 
 def draw_hypnogram(n_epochs: int, *, compression: float, rng: np.random.Generator) -> tuple[str, ...]:
     """Stages W N1 N2 N3 R of consecutive 30-s epochs, from a Markov chain.
 
-    A real night spends an hour where ten minutes must do here: bouts are `compression` times shorter than natural
-    (1 is a natural night; the order of stages stays). At least one epoch a bout. A recording of 10 epochs or
+    A real night spends an hour where ten minutes must do here: bouts are `compression` times shorter than
+    natural (1 is a natural night; the order of stages stays), at least one epoch. A recording of 10 epochs or
     more is drawn again until it holds three stages, if that happens within 100 draws.
     """
     for _ in range(100):
@@ -98,9 +120,7 @@ def _draw_chain(n_epochs: int, compression: float, rng: np.random.Generator) -> 
     return tuple(stages[:n_epochs])
 
 
-def _draw_ied(rng: np.random.Generator) -> IedProfile:
-    counts = {name: region.windows_wake + region.windows_sleep for name, region in physiology.REGIONS.items()}
-    region = _choose({name: count / sum(counts.values()) for name, count in counts.items()}, rng)
+def _draw_ied(region: str, rng: np.random.Generator) -> IedProfile:
     generalized = region == "generalized"
     focus = str(rng.choice(physiology.REGIONS[region].electrodes))
     kind = "spike-and-wave" if generalized else _choose(physiology.IED_KINDS, rng)
@@ -114,7 +134,9 @@ def _draw_ied(rng: np.random.Generator) -> IedProfile:
         sigma=sigma.draw(rng),
         kind=kind,
         per_minute=_ied_rates(physiology.REGIONS[region].sleep_to_wake, rng),
-        snr=physiology.SNR_MEDIAN * float(np.exp(physiology.SNR_SIGMA_PATIENT * rng.standard_normal())),
+        snr=physiology.SNR_MEDIAN
+        * (physiology.GENERALIZED_SNR_FACTOR if generalized else 1.0)
+        * float(np.exp(physiology.SNR_SIGMA_PATIENT * rng.standard_normal())),
         sharp_seconds=sharp.draw(rng),
         rise_share=physiology.RISE_SHARE.draw(rng),
         after_wave_seconds=physiology.AFTER_WAVE_SECONDS.draw(rng),

@@ -10,8 +10,6 @@ The only importer of orbax.
 
 import dataclasses
 import json
-import os
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,19 +35,19 @@ class Checkpoint(NamedTuple):
         config: what it was trained with; preprocessing included.
         tasks: definitions of the tasks, in the shards' order.
         variables: averaged `params` and `batch_stats`.
-        operating_points: by name, the threshold and the figures it had where it was fixed.
+        operating_points: thresholds fixed on validation patients, as JSON text (`evaluation.metrics` reads it).
         step: updates done.
     """
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     variables: Variables
-    operating_points: Mapping[str, Mapping[str, Any]]
+    operating_points: str
     step: int
 
 
 def open_manager(folder: Path) -> ocp.CheckpointManager:
-    """Orbax's manager of a checkpoint folder: asynchronous, the last two steps kept, half-written ones removed."""
+    """Orbax's manager of a checkpoint folder: asynchronous; keeps two steps, removes half-written ones."""
     options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(folder.resolve(), options=options, item_names=("train", "inference"))
 
@@ -75,7 +73,7 @@ def write_description(folder: Path, config: Config, tasks: tuple[TaskSpec, ...])
         "tasks": [dataclasses.asdict(task) for task in tasks],
         "config": json.loads(config.to_json()),
     }
-    _write_json(folder / "config.json", description)
+    _write(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 
 def read_description(folder: Path) -> tuple[Config, tuple[TaskSpec, ...]]:
@@ -102,7 +100,7 @@ def read_description(folder: Path) -> tuple[Config, tuple[TaskSpec, ...]]:
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: PyTree, variables: Variables) -> None:
-    """Save a training state, and apart from it the variables for inference; returns while the disk is still busy."""
+    """Save a training state and, apart from it, the variables for inference; the disk may still be busy."""
     items = ocp.args.Composite(train=ocp.args.StandardSave(state), inference=ocp.args.StandardSave(variables))
     manager.save(step, args=items, force=True)
 
@@ -125,31 +123,26 @@ def load(folder: Path) -> Checkpoint:
     """The newest checkpoint of a folder, ready for inference.
 
     Raises:
-        ValueError: not a checkpoint, nothing saved yet, or parameters that do not fit the configuration; the first
-            ones that differ are named.
+        ValueError: not a checkpoint, nothing saved yet, or parameters that do not fit the configuration; the
+            first ones that differ are named.
     """
     config, tasks = read_description(folder)
     with open_manager(folder) as manager:
         step = manager.latest_step()
         if step is None:
-            raise ValueError(f"{folder} holds a configuration but no saved parameters: was training stopped early?")
+            raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
         target = jax.eval_shape(lambda: initialise(config, tasks, jax.random.key(0)))
         saved = manager.item_metadata(step)["inference"]
         _check_fits(folder, target, saved)
         items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
         variables = manager.restore(step, args=items)["inference"]
-    return Checkpoint(config, tasks, variables, read_operating_points(folder), step)
+    points = folder / "operating_points.json"
+    return Checkpoint(config, tasks, variables, points.read_text() if points.is_file() else "[]", step)
 
 
-def write_operating_points(folder: Path, points: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write thresholds, by name, beside the parameters."""
-    _write_json(folder / "operating_points.json", points)
-
-
-def read_operating_points(folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Thresholds by name; empty if none was fixed."""
-    path = folder / "operating_points.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+def write_operating_points(folder: Path, text: str) -> None:
+    """Put thresholds, as JSON text, beside the parameters."""
+    _write(folder / "operating_points.json", text)
 
 
 def _target(tree: PyTree) -> PyTree:
@@ -186,7 +179,7 @@ def _differences(a: Any, b: Any, where: str = "") -> list[str]:
     return found
 
 
-def _write_json(path: Path, tree: Any) -> None:
+def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(tree, indent=2) + "\n")
-    os.replace(temporary, path)
+    temporary.write_text(text)
+    temporary.replace(path)

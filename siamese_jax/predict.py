@@ -1,6 +1,6 @@
 """Batches or a recording to probabilities: the one loop that training's evaluation, `evaluate` and `detect` share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,9 +11,16 @@ from siamese_jax.config import Config
 from siamese_jax.forward import Variables, forward
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
-from siamese_jax.recordings.edf import Recording
+from siamese_jax.recordings.batches import evaluation_batches
+from siamese_jax.recordings.edf import Recording, Segment
+from siamese_jax.recordings.shards import Shard
 from siamese_jax.recordings.windows import WindowGrid, read_padded, window_grid
 from siamese_jax.vocabulary import TaskSpec
+
+SPAN_SECONDS = 0.3
+"""Frames within this span make one event: about the length of a spike and the rise of its slow wave."""
+APART_SECONDS = 0.2
+"""Least distance of two events: polyspikes closer than this are one."""
 
 Predictor = Callable[[Variables, np.ndarray, np.ndarray], Logits]
 
@@ -102,31 +109,105 @@ def predict_recording(
     return Predictions(grid, *_concatenated(parts))
 
 
-def frame_timeline(
-    frame_logits: Float32[np.ndarray, "window frame"],
-    starts: Int[np.ndarray, "window"],
+def predict_shards(
+    predictor: Predictor,
+    config: Config,
+    variables: Variables,
+    shards: Sequence[Shard],
     *,
-    n_times: int,
-    samples_per_frame: float,
-) -> Float32[np.ndarray, "frame"]:
-    """Logits of a segment's frames, each once; NaN where no window lies.
-
-    Where windows overlap, their logits for one moment are averaged; for a model that only convolves along time
-    they are equal away from the segment's ends.
+    batch_size: int = 64,
+    on_progress: Callable[[int], None] = lambda windows: None,
+) -> list[tuple[Int[np.ndarray, "window"], Predictions]]:
+    """For each shard, which of its windows have a label for one of `config.tasks`, and their logits.
 
     Args:
-        frame_logits: of the segment's windows.
-        starts: first sample of each window, a multiple of `samples_per_frame`.
-        n_times: length of the segment in samples.
-        samples_per_frame: from one frame to the next.
+        predictor: from `make_predictor` for the same configuration.
+        config: its tasks and geometry must be those of the shards.
+        variables: `params` and `batch_stats`.
+        shards: of whatever patients.
+        batch_size: windows at a time.
+        on_progress: called with the number of windows done.
+
+    Raises:
+        ValueError: shards that do not fit the configuration, or hold no label.
     """
-    n_frames = int(n_times // samples_per_frame) + 1
-    first = np.rint(starts / samples_per_frame).astype(np.int64)
-    index = (first[:, None] + np.arange(frame_logits.shape[1])).ravel()
-    inside = index < n_frames
-    total = np.bincount(index[inside], weights=frame_logits.ravel()[inside], minlength=n_frames)
-    count = np.bincount(index[inside], minlength=n_frames)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    places = []
+
+    def inputs() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        for batch, shard, window in evaluation_batches(shards, config, batch_size):
+            real = shard >= 0
+            places.append((shard[real], window[real]))
+            yield batch.eeg, batch.present, int(real.sum())
+
+    parts = []
+    for logits in predict_batches(predictor, variables, inputs()):
+        parts.append(logits)
+        on_progress(sum(len(next(iter(part.window.values()))) for part in parts))
+    shard_of, window_of = (np.concatenate(column) for column in zip(*places, strict=True))
+    logits = _concatenated(parts)
+    found = []
+    for i, shard in enumerate(shards):
+        mine = shard_of == i
+        windows = window_of[mine]
+        segment = shard.segment[windows]
+        grid = WindowGrid(segment, shard.start[windows] - shard.segments["start"][segment])
+        found.append((windows, Predictions(grid, *jax.tree.map(lambda x, mine=mine: x[mine], logits))))
+    return found
+
+
+class Timeline(NamedTuple):
+    """A task's logits along one segment, and how events are to be found in them (arguments of `find_events`).
+
+    Attributes:
+        frame_logits: NaN where no window lies.
+        frame_seconds: from one logit to the next.
+        onset_seconds: where the first one is centred, from the recording's start.
+        span_seconds: whose odds add up to one event.
+        min_separation_seconds: least distance between two events.
+    """
+
+    frame_logits: Float32[np.ndarray, "frame"]
+    frame_seconds: float
+    onset_seconds: float
+    span_seconds: float
+    min_separation_seconds: float
+
+
+def timelines(
+    config: Config, task: str, predictions: Predictions, segments: Sequence[Segment], *, hop_seconds: float
+) -> list[tuple[Timeline, int]]:
+    """A binary task's logits along each segment that has windows, with the segment's index.
+
+    From a model that keeps frames, a logit a frame, each once: where windows overlap, their logits for one moment are
+    averaged (they are equal but near a segment's ends). From one that pools features, a logit a window at the window's
+    centre; events are then told apart no better than by a window's length.
+
+    Args:
+        config: of the model.
+        task: one with a single logit.
+        predictions: of one recording.
+        segments: of the same recording.
+        hop_seconds: from one window to the next.
+    """
+    found = []
+    per_frame = config.data.sfreq * config.frame_seconds
+    by_frame = task in predictions.frame and _is_whole(hop_seconds / config.frame_seconds) and _is_whole(
+        config.data.window_seconds / config.frame_seconds
+    )
+    for index, segment in enumerate(segments):
+        mine = predictions.grid.segment == index
+        if not mine.any():
+            continue
+        starts = predictions.grid.start[mine]
+        if by_frame:
+            logits = _merged(predictions.frame[task][mine, :, 0], np.rint(starts / per_frame).astype(np.int64))
+            line = Timeline(logits, config.frame_seconds, segment.onset_seconds, SPAN_SECONDS, APART_SECONDS)
+        else:
+            logits = _merged(predictions.window[task][mine], np.rint(starts / (hop_seconds * config.data.sfreq)).astype(np.int64))
+            centre = segment.onset_seconds + config.data.window_seconds / 2
+            line = Timeline(logits, hop_seconds, centre, 0.0, config.data.window_seconds)
+        found.append((line, index))
+    return found
 
 
 def probabilities(task: TaskSpec, logits: Float32[np.ndarray, "*batch _logits"]) -> Float32[np.ndarray, "*batch _p"]:
@@ -136,6 +217,20 @@ def probabilities(task: TaskSpec, logits: Float32[np.ndarray, "*batch _logits"])
         return shifted / shifted.sum(-1, keepdims=True)
     # Written with tanh, which cannot overflow.
     return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
+
+
+def _merged(
+    logits: Float32[np.ndarray, "window frame"], first: Int[np.ndarray, "window"]
+) -> Float32[np.ndarray, "_"]:
+    """Windows' logits on one axis, averaged where they overlap; `first` is where each window's begin."""
+    index = (first[:, None] + np.arange(logits.shape[1])).ravel()
+    count = np.bincount(index)
+    total = np.bincount(index, weights=logits.ravel())
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6
 
 
 def _recording_batches(

@@ -232,7 +232,8 @@ def stage_of(text: str) -> str | None:
     """The AASM stage (`W N1 N2 N3 R`) that an annotation text names, or None.
 
     Rechtschaffen and Kales stages 3 and 4 are both N3 (AASM manual 2007); movement time and `Sleep stage ?`
-    are no stage. Sources: EDF+ standard texts ("Sleep stage W"), Sleep-EDF, CAP (`SLEEP-S2`), vEpiSet (`Waking`).
+    are no stage. Sources: EDF+ standard texts ("Sleep stage W"), Sleep-EDF, CAP (`SLEEP-S2`), vEpiSet
+    (`Waking`).
     """
     match = _STAGE_TEXT.fullmatch(text.strip())
     if match is None:

@@ -1,9 +1,13 @@
 """Which channel of a file serves each electrode asked for, and what became of the others."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from siamese_jax.vocabulary import (
     EARS,
@@ -13,6 +17,9 @@ from siamese_jax.vocabulary import (
     standard_name,
     unit_factor,
 )
+
+PLAUSIBLE_UV = (2.0, 500.0)
+"""Robust standard deviation of scalp EEG; a wrong unit is wrong by a thousand or a million."""
 
 
 class FileChannel(NamedTuple):
@@ -61,9 +68,9 @@ def choose_channels(
 ) -> tuple[dict[str, Chosen], ChannelReport]:
     """The channel for each of `ch_names`, and the report on all of them.
 
-    An electrode is looked for by its standard name; if it is not there by itself, its derivation against an ear or
-    mastoid (`C3-A2`) stands for it, with a warning. Of two channels of one name the first is used. `units` maps a
-    file's label, a standard name or `*` to the unit to read it in, whatever the header says.
+    An electrode is looked for by its standard name; if it is not there by itself, its derivation against an
+    ear or mastoid (`C3-A2`) stands for it, with a warning. Of two channels of one name the first is used.
+    `units` maps a file's label, a standard name or `*` to the unit to read it in, whatever the header says.
 
     Args:
         channels: what the file holds.
@@ -75,8 +82,8 @@ def choose_channels(
         the chosen channel by name, in the order of `ch_names` and without those missing; and the report.
 
     Raises:
-        ValueError: no wanted EEG channel can be used; a needed channel has an unknown unit; channels that name
-            different common references would be mixed.
+        ValueError: no wanted EEG channel can be used; a needed channel has an unknown unit; channels that
+            name different common references would be mixed.
     """
     ignored: dict[str, str] = {}
     warnings: list[str] = []
@@ -143,12 +150,13 @@ def _check_any(
     eeg = [name for name in ch_names if channel_kind(name) == "eeg"] or list(ch_names)
     if any(name in found for name in eeg):
         return
-    electrodes = [c.label for c in channels if standard_name(c.label)] or [c.label for c in channels]
-    said = [f"{label} ({ignored[label]})" if label in ignored else label for label in electrodes[:6]]
-    more = f" and {len(electrodes) - 6} more" if len(electrodes) > 6 else ""
+    by_reason: dict[str, list[str]] = {}
+    for label in [c.label for c in channels if standard_name(c.label)] or [c.label for c in channels]:
+        by_reason.setdefault(ignored.get(label, "not wanted"), []).append(label)
+    said = (f"{', '.join(labels)} ({reason})" for reason, labels in by_reason.items())
     raise ValueError(
-        f"{source} has none of the electrodes wanted ({' '.join(eeg)}) in usable form; it has"
-        f" {', '.join(said) or 'no signals'}{more}"
+        f"{source} has none of the electrodes wanted ({' '.join(eeg)}) in usable form;"
+        f" it has {'; '.join(said) or 'no signals'}"
     )
 
 
@@ -204,3 +212,65 @@ def _why_not_asked(channel: FileChannel) -> str:
     if unit_factor(channel.unit) is None:
         return f"not asked for, and {channel.unit!r} is no known unit of voltage"
     return "not asked for"
+
+
+def without_implausible(
+    chosen: Mapping[str, Chosen],
+    report: ChannelReport,
+    stretches: Iterable[Mapping[str, Float[np.ndarray, "_"]]],
+    *,
+    source: str,
+) -> tuple[dict[str, Chosen], ChannelReport]:
+    """The channels that carry a signal, and the report with warnings on amplitude.
+
+    A channel that is constant in every stretch is absent. An EEG channel whose robust standard deviation
+    (1.4826 times the median absolute deviation; the median over stretches) is outside 2 to 500 uV gets a
+    warning with the factor that would mend it; nothing is scaled.
+
+    Raises:
+        ValueError: no EEG channel that was chosen carries a signal.
+    """
+    spreads: dict[str, list[float]] = {name: [] for name in chosen}
+    flat = dict.fromkeys(chosen, True)
+    for stretch in stretches:
+        for name, signal in stretch.items():
+            if signal.min() != signal.max():
+                flat[name] = False
+                spreads[name].append(1.4826 * float(np.median(np.abs(signal - np.median(signal)))))
+    dead = [name for name in chosen if flat[name]]
+    alive = {name: one for name, one in chosen.items() if not flat[name]}
+    if not alive or (_any_eeg(chosen) and not _any_eeg(alive)):
+        raise ValueError(f"{source}: every wanted EEG channel is constant: {', '.join(dead)}")
+    warnings = list(report.warnings)
+    if dead:
+        warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
+    warnings += _amplitude_warnings(
+        {n: float(np.median(spreads[n])) for n in alive if channel_kind(n) == "eeg"}
+    )
+    return alive, dataclasses.replace(
+        report,
+        used={name: label for name, label in report.used.items() if name in alive},
+        renamed={label: name for label, name in report.renamed.items() if name in alive},
+        missing=(*report.missing, *dead),
+        ignored={**report.ignored, **{report.used[name]: "constant" for name in dead}},
+        warnings=tuple(warnings),
+    )
+
+
+def _any_eeg(names: Iterable[str]) -> bool:
+    return any(channel_kind(name) == "eeg" for name in names)
+
+
+def _amplitude_warnings(spreads: Mapping[str, float]) -> list[str]:
+    advice = "no factor of 1e3 or 1e6 would mend it"
+    by_factor: dict[float | None, list[str]] = {}
+    low, high = PLAUSIBLE_UV
+    for name, spread in spreads.items():
+        if not low <= spread <= high:
+            fits = (factor for factor in (1e3, 1e-3, 1e6, 1e-6) if low <= spread * factor <= high)
+            by_factor.setdefault(next(fits, None), []).append(f"{name} ({spread:.3g} uV)")
+    return [
+        f"the robust standard deviation is not that of scalp EEG ({low:g} to {high:g} uV):"
+        f" {', '.join(said)}; {f'times {factor:g} it would be, is the unit right?' if factor else advice}"
+        for factor, said in by_factor.items()
+    ]

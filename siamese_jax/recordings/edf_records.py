@@ -1,10 +1,11 @@
 """The bytes of an EDF or BDF file: its header checked, its records, its time-stamped annotation lists.
 
-edfio decodes signals (in `edf.py`); what it leaves to its callers stands here: bounds on every header number before
-anything is allocated, records read from the middle of a file, and the onset of each record.
-Source: EDF (Kemp et al. 1992), EDF+ (Kemp and Olivan 2003, sections 2.1 and 2.2), www.edfplus.info.
+edfio decodes signals (in `edf.py`); what it leaves to its callers stands here: bounds on every header number
+before anything is allocated, records read from the middle of a file, and the onset of each record. Source:
+EDF (Kemp et al. 1992), EDF+ (Kemp and Olivan 2003, sections 2.1 and 2.2), www.edfplus.info.
 """
 
+import datetime
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,10 +16,10 @@ import numpy as np
 from jaxtyping import Float64
 
 MAX_RECORD_BYTES = 1 << 28
-"""A larger record is refused: the standard recommends at most 61,440 bytes, and one record is the least we read."""
+"""A larger record is refused: the least we read is one, and EDF recommends at most 61,440 bytes."""
 
 SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
-"""Bytes of each header field of a signal, in order; the header holds all signals' first field, then the second."""
+"""Bytes of each header field of a signal; the header holds the first of all signals, then the second."""
 _SAMPLES_FIELD = 8
 
 _TIMING = re.compile(rb"([+-]\d{1,15}(?:\.\d*)?)(?:\x15(\d{1,15}(?:\.\d*)?))?")
@@ -73,6 +74,34 @@ class Layout:
         plus = self.field(192, 44)[:5].upper()
         return plus if plus in (f"{plain}+C", f"{plain}+D") else plain
 
+    @property
+    def truncated(self) -> bool:
+        """Whether there are fewer data than the header claims, or the header does not know how many."""
+        expected = self.records_expected
+        return expected is None or self.n_records < expected or self.n_left_over > 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the file's length, one sentence each."""
+        found = []
+        expected = self.records_expected
+        if expected != self.n_records:
+            claim = (
+                "does not say how many data records there are" if expected is None else f"claims {expected}"
+            )
+            found.append(
+                f"the header {claim}; the file holds {self.n_records} whole data records, all are read"
+            )
+        if self.n_left_over:
+            found.append(
+                f"the last data record is cut ({self.n_left_over} of {self.record_bytes} bytes): left out"
+            )
+        if self.field(184, 8) != str(len(self.header)):
+            found.append(
+                f"the header's own length is wrong in it: {self.field(184, 8)!r}, not {len(self.header)}"
+            )
+        return tuple(found)
+
     def field(self, start: int, length: int) -> str:
         """A field of the header's first 256 bytes, as text."""
         return _text(self.header[start : start + length])
@@ -120,7 +149,8 @@ def read_layout(path: Path) -> Layout:
     record_bytes = sum(samples) * (3 if bdf else 2)
     if not 0 < record_bytes <= MAX_RECORD_BYTES:
         raise ValueError(
-            f"{path.name}: its header claims data records of {record_bytes} bytes; 1 to {MAX_RECORD_BYTES} can be read"
+            f"{path.name}: its header claims data records of {record_bytes} bytes;"
+            f" 1 to {MAX_RECORD_BYTES} can be read"
         )
     n_records, n_left_over = divmod(size - len(header), record_bytes)
     if not n_records:
@@ -149,7 +179,8 @@ def _check_start(name: str, start: bytes, size: int) -> int:
     n_signals = _integer(start[252:256], f"{name}: number of signals", 1, 9999)
     if size < 256 * (n_signals + 1):
         raise ValueError(
-            f"{name} is cut inside its header: {size} of {256 * (n_signals + 1)} bytes for {n_signals} signals"
+            f"{name} is cut inside its header: {size} of {256 * (n_signals + 1)} bytes"
+            f" for {n_signals} signals"
         )
     return n_signals
 
@@ -213,7 +244,7 @@ def read_stamps(layout: Layout) -> Stamps:
 
 
 def _lists(data: bytes) -> list[list[bytes]]:
-    """Each time-stamped annotation list as its timing and its texts (EDF+ 2.2.2: onset, 20, text, 20, ..., 0)."""
+    """Each time-stamped annotation list as its timing and texts (EDF+ 2.2.2: onset, 20, text, 20, ..., 0)."""
     chunks = (chunk.split(b"\x14") for chunk in data.split(b"\x00") if chunk)
     return [chunk[:-1] if len(chunk) > 1 else chunk for chunk in chunks]
 
@@ -224,3 +255,82 @@ def _annotation_text(text: bytes) -> str:
         return text.decode("utf-8")
     except UnicodeDecodeError:
         return text.decode("latin-1")
+
+
+class Run(NamedTuple):
+    """Records that follow each other without a gap."""
+
+    first: int
+    n_records: int
+    onset_seconds: float
+
+
+def find_runs(
+    layout: Layout, stamps: Stamps, *, tolerance_seconds: float
+) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """The gap-free runs of records, and warnings.
+
+    A record follows the one before without a gap if it starts where that ends (EDF+ 2.2.4), within the
+    tolerance. The stamps decide, also in a file that calls itself continuous. A record without a stamp is
+    taken to follow.
+    """
+    step = float(layout.record_seconds)
+    onsets = np.arange(layout.n_records) * step
+    known = np.isfinite(stamps.onsets)
+    if known.any():
+        # each record counts from the last one that has a stamp; those before the first count from 0
+        last = np.maximum.accumulate(np.where(known, np.arange(layout.n_records), -1))
+        since = np.where(last >= 0, stamps.onsets[last] - last * step, 0.0)
+        onsets = onsets + since
+    off = np.diff(onsets) - step
+    breaks = np.flatnonzero(np.abs(off) > tolerance_seconds) + 1
+    firsts = np.concatenate([[0], breaks, [layout.n_records]]).astype(int)
+    runs = tuple(
+        Run(int(first), int(end - first), max(0.0, float(onsets[first])))
+        for first, end in zip(firsts[:-1], firsts[1:], strict=True)
+    )
+    warnings = []
+    gaps, overlaps = off[off > tolerance_seconds], off[off < -tolerance_seconds]
+    if len(gaps):
+        warnings.append(f"{len(gaps)} gap(s) in time, {gaps.sum():g} s in all, part the recording")
+    if len(overlaps):
+        warnings.append(f"{len(overlaps)} data record(s) start before the one before them ends: kept apart")
+    if layout.annotation_spans and not known.all():
+        warnings.append(
+            f"{(~known).sum()} data record(s) without a time stamp: taken to follow the one before"
+        )
+    if stamps.n_damaged:
+        warnings.append(f"{stamps.n_damaged} annotation list(s) are damaged and left out")
+    return runs, tuple(warnings)
+
+
+_NO_CODE = re.compile(r"[x0-]*|unknown|anon\w*|patient|none|n/?a", re.IGNORECASE)
+_PATIENT = re.compile(r"(\S+) [MFX] (?:X|\d\d-[A-Z]{3}-\d{4}) \S+.*", re.IGNORECASE)
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+
+
+def patient_code(layout: Layout) -> str | None:
+    """The code of a patient identification as in EDF+ ("code sex birthdate name"), unless a placeholder."""
+    match = _PATIENT.fullmatch(layout.field(8, 80))
+    return match[1] if match and not _NO_CODE.fullmatch(match[1]) else None
+
+
+def start_datetime(layout: Layout) -> datetime.datetime | None:
+    """The file's start, by "Startdate dd-MMM-yyyy" (EDF+) or the header's date; None if hidden or no date."""
+    clock = re.fullmatch(r"(\d\d)[.:](\d\d)[.:](\d\d)", layout.field(176, 8))
+    recording = layout.field(88, 80).upper()
+    plus = re.match(r"STARTDATE (\d\d)-([A-Z]{3})-(\d{4})\b", recording)
+    plain = re.fullmatch(r"(\d\d)[.:](\d\d)[.:](\d\d)", layout.field(168, 8))
+    if clock is None or recording.startswith("STARTDATE X"):
+        return None
+    if plus and plus[2] in _MONTHS:
+        date = int(plus[3]), _MONTHS.index(plus[2]) + 1, int(plus[1])
+    elif plain:
+        century = 1900 if int(plain[3]) >= 85 else 2000  # EDF+: 1985 to 2084
+        date = century + int(plain[3]), int(plain[2]), int(plain[1])
+    else:
+        return None
+    try:
+        return datetime.datetime(*date, int(clock[1]), int(clock[2]), int(clock[3]))
+    except ValueError:
+        return None

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int16, Int64
-from siamese_jax.recordings.edf import Annotation, Recording
 
+from siamese_jax.recordings.edf import Annotation, Recording
 from siamese_jax.recordings.windows import Labels, WindowGrid
 from siamese_jax.vocabulary import channel_kind
 
@@ -80,8 +80,8 @@ def quantised_blocks(
 ) -> Iterator[QuantisedBlock]:
     """The segments one after another, at most a minute at a time: round((microvolts - offset) / scale).
 
-    A second is bad if all EEG channels that are present stand still in it (the amplifier was off, or a part of
-    the file was blanked), or if some sample is not finite; such samples are stored as 0 uV.
+    A second is bad if all EEG channels present stand still in it (the amplifier was off, or a part of the
+    file was blanked), or if some sample is not finite; such samples are stored as 0 uV.
 
     Raises:
         UnreadableRecordingError: the signal cannot be read.

@@ -42,6 +42,7 @@ SCHEMA_VERSION = 1
 SUFFIX = ".h5"
 PARTIAL_SUFFIX = ".partial"
 
+_Node = Any  # an h5py file or group: its types do not say what indexing gives
 _TEXT = h5py.string_dtype("utf-8")
 _FORMAT = ("v110", "v110")  # from this version of the format on, HDF5 guards its own structures by checksums
 
@@ -124,7 +125,7 @@ class _Signal:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        self._file: h5py.File | None = None
+        self._file: _Node | None = None
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return _Signal, (self._path,)
@@ -143,10 +144,10 @@ class _Signal:
 
 
 def open_shard(path: str | Path) -> Shard:
-    """Open a shard, checking its schema and that its tables fit together; `verify_shard` checks all of it.
+    """Open a shard, checking its schema and that its tables fit; `verify_shard` checks all of it.
 
     Raises:
-        ValueError: not a finished shard of this schema; the message names the file and the reason.
+        ValueError: not a finished shard of this schema; the message names file and reason.
     """
     return _opened(Path(path), lambda file: _load(Path(path), file))
 
@@ -155,10 +156,10 @@ def verify_shard(path: str | Path) -> Shard:
     """Open a shard after comparing everything in it with its checksum.
 
     Raises:
-        ValueError: the shard was cut short, edited or is of another schema; the message names file and reason.
+        ValueError: the shard was cut short, edited or is of another schema (named with the file).
     """
 
-    def load(file: h5py.File) -> Shard:
+    def load(file: _Node) -> Shard:
         _check_schema(file)
         if _checksum(file) != file.attrs["checksum"]:
             raise ValueError("its contents do not match its checksum: it was edited or damaged")
@@ -179,7 +180,7 @@ def open_shards(folder: str | Path) -> list[Shard]:
     return [open_shard(path) for path in paths]
 
 
-def _opened(path: Path, load: Callable[[h5py.File], Shard]) -> Shard:
+def _opened(path: Path, load: Callable[[_Node], Shard]) -> Shard:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -190,7 +191,7 @@ def _opened(path: Path, load: Callable[[h5py.File], Shard]) -> Shard:
         raise ValueError(f"{path}: not a sound shard: {error}") from error
 
 
-def _check_schema(file: h5py.File) -> None:
+def _check_schema(file: _Node) -> None:
     found = file.attrs.get("schema_version")
     if found is None:
         raise ValueError("it has no schema version, so it is no shard")
@@ -200,7 +201,7 @@ def _check_schema(file: h5py.File) -> None:
         raise ValueError("it has no checksum, so writing it was never finished")
 
 
-def _load(path: Path, file: h5py.File) -> Shard:
+def _load(path: Path, file: _Node) -> Shard:
     _check_schema(file)
     attributes = {f.name: file.attrs[f.name] for f in fields(ShardInfo)}
     attributes["ch_names"] = tuple(json.loads(attributes["ch_names"]))
@@ -226,7 +227,7 @@ def _load(path: Path, file: h5py.File) -> Shard:
     )
 
 
-def _read_table(group: h5py.Group) -> dict[str, np.ndarray]:
+def _read_table(group: _Node) -> dict[str, np.ndarray]:
     return {name: data.asstr()[:] if data.dtype == _TEXT else data[:] for name, data in group.items()}
 
 
@@ -280,7 +281,7 @@ def _check_fits(path: Path, recordings: Sequence[LabelledRecording], info: Shard
 
 
 def _write_signal(
-    file: h5py.File, recordings: Sequence[LabelledRecording], info: ShardInfo
+    file: _Node, recordings: Sequence[LabelledRecording], info: ShardInfo
 ) -> list[list[tuple[float, float]]]:
     """Write `signal` and what scales it; returns each recording's bad intervals."""
     n_chans, n_recordings = len(info.ch_names), len(recordings)
@@ -314,7 +315,7 @@ def _write_signal(
 
 
 def _write_index(
-    file: h5py.File,
+    file: _Node,
     recordings: Sequence[LabelledRecording],
     info: ShardInfo,
     bad: list[list[tuple[float, float]]],
@@ -344,7 +345,7 @@ def _write_index(
         file[f"weights/{task.name}"] = weight.astype(np.float32)
 
 
-def _write_events(file: h5py.File, recordings: Sequence[LabelledRecording]) -> None:
+def _write_events(file: _Node, recordings: Sequence[LabelledRecording]) -> None:
     rows = [
         (event.onset_seconds, event.duration_seconds, event.text, event.channel or "", i)
         for i, item in enumerate(recordings)
@@ -355,12 +356,12 @@ def _write_events(file: h5py.File, recordings: Sequence[LabelledRecording]) -> N
     _write_table(file.create_group("events"), rows, columns)
 
 
-def _write_table(group: h5py.Group, rows: list[tuple[Any, ...]], columns: dict[str, Any]) -> None:
+def _write_table(group: _Node, rows: list[tuple[Any, ...]], columns: dict[str, Any]) -> None:
     for i, (name, dtype) in enumerate(columns.items()):
         group.create_dataset(name, data=np.array([row[i] for row in rows], dtype))
 
 
-def _checksum(file: h5py.File) -> str:
+def _checksum(file: _Node) -> str:
     """SHA-256 over all data sets and attributes, in order of their names, a few megabytes at a time."""
     digest, names = hashlib.sha256(), []
     file.visit(names.append)

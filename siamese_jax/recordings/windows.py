@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Num, Shaped
-from siamese_jax.recordings.edf import Annotation, Segment
 
+from siamese_jax.recordings.edf import Annotation, Segment
 from siamese_jax.vocabulary import IED, SLEEP, STAGES, STATE, TaskSpec, is_ied, stage_of
 
 INSIDE_SECONDS = 0.1
@@ -109,10 +109,10 @@ class IedMarks(NamedTuple):
 def ied_marks(annotations: Sequence[Annotation]) -> IedMarks:
     """The IEDs among annotations, whatever their channel.
 
-    The peak of an annotation with a duration is taken to be its middle: an interval is drawn around a discharge,
-    so its middle is wrong by half its length at most, its onset by all of it. Without a duration the onset is all
-    there is, and is the peak. From 1 s on, an annotation is a run. `!start` and the next `!end` enclose a run; one
-    without a partner is a single mark.
+    The peak of an annotation with a duration is taken to be its middle: an interval is drawn around a
+    discharge, so that its middle is wrong by half its length at most, its onset by all of it. Without a
+    duration the onset is all there is, and is the peak. From 1 s on, an annotation is a run. `!start` and the
+    next `!end` enclose a run; one without a partner is a single mark.
     """
     rows, opened = [], None
     for onset, duration, text, _ in sorted(annotations, key=lambda annotation: annotation.onset_seconds):
@@ -233,7 +233,7 @@ def _shared(
     # A mark holds for its duration, or, having none, until the next; the next always ends it.
     following = np.append(start[1:], max(start[-1], onsets.max() + window_seconds) + 1)
     stop = np.where(duration > 0, np.minimum(start + duration, following), following)
-    code = np.array([classes.get(_stage(mark.text), -1) for mark in marks])
+    code = np.array([classes.get(_stage(mark.text) or "", -1) for mark in marks])
 
     centre = onsets + window_seconds / 2
     at = np.searchsorted(start, centre, side="right") - 1

@@ -17,21 +17,24 @@ def augment(
 ) -> tuple[Float32[jax.Array, "batch time chan"], Bool[jax.Array, "batch chan"]]:
     """Varies amplitude, missing electrodes and side as `config.training` asks; probability 0 changes nothing.
 
-    A gain for the whole sample, uniform in 1 +- `amplitude`; each channel made absent (and 0) with probability
-    `electrode_dropout`, but never the last one; left and right exchanged with probability `flip`, in `eeg` and
-    `present` alike. A derivation's mirror image is that of its electrodes: `C3-A1` becomes `C4-A2`.
+    A gain for the whole sample, uniform in 1 +- `amplitude`; each channel made absent (and 0) with
+    probability `electrode_dropout`, but never the last one; left and right exchanged with probability `flip`,
+    in `eeg` and `present` alike. A derivation's mirror image is that of its electrodes: `C3-A1` becomes
+    `C4-A2`.
 
     Args:
         config: the experiment's configuration (static under `jax.jit`).
         eeg: microvolts; absent channels 0.
         present: which of `config.data.ch_names` are there, by sample.
-        keys: one typed key (`jax.random.key`) a sample: what happens to a sample depends on its own key alone.
+        keys: one typed key (`jax.random.key`) a sample: what happens to a sample depends on its own key
+            alone.
 
     Returns:
         `eeg` and `present`, varied, of the same shapes.
 
     Raises:
-        ValueError: `training.flip` is above 0 and a channel's mirror image is not among `config.data.ch_names`.
+        ValueError: `training.flip` is above 0 and a channel's mirror image is not among
+            `config.data.ch_names`.
     """
     training = config.training
     mirror = _mirror(config.data.ch_names) if training.flip > 0 else np.arange(len(config.data.ch_names))

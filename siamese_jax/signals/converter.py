@@ -1,7 +1,8 @@
 """The Frequency-Temporal Converter: rows of signal to maps of magnitude over frequency and time.
 
-Two implementations of one short-time Fourier transform: `fft` frames the signal and transforms every frame, `dft` is
-one strided convolution with the wanted bins only, faster on a CPU and the only one that ONNX can express.
+Two implementations of one short-time Fourier transform: `fft` frames the signal and transforms every frame,
+`dft` is one strided convolution with the wanted bins only, faster on a CPU and the only one that ONNX can
+express.
 """
 
 import functools
@@ -22,21 +23,22 @@ def convert(
 ) -> Float32[jax.Array, "batch freq frame row"]:
     """The magnitude of every row over frequency and time.
 
-    Frame 0 is centred on `config.model.context_frames` hops before the window's first sample, the last as many hops
-    beyond its last; every frame sees samples that are really there. The window is a periodic Hann window and the
-    magnitude the plain sum |sum(w x exp(-i 2 pi k n / N))|, as `torch.stft(normalized=False)` and torchaudio's
-    `Spectrogram(power=1)`: a sine of amplitude A gives A N / 4 in its bin. `log` is log1p of that sum: linear far
-    below 1, so that silence stays 0, and a logarithm above.
+    Frame 0 is centred on `config.model.context_frames` hops before the window's first sample, the last as
+    many hops beyond its last; every frame sees samples that are really there. The window is a periodic Hann
+    window and the magnitude the plain sum |sum(w x exp(-i 2 pi k n / N))|, as `torch.stft(normalized=False)`
+    and torchaudio's `Spectrogram(power=1)`: a sine of amplitude A gives A N / 4 in its bin. `log` is log1p of
+    that sum: linear far below 1, so that silence stays 0, and a logarithm above.
 
     Args:
         config: the experiment's configuration (static under `jax.jit`).
-        rows: `config.n_times_out + 2 * config.context` samples at `config.sfreq`, dimensionless; any float type.
+        rows: `config.n_times_out + 2 * config.context` samples at `config.sfreq`, dimensionless; any float
+            type.
 
     Returns:
-        The maps: as many bins as `frequencies(config)`, `config.n_frames + 2 * config.model.context_frames` frames.
-        `multi_resolution` stacks its transforms along frequency, all centred on the same samples; `none` gives the
-        samples themselves as the frames of one bin. Float32, always: half precision is wrong by 2 log units in weak
-        bins. The gradient is finite everywhere, 0 where the magnitude is 0.
+        The maps: as many bins as `frequencies(config)`, `config.n_frames + 2 * config.model.context_frames`
+        frames. `multi_resolution` stacks its transforms along frequency, all centred on the same samples;
+        `none` gives the samples themselves as the frames of one bin. Float32, always: half precision is wrong
+        by 2 log units in weak bins. The gradient is finite everywhere, 0 where the magnitude is 0.
 
     Raises:
         ValueError: `rows` has another length, or `converter.band_hz` keeps no bin.
@@ -115,7 +117,7 @@ def _stft_by_dft(
     kernel = _hann(n_fft)[:, None] * np.concatenate([np.cos(angle), -np.sin(angle)], axis=1)
     parts = jax.lax.conv_general_dilated(
         signal.reshape(n_batch * n_rows, n_times, 1),
-        kernel.astype(np.float32)[:, None],
+        jnp.asarray(kernel, jnp.float32)[:, None],
         window_strides=(hop,),
         padding="VALID",
         dimension_numbers=("NWC", "WIO", "NWC"),

@@ -1,8 +1,8 @@
 """Montages as matrices: the rows that a network sees, made of the electrodes that are there.
 
-Every row is one electrode (`Fp1`), the difference of two (`Fp1-F7`) or an electrode against the common average
-(`Fp1-avg`). Which electrodes are present differs from sample to sample, so the matrix does too: a static signed part
-and, for the common average, the mean over the present electrodes.
+Every row is one electrode (`Fp1`), the difference of two (`Fp1-F7`) or an electrode against the common
+average (`Fp1-avg`). Which electrodes are present differs from sample to sample, so the matrix does too: a
+static signed part and, for the common average, the mean over the present electrodes.
 """
 
 import functools
@@ -32,15 +32,16 @@ def montage_rows(kind: str, ch_names: tuple[str, ...]) -> tuple[str, ...]:
     """The names of a montage's rows, in order.
 
     Args:
-        kind: `referential` (every channel as it is), `average` (the 19 scalp electrodes against their common average),
-            `bipolar` (longitudinal, 18 rows), or `paper45` (23 EEG leads as they are, one ECG and two EMG derivations,
-            then the rows of `average`; the published code of Siamese-ES's group, vepiset_dataset commit 5235f85).
+        kind: `referential` (every channel as it is), `average` (the 19 scalp electrodes against their common
+            average), `bipolar` (longitudinal, 18 rows), or `paper45` (23 EEG leads as they are, one ECG and
+            two EMG derivations, then the rows of `average`; the published code of Siamese-ES's group,
+            vepiset_dataset commit 5235f85).
         ch_names: the channels that the rows are made of.
 
     Returns:
         `Fp1` for a channel as it is, `Fp1-avg` for common average reference, `Fp1-F7` for a difference. Only
-        `referential` depends on `ch_names`; the other montages keep a row whose electrode is not among them, and
-        `apply_montage` marks it absent.
+        `referential` depends on `ch_names`; the other montages keep a row whose electrode is not among them,
+        and `apply_montage` marks it absent.
 
     Raises:
         ValueError: the montage is unknown, or `ch_names` allow not one of its rows.
@@ -57,9 +58,9 @@ def apply_montage(
 ) -> tuple[Float32[jax.Array, "batch time row"], Bool[jax.Array, "batch row"]]:
     """The rows of a montage and which of them are there.
 
-    The common average is the mean of the 10-20 scalp electrodes that are present; ears, PG leads and channels other
-    than EEG never enter it, and it needs two electrodes, since one alone would cancel itself. What an absent channel
-    holds, even NaN, changes nothing, and its gradient is 0.
+    The common average is the mean of the 10-20 scalp electrodes that are present; ears, PG leads and channels
+    other than EEG never enter it, and it needs two electrodes, since one alone would cancel itself. What an
+    absent channel holds, even NaN, changes nothing, and its gradient is 0.
 
     Args:
         eeg: signals in any one unit.
@@ -68,7 +69,8 @@ def apply_montage(
         ch_names: the channels of `eeg`, in order.
 
     Returns:
-        The rows in the unit of `eeg`, and which rows are present: those whose every electrode is. The others are 0.
+        The rows in the unit of `eeg`, and which rows are present: those whose every electrode is. The others
+        are 0.
 
     Raises:
         ValueError: as `montage_rows`.

@@ -15,7 +15,7 @@ from siamese_jax.vocabulary import channel_kind
 NOTCH_HALF_HZ = 1.0
 """From the mains frequency to each edge of its stop band, unless the filter is too short to be that sharp."""
 SPREAD_FLOOR_UV = 0.1
-"""Added to a row's spread in `window` scaling, so that a flat row stays flat; below the noise of any amplifier."""
+"""Added to a row's spread in `window` scaling, so that a flat row stays flat; below any amplifier's noise."""
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
 GAIN_FLOOR = 1e-10
@@ -26,12 +26,13 @@ def preprocess(
     config: Config,
     eeg: Float32[jax.Array, "batch time chan"],
     present: Bool[jax.Array, "batch chan"],
-) -> tuple[Float32[jax.Array, "batch time row"], Bool[jax.Array, "batch row"]]:
+) -> tuple[Float32[jax.Array, "batch time_out row"], Bool[jax.Array, "batch row"]]:
     """Filters a window, takes it to the montage and scales it.
 
-    Filter and montage are linear and each montage row mixes one kind of channel, so their order does not matter;
-    the filter comes first because it differs by channel kind. Filtering by FFT is circular: what wraps around falls
-    into the margins and is cropped, so that a window gives what filtering its whole recording gives.
+    Filter and montage are linear and each montage row mixes one kind of channel, so their order does not
+    matter; the filter comes first because it differs by channel kind. Filtering by FFT is circular: what
+    wraps around falls into the margins and is cropped, so that a window gives what filtering its whole
+    recording gives.
 
     Args:
         config: the experiment's configuration (static under `jax.jit`).
@@ -39,9 +40,9 @@ def preprocess(
         present: which of `config.data.ch_names` are there, by sample.
 
     Returns:
-        The rows, `config.n_times_out + 2 * config.context` samples at `config.sfreq` (sample `config.context` falls on
-        the window's first), dimensionless: microvolts over the scale of the row's kind or over its own spread.
-        And which rows are present; the others are 0.
+        The rows, `config.n_times_out + 2 * config.context` samples at `config.sfreq` (sample `config.context`
+        falls on the window's first), dimensionless: microvolts over the scale of the row's kind or over its
+        own spread. And which rows are present; the others are 0.
 
     Raises:
         ValueError: `eeg` has another shape, or the filter or the montage is impossible.
@@ -63,12 +64,12 @@ def preprocess(
 
 @functools.lru_cache(maxsize=64)
 def filter_taps(config: Config, kind: str) -> Float[np.ndarray, "tap"]:
-    """The one linear-phase FIR that does band and mains together: a windowed sinc (Hamming), designed at once.
+    """The linear-phase FIR that does band and mains together: a windowed sinc (Hamming), designed at once.
 
-    The pass band is that of the channel kind, its edges at half amplitude (-6 dB), less a stop band around the mains
-    frequency and each harmonic: `NOTCH_HALF_HZ` to each side, or half the transition width where that is wider.
-    A multiple of the window makes the gain at 0 Hz exactly 0 where the band has a low edge, exactly 1 where not:
-    an electrode's offset can be thousands of times its EEG.
+    The pass band is that of the channel kind, its edges at half amplitude (-6 dB), less a stop band around
+    the mains frequency and each harmonic: `NOTCH_HALF_HZ` to each side, or half the transition width where
+    that is wider. A multiple of the window makes the gain at 0 Hz exactly 0 where the band has a low edge,
+    exactly 1 where not: an electrode's offset can be thousands of times its EEG.
 
     Args:
         config: the experiment's configuration.
@@ -141,13 +142,13 @@ def _pass_bands(config: Config, kind: str) -> list[tuple[float, float]]:
 
 def _filter(
     config: Config, eeg: Float32[jax.Array, "batch time chan"]
-) -> Float32[jax.Array, "batch time chan"]:
+) -> Float32[jax.Array, "batch time_out chan"]:
     """Filters, lowers the rate, crops the margins to `config.context`."""
     response, dc_gain = _response(config)
     n_out = round(eeg.shape[1] * config.decimation)
     signal = eeg.transpose(0, 2, 1)
-    # Float32 keeps microvolts beside millivolts of offset only if the offset goes first; by linearity it returns
-    # times the gain at 0 Hz.
+    # Float32 keeps microvolts beside millivolts of offset only if the offset goes first; by linearity it
+    # returns times the gain at 0 Hz.
     offset = signal.mean(axis=-1, keepdims=True)
     spectrum = jnp.fft.rfft(signal - offset)[..., : n_out // 2 + 1]
     spectrum = jax.lax.complex(spectrum.real * response[None], spectrum.imag * response[None])
@@ -158,7 +159,7 @@ def _filter(
 
 @functools.lru_cache(maxsize=64)
 def _response(config: Config) -> tuple[Float32[np.ndarray, "chan freq"], Float32[np.ndarray, "chan"]]:
-    """The zero-phase gain by rfft bin of the lowered rate (with its change of length), and the gain at 0 Hz."""
+    """The zero-phase gain by rfft bin of the lowered rate (and of the new length), and the gain at 0 Hz."""
     n_in = config.n_times + 2 * config.margin
     n_out = round(n_in * config.decimation)
     half, kinds = config.filter_half, [channel_kind(name) for name in config.data.ch_names]

@@ -124,7 +124,7 @@ def make_train_step(
             opt_state=opt_state,
             ema=_averaged(state.ema, variables, state.step, config.training.ema_decay),
         )
-        return new, StepMetrics(loss, means, optax.global_norm(grads))
+        return new, StepMetrics(loss, means, optax.tree.norm(grads))
 
     return step
 

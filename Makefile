@@ -1,0 +1,71 @@
+# Needs make and a Python of 3.11 or later; everything else goes into .venv.
+# On Python 3.11 the versions are those of the lock files, on later ones the newest in pyproject.toml's ranges.
+# Once a stamp in .venv is newer than pyproject.toml and the locks, nothing here uses the network.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+IS_311 := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+
+.PHONY: help install demo test lint format types lock clean
+
+help:
+	@echo "make demo     simulate a cohort, train, evaluate, detect: about 10 minutes on 2 cores"
+	@echo "make install  set up .venv alone; for a GPU or TPU then: .venv/bin/pip install -e '.[cuda]' (or '.[tpu]')"
+	@echo "make test     run the tests        make lint   ruff        make types   pyright"
+	@echo "make format   let ruff rewrite     make lock   renew the lock files (Python 3.11)"
+	@echo "make clean    remove caches, builds and runs/; .venv stays"
+
+install: .venv/.installed
+
+demo: install
+	$(BIN)/python -m experiments.demo
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest -n auto
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: .venv/.installed-dev
+	$(BIN)/pyright
+
+# The first lock holds what running needs, the second what developing needs besides, at the same versions.
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe \
+	--generate-hashes --no-emit-find-links --no-emit-index-url --no-config --resolver=backtracking \
+	--build-deps-for=editable --build-deps-for=wheel
+
+lock: .venv/.installed-dev
+	@$(IS_311) || { echo "the lock files are made with Python 3.11, .venv has $$($(BIN)/python --version)"; exit 1; }
+	$(PIP) install 'pip-tools>=7.5'
+	$(COMPILE) --extra=plot --output-file=requirements.lock pyproject.toml
+	$(COMPILE) --extra=dev --constraint=requirements.lock --output-file=requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf build dist runs .cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "If you have one under another name: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml requirements.lock | $(BIN)/python
+	@if $(IS_311); then set -ex; \
+	  $(PIP) install --require-hashes -r requirements.lock; \
+	  $(PIP) install --no-build-isolation --no-deps -e .; \
+	else set -ex; $(PIP) install -e '.[plot]'; fi
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml requirements.lock requirements-dev.lock | $(BIN)/python
+	@if $(IS_311); then set -ex; \
+	  $(PIP) install --require-hashes -r requirements-dev.lock; \
+	  $(PIP) install --no-build-isolation --no-deps -e .; \
+	else set -ex; $(PIP) install -e '.[dev]'; fi
+	@touch .venv/.installed $@

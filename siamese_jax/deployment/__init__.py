@@ -1,0 +1,1 @@
+"""What turns parameters into clinical output: detection, annotation."""

@@ -1,0 +1,202 @@
+"""Shards as a stream of batches: training without end, evaluation once.
+
+What a training batch holds is a function of (seed, step) alone: a pass visits every labelled window once, in
+an order drawn from the seed and the pass's number, and what a pass leaves over begins the next batch. So the
+step is the whole state of a stream, and one that starts at step k continues any other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, Shaped, UInt32
+
+from siamese_jax.config import Config
+from siamese_jax.recordings.shards import Shard
+from siamese_jax.vocabulary import TaskSpec
+
+T = TypeVar("T")
+
+_MAX_OPEN = 128  # files; many systems allow a process 256
+
+
+class Batch(NamedTuple):
+    """Windows on their way into the model: NumPy arrays here, a JAX pytree as it stands."""
+
+    eeg: Float32[np.ndarray, "batch time chan"]
+    """Microvolts at `config.data.sfreq`, with `config.margin` samples on both sides; absent channels 0."""
+    present: Bool[np.ndarray, "batch chan"]
+    labels: dict[str, Shaped[np.ndarray, "batch ..."]]
+    """By task. Binary: float32 [batch]; multiclass: int32 [batch]; multilabel: float32 [batch, class]."""
+    weights: dict[str, Float32[np.ndarray, "batch"]]
+    """By task; 0 where there is no label, and the label is then 0."""
+    sample: UInt32[np.ndarray, "batch"]
+    """Position in the whole stream: the only source of randomness per sample."""
+
+
+class EvaluationBatch(NamedTuple):
+    """A batch, and which window each of its rows is."""
+
+    batch: Batch
+    shard: Int64[np.ndarray, "batch"]
+    """Index into the shards; -1 for a row that only fills the batch."""
+    window: Int64[np.ndarray, "batch"]
+    """Index into that shard's windows; -1 for a row that only fills the batch."""
+
+
+def task_specs(shards: Sequence[Shard], config: Config) -> tuple[TaskSpec, ...]:
+    """The tasks of `config.tasks` as the shards define them.
+
+    Raises:
+        ValueError: no shards, a task that a shard lacks, or one that two shards define differently.
+    """
+    if not shards:
+        raise ValueError("there are no shards to read")
+    for shard in shards:
+        own = {task.name: task for task in shard.info.tasks}
+        for name in config.tasks:
+            if name not in own:
+                raise ValueError(f"{shard.path} has no labels for task {name!r}; it has {sorted(own)}")
+            first = next(task for task in shards[0].info.tasks if task.name == name)
+            if own[name] != first:
+                raise ValueError(
+                    f"task {name!r} differs: {first.kind} {first.classes} in {shards[0].path},"
+                    f" {own[name].kind} {own[name].classes} in {shard.path}"
+                )
+    return tuple(next(t for t in shards[0].info.tasks if t.name == name) for name in config.tasks)
+
+
+def stream(shards: Sequence[Shard], config: Config, *, seed: int, start_step: int = 0) -> Iterator[Batch]:
+    """Full training batches of `config.training.batch_size` without end, from step `start_step` on.
+
+    Every window with a label for one of `config.tasks` comes once in a pass. A thread reads the next batch;
+    it ends when the iterator is closed or forgotten, and what goes wrong in it is raised here.
+
+    Raises:
+        ValueError: shards that do not fit the configuration or one another, or hold no label.
+    """
+    source, size = _Source(shards, config), config.training.batch_size
+
+    def batch(step: int) -> Batch:
+        position = step * size + np.arange(size, dtype=np.int64)
+        return source.read(_pass_order(position, source.n, seed), position)
+
+    return _prefetched(batch, count(start_step))
+
+
+def _pass_order(position: Int64[np.ndarray, "batch"], n: int, seed: int) -> Int64[np.ndarray, "batch"]:
+    """Which of `n` windows stands at each position of the stream."""
+    order = np.empty_like(position)
+    for number in np.unique(position // n):
+        here = position // n == number
+        order[here] = _permutation(n, seed, int(number))[position[here] % n]
+    return order
+
+
+@lru_cache(maxsize=2)
+def _permutation(n: int, seed: int, number: int) -> Int64[np.ndarray, "window"]:
+    return np.random.default_rng([seed, number]).permutation(n)
+
+
+def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int) -> Iterator[EvaluationBatch]:
+    """Every window with a label for one of `config.tasks`, once and in order.
+
+    The last batch is filled up with copies of its last row that have weight 0 in every task.
+
+    Raises:
+        ValueError: `batch_size` below 1, or as `stream`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, given {batch_size}")
+    source = _Source(shards, config)
+
+    def batch(start: int) -> EvaluationBatch:
+        position = np.arange(start, start + batch_size, dtype=np.int64)
+        filling = position >= source.n
+        rows = np.minimum(position, source.n - 1)
+        read = source.read(rows, position)
+        for name in config.tasks:
+            read.labels[name][filling] = 0
+            read.weights[name][filling] = 0
+        shard, window = (np.where(filling, -1, index[rows]) for index in (source.shard, source.window))
+        return EvaluationBatch(read, shard, window)
+
+    return _prefetched(batch, range(0, source.n, batch_size))
+
+
+def _prefetched(make: Callable[[int], T], places: "range | count[int]") -> Iterator[T]:
+    """`make(place)` for each place in turn, one ahead of the consumer in a thread of its own."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        places = iter(places)
+        ahead = pool.submit(make, next(places))
+        for place in places:
+            ready, ahead = ahead.result(), pool.submit(make, place)
+            yield ready
+        yield ahead.result()
+
+
+class _Source:
+    """The labelled windows of some shards, in one numbering, as the configuration wants them."""
+
+    def __init__(self, shards: Sequence[Shard], config: Config) -> None:
+        task_specs(shards, config)
+        for shard in shards:
+            _check_geometry(shard, config)
+        self._shards, self._config = tuple(shards), config
+        self._columns = [_columns(shard, config.data.ch_names) for shard in shards]
+        self._opened: dict[int, None] = {}
+        weighted = [np.any([shard.weights[name] > 0 for name in config.tasks], axis=0) for shard in shards]
+        labelled = [np.flatnonzero(some) for some in weighted]
+        self.shard = np.repeat(np.arange(len(shards), dtype=np.int64), [len(some) for some in labelled])
+        self.window = np.concatenate(labelled).astype(np.int64)
+        self.n = len(self.window)
+        if not self.n:
+            where, tasks = shards[0].path.parent, " or ".join(config.tasks)
+            raise ValueError(f"no window of the shards in {where} has a label for {tasks}")
+
+    def read(self, rows: Int64[np.ndarray, "batch"], position: Int64[np.ndarray, "batch"]) -> Batch:
+        """The windows number `rows`, which stand at `position` of the stream."""
+        config, n_chans = self._config, len(self._config.data.ch_names)
+        eeg = np.zeros((len(rows), config.n_times + 2 * config.margin, n_chans), np.float32)
+        present = np.zeros((len(rows), n_chans), bool)
+        for i, row in enumerate(rows):
+            s, window = int(self.shard[row]), int(self.window[row])
+            wanted, stored = self._columns[s]
+            eeg[i][:, wanted] = self._open(s).read_window(window, config.margin)[:, stored]
+            present[i, wanted] = self._shards[s].present(window)[stored]
+        places = list(zip(self.shard[rows], self.window[rows], strict=True))
+        labels = {t: np.stack([self._shards[s].labels[t][w] for s, w in places]) for t in config.tasks}
+        weights = {t: np.stack([self._shards[s].weights[t][w] for s, w in places]) for t in config.tasks}
+        return Batch(eeg, present, labels, weights, (position % 2**32).astype(np.uint32))
+
+    def _open(self, s: int) -> Shard:
+        """Shard `s`; beyond a number of open files, the one that was read longest ago is closed."""
+        self._opened.pop(s, None)
+        self._opened[s] = None
+        if len(self._opened) > _MAX_OPEN:
+            oldest = next(iter(self._opened))
+            del self._opened[oldest]
+            self._shards[oldest].close()
+        return self._shards[s]
+
+
+def _check_geometry(shard: Shard, config: Config) -> None:
+    if (shard.info.sfreq, shard.info.window) != (config.data.sfreq, config.n_times):
+        held, wanted = shard.info, config.data
+        raise ValueError(
+            f"{shard.path} holds windows of {held.window / held.sfreq:g} s at {held.sfreq:g} Hz,"
+            f" the configuration wants {wanted.window_seconds:g} s at {wanted.sfreq:g} Hz:"
+            f" run `siamese-jax prepare` again, with data.sfreq={wanted.sfreq:g}"
+            f" and data.window_seconds={wanted.window_seconds:g}"
+        )
+
+
+def _columns(shard: Shard, ch_names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Where the shard's channels stand among `ch_names`, and in the shard."""
+    wanted = [i for i, name in enumerate(ch_names) if name in shard.info.ch_names]
+    if not wanted:
+        raise ValueError(f"{shard.path} has none of the channels {ch_names}; it has {shard.info.ch_names}")
+    return wanted, [shard.info.ch_names.index(ch_names[i]) for i in wanted]

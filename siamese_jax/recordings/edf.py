@@ -1,0 +1,383 @@
+"""EDF, EDF+C, EDF+D and BDF files, or arrays, as recordings in microvolts; `edf_write.py` writes files.
+
+A recording is lazy: opening one reads its header, its annotations and a few stretches; `Recording.read` reads
+the records that it needs, and nothing stays in memory. Units become microvolts here and nowhere else.
+"""
+
+import dataclasses
+import datetime
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import edfio
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from siamese_jax.recordings.channels import (
+    ChannelReport,
+    Chosen,
+    FileChannel,
+    choose_channels,
+    without_implausible,
+)
+from siamese_jax.recordings.edf_records import (
+    Layout,
+    Run,
+    Stamps,
+    find_runs,
+    patient_code,
+    read_layout,
+    read_stamps,
+    start_datetime,
+)
+from siamese_jax.recordings.resample import resample, resampled_length
+from siamese_jax.vocabulary import standard_name
+
+_BLOCK_SECONDS = 60
+_N_SAMPLED, _SAMPLED_SECONDS = 20, 10
+
+
+class Annotation(NamedTuple):
+    """A mark in time."""
+
+    onset_seconds: float
+    """From the start of the file by the clock, gaps included."""
+    duration_seconds: float
+    text: str
+    channel: str | None = None
+    """Standard name, or label, of the one channel that it concerns (EDF+ `text@@label`)."""
+
+
+class Segment(NamedTuple):
+    """A stretch without a gap."""
+
+    onset_seconds: float
+    """From the start of the file by the clock."""
+    n_times: int
+    """Samples at the recording's sfreq."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """The wanted channels of one file or array, in microvolts at one rate."""
+
+    path: Path | None
+    sfreq: float
+    ch_names: tuple[str, ...]
+    present: Bool[np.ndarray, "chan"]
+    segments: tuple[Segment, ...]
+    annotations: tuple[Annotation, ...] = field(repr=False)
+    patient_code: str | None
+    """The EDF patient code; None if the file gives none or a placeholder."""
+    start_datetime: datetime.datetime | None
+    """Of the file's start, in whole seconds; None if the file gives none or hides it."""
+    report: ChannelReport
+    source: Callable[[int, int, int], Float32[np.ndarray, "time chan"]] = field(repr=False)
+    """Samples [start, stop) of a segment; `read` checks its arguments."""
+
+    def read(self, segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        """Samples [start, stop) of a segment in microvolts at `sfreq`; a channel that is absent is 0.
+
+        Reads from disk what it needs, and may be called from any thread. Blocks give the same samples as one
+        read of everything.
+
+        Raises:
+            ValueError: a segment or samples that do not exist.
+        """
+        if not 0 <= segment < len(self.segments):
+            raise ValueError(f"segment must be 0 to {len(self.segments) - 1}, is {segment}")
+        n_times = self.segments[segment].n_times
+        if not 0 <= start <= stop <= n_times:
+            raise ValueError(
+                f"segment {segment} has samples 0 to {n_times}: [{start}, {stop}) cannot be read"
+            )
+        return self.source(segment, start, stop)
+
+
+def read_recording(
+    path: Path | str, *, ch_names: Sequence[str], sfreq: float, units: Mapping[str, str] | None = None
+) -> Recording:
+    """The channels `ch_names` of an EDF, EDF+C, EDF+D or BDF file, in microvolts at `sfreq` Hz.
+
+    Each channel is resampled on its own from its exact rate. Gaps part the recording into segments, by the
+    time stamp of each record (EDF+ 2.2.4); a cut file is read as far as its whole records go. Channels that
+    are constant in every stretch sampled are absent. What was used, renamed, missed, ignored or doubted is in
+    `report`.
+
+    Args:
+        path: the file.
+        ch_names: standard names of the electrodes wanted, in the order wanted.
+        sfreq: samples per second wanted.
+        units: units to read channels in instead of the header's, by file label, standard name or `*`.
+
+    Raises:
+        ValueError: the file cannot be read or analysed, in one sentence that names it.
+        OSError: the file cannot be opened.
+    """
+    layout = read_layout(Path(path))
+    if not layout.ordinary or not layout.record_seconds:
+        raise ValueError(f"{layout.path.name} holds annotations only, no signals")
+    stamps = read_stamps(layout)
+    channels, gains = _file_channels(layout)
+    chosen, report = choose_channels(channels, ch_names, units=units or {}, source=layout.path.name)
+    fastest = max(channels[one.index].sfreq for one in chosen.values())
+    runs, run_warnings = find_runs(layout, stamps, tolerance_seconds=float(1 / fastest) / 2)
+    samples = _EdfSamples(layout, runs, _lanes(layout, chosen, gains, ch_names, sfreq), len(ch_names), sfreq)
+    chosen, report = without_implausible(chosen, report, samples.stretches(), source=layout.path.name)
+    return Recording(
+        path=layout.path,
+        sfreq=float(sfreq),
+        ch_names=tuple(ch_names),
+        present=np.array([name in chosen for name in ch_names], bool),
+        segments=tuple(
+            Segment(run.onset_seconds, int(run.n_records * layout.record_seconds * _exact(sfreq)))
+            for run in runs
+        ),
+        annotations=_annotations(stamps),
+        patient_code=patient_code(layout),
+        start_datetime=start_datetime(layout),
+        report=dataclasses.replace(
+            report,
+            warnings=(*report.warnings, *run_warnings, *layout.warnings),
+            truncated=layout.truncated,
+            records_expected=layout.records_expected,
+            records_read=layout.n_records,
+        ),
+        source=dataclasses.replace(samples, lanes=_lanes(layout, chosen, gains, ch_names, sfreq)),
+    )
+
+
+def recording_from_array(
+    eeg_uv: Float[np.ndarray, "time chan"],
+    *,
+    sfreq: float,
+    ch_names: Sequence[str],
+    target_ch_names: Sequence[str],
+    target_sfreq: float,
+) -> Recording:
+    """An array of MICROVOLTS as a recording of `target_ch_names` at `target_sfreq` Hz.
+
+    Names, resampling, constant channels and the check of amplitude are as for a file; there is one segment.
+
+    Args:
+        eeg_uv: samples in microvolts (MNE's arrays are in volts: multiply by 1e6). Not copied if float32.
+        sfreq: its samples per second.
+        ch_names: its channels' names, as in a file's labels.
+        target_ch_names: standard names wanted, in order.
+        target_sfreq: samples per second wanted.
+
+    Raises:
+        ValueError: names and columns differ in number, samples are not finite, or no wanted EEG channel is
+        usable.
+    """
+    if eeg_uv.shape[1] != len(ch_names) or not len(eeg_uv):
+        raise ValueError(f"the array has shape {eeg_uv.shape}, and {len(ch_names)} channel names are given")
+    if not np.isfinite(eeg_uv).all():
+        raise ValueError("the array has samples that are not finite")
+    rate = _exact(sfreq)
+    channels = [FileChannel(label, "uV", rate) for label in ch_names]
+    chosen, report = choose_channels(channels, target_ch_names, units={}, source="the array")
+    signal = eeg_uv.astype(np.float32, copy=False)
+    starts = range(0, len(signal), max(1, len(signal) // _N_SAMPLED))
+    n_sampled = max(2, int(_SAMPLED_SECONDS * sfreq))
+    stretches = (
+        {name: signal[start : start + n_sampled, one.index] for name, one in chosen.items()}
+        for start in starts
+    )
+    chosen, report = without_implausible(chosen, report, stretches, source="the array")
+    columns = [(list(target_ch_names).index(name), one.index) for name, one in chosen.items()]
+    ratio = _exact(target_sfreq) / rate
+    return Recording(
+        path=None,
+        sfreq=float(target_sfreq),
+        ch_names=tuple(target_ch_names),
+        present=np.array([name in chosen for name in target_ch_names], bool),
+        segments=(Segment(0.0, resampled_length(len(signal), ratio)),),
+        annotations=(),
+        patient_code=None,
+        start_datetime=None,
+        report=report,
+        source=_ArraySamples(signal, tuple(columns), len(target_ch_names), ratio),
+    )
+
+
+def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
+    """The annotations of an EDF+ or BDF+ file, by onset; annotation-only files (hypnograms) included.
+
+    Raises:
+        ValueError: the file is no EDF or BDF, or is damaged, in one sentence that names it.
+    """
+    return _annotations(read_stamps(read_layout(Path(path))))
+
+
+def _exact(sfreq: float) -> Fraction:
+    """A rate as the decimal number that was written: 199.8 is 999 / 5."""
+    if not 0 < sfreq < 1e6:
+        raise ValueError(f"sfreq must be above 0 and below 1e6 Hz, is {sfreq}")
+    return Fraction(str(float(sfreq)))
+
+
+def _annotations(stamps: Stamps) -> tuple[Annotation, ...]:
+    found = []
+    for onset, duration, said in stamps.annotations:
+        text, _, label = said.partition("@@")  # EDF+ standard texts: an annotation of one signal
+        found.append(Annotation(onset, duration, text, (standard_name(label) or label) if label else None))
+    return tuple(sorted(found, key=lambda annotation: annotation.onset_seconds))
+
+
+# --- signals ------------------------------------------------------------------------------------------------
+
+
+def _decode(layout: Layout, start: int, stop: int) -> edfio.Edf | edfio.Bdf:
+    """Records [start, stop) in edfio's hands: of a 24-h file, or a BDF, only these are ever in memory."""
+    data = layout.as_file(start, stop)
+    if layout.bdf:
+        return edfio.read_bdf(data, header_encoding="latin-1")
+    return edfio.read_edf(data, lazy_load_data=True, header_encoding="latin-1")
+
+
+def _file_channels(layout: Layout) -> tuple[list[FileChannel], list[tuple[float, float]]]:
+    """Every signal that is no annotation, with the gain and offset from digital values to its unit."""
+    channels, gains = [], []
+    for position, signal in zip(layout.ordinary, _decode(layout, 0, 1).signals, strict=True):
+        gain, offset, problem, warning = _calibration(signal, bits=24 if layout.bdf else 16)
+        rate = layout.samples[position] / layout.record_seconds
+        channels.append(FileChannel(signal.label, signal.physical_dimension, rate, problem, warning))
+        gains.append((gain, offset))
+    return channels, gains
+
+
+def _calibration(
+    signal: edfio.EdfSignal | edfio.BdfSignal, *, bits: int
+) -> tuple[float, float, str | None, str | None]:
+    """Gain and offset; why there are none; what to say about them (EDF: two points on a straight line)."""
+    try:
+        (low, high), (bottom, top) = signal.digital_range, signal.physical_range
+    except ValueError:
+        return 0.0, 0.0, "it cannot be calibrated: its digital or physical range is no number", None
+    if low >= high or bottom == top or not np.isfinite([bottom, top]).all():
+        return (
+            0.0,
+            0.0,
+            f"it cannot be calibrated: digital {low} to {high} is physical {bottom:g} to {top:g}",
+            None,
+        )
+    gain = (top - bottom) / (high - low)
+    warning = None
+    if low < -(2 ** (bits - 1)) or high >= 2 ** (bits - 1):
+        warning = (
+            f"its digital range, {low} to {high}, is beyond {bits} bits: larger values were cut when written"
+        )
+    return gain, bottom - low * gain, None, warning
+
+
+class _Lane(NamedTuple):
+    """Channels of one rate: where they are in the file, and where they go."""
+
+    signals: tuple[int, ...]  # among the signals that are not annotations
+    columns: tuple[int, ...]  # among the ch_names asked for
+    names: tuple[str, ...]
+    gains: Float32[np.ndarray, "chan"]
+    offsets: Float32[np.ndarray, "chan"]
+    n_in_record: int
+    ratio: Fraction
+
+
+def _lanes(
+    layout: Layout,
+    chosen: Mapping[str, Chosen],
+    gains: Sequence[tuple[float, float]],
+    ch_names: Sequence[str],
+    sfreq: float,
+) -> tuple[_Lane, ...]:
+    lanes = []
+    n_in_record = {name: layout.samples[layout.ordinary[one.index]] for name, one in chosen.items()}
+    for n, group in itertools.groupby(
+        sorted(chosen, key=n_in_record.__getitem__), key=n_in_record.__getitem__
+    ):
+        names = tuple(group)
+        picked = [chosen[name] for name in names]
+        lanes.append(
+            _Lane(
+                signals=tuple(one.index for one in picked),
+                columns=tuple(list(ch_names).index(name) for name in names),
+                names=names,
+                gains=np.array([gains[one.index][0] * one.factor_uv for one in picked], np.float32),
+                offsets=np.array([gains[one.index][1] * one.factor_uv for one in picked], np.float32),
+                n_in_record=n,
+                ratio=_exact(sfreq) * layout.record_seconds / n,
+            )
+        )
+    return tuple(lanes)
+
+
+@dataclass(frozen=True, eq=False)
+class _EdfSamples:
+    """Runs of records as microvolts at one rate."""
+
+    layout: Layout
+    runs: tuple[Run, ...]
+    lanes: tuple[_Lane, ...]
+    n_chans: int
+    sfreq: float
+
+    def __call__(self, segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        run = self.runs[segment]
+        out = np.zeros((stop - start, self.n_chans), np.float32)
+        n_block = max(
+            1, round(_BLOCK_SECONDS * self.sfreq)
+        )  # so that a long read needs little beside its result
+        for lane in self.lanes:
+            native = functools.partial(self._native, lane, run.first)
+            for a in range(start, stop, n_block):
+                b = min(a + n_block, stop)
+                out[a - start : b - start, lane.columns] = resample(
+                    native, run.n_records * lane.n_in_record, ratio=lane.ratio, start=a, stop=b
+                )
+        return out
+
+    def _native(self, lane: _Lane, record: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        """Samples [start, stop) after the beginning of a record, at the channels' own rate."""
+        whole, skip = divmod(start, lane.n_in_record)
+        out = np.empty((stop - start, len(lane.signals)), np.float32)
+        if start < stop:
+            signals = _decode(self.layout, record + whole, record - (-stop // lane.n_in_record)).signals
+            for column, signal in enumerate(lane.signals):
+                out[:, column] = signals[signal].digital[skip : skip + stop - start]
+        out *= lane.gains
+        out += lane.offsets
+        return out
+
+    def stretches(self) -> Iterator[dict[str, Float32[np.ndarray, "time"]]]:
+        """Short stretches from all over the file, at each channel's own rate, by channel name."""
+        n = min(self.layout.n_records, max(1, round(_SAMPLED_SECONDS / self.layout.record_seconds)))
+        starts = np.linspace(0, self.layout.n_records - n, _N_SAMPLED).astype(int)
+        for start in sorted(set(starts.tolist())):
+            stretch = {}
+            for lane in self.lanes:
+                signals = self._native(lane, start, 0, n * lane.n_in_record)
+                stretch |= dict(zip(lane.names, signals.T, strict=True))
+            yield stretch
+
+
+@dataclass(frozen=True, eq=False)
+class _ArraySamples:
+    """An array's columns at another rate."""
+
+    signal: Float32[np.ndarray, "time chan"]
+    columns: tuple[tuple[int, int], ...]  # in the result, in the array
+    n_chans: int
+    ratio: Fraction
+
+    def __call__(self, segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        targets, sources = (list(side) for side in zip(*self.columns, strict=True))
+        out = np.zeros((stop - start, self.n_chans), np.float32)
+        out[:, targets] = resample(
+            lambda a, b: self.signal[a:b, sources], len(self.signal), ratio=self.ratio, start=start, stop=stop
+        )
+        return out

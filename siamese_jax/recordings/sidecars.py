@@ -1,0 +1,140 @@
+"""What lies beside recordings: annotations as CSV or TSV, and the manifest that says whose they are."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from siamese_jax.recordings.edf import Annotation
+
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
+MANIFEST = "manifest.csv"
+ONSET, DURATION, CHANNEL = "onset", "duration", "channel"
+TEXT: tuple[str, ...] = ("label", "text", "description", "trial_type")
+"""Names of the column with the annotation's text; the first one present is read."""
+
+_MANIFEST_COLUMNS = ("file", "patient", "split", "ied_labelled")
+_YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_NO_VALUE = ("", "n/a")  # BIDS writes n/a
+
+
+class ManifestRow(NamedTuple):
+    """What a manifest says about one recording; None where it says nothing."""
+
+    patient: str | None
+    split: str | None
+    ied_labelled: bool | None
+
+
+def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:
+    """Annotations of a CSV or TSV file with a header line.
+
+    Columns: `onset` and `duration` in seconds from the start of the recording, gaps included (`duration` may
+    be empty, `n/a` or missing: 0), one of `label`, `text`, `description`, `trial_type`, and maybe `channel`.
+    Others are ignored.
+
+    Raises:
+        ValueError: no such columns, a time that is no number, or a file that is not text; with file and line.
+    """
+    path = Path(path)
+    annotations = []
+    for line, row in _rows(path, "\t" if path.suffix.lower() == ".tsv" else ",", (ONSET, TEXT)):
+        onset = _seconds(path, line, ONSET, row[ONSET])
+        held = row.get(DURATION, "")
+        duration = 0.0 if held.lower() in _NO_VALUE else _seconds(path, line, DURATION, held)
+        if duration < 0:
+            raise ValueError(f"{path}, line {line}: duration must not be negative, given {held}")
+        text = next(row[name] for name in TEXT if name in row)
+        channel = row.get(CHANNEL, "")
+        annotations.append(
+            Annotation(onset, duration, text, None if channel.lower() in _NO_VALUE else channel)
+        )
+    return tuple(annotations)
+
+
+def read_manifest(path: str | Path) -> dict[str, ManifestRow]:
+    """A manifest's rows by file, as the file stands there (relative to the folder of recordings).
+
+    A CSV file with a column `file`, and any of `patient`, `split` (train, validation or test) and
+    `ied_labelled` (yes or no: whether somebody looked for IEDs); an empty cell says nothing.
+
+    Raises:
+        ValueError: unknown columns, a file named twice, or another value than those; with file and line.
+    """
+    path = Path(path)
+    manifest: dict[str, ManifestRow] = {}
+    for line, row in _rows(path, ",", ("file",), allowed=_MANIFEST_COLUMNS):
+        name = Path(row["file"]).as_posix()
+        if not row["file"] or name in manifest:
+            raise ValueError(f"{path}, line {line}: file {row['file']!r} is empty or stands there twice")
+        split, labelled = row.get("split", "").lower() or None, row.get("ied_labelled", "").lower() or None
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"{path}, line {line}: split must be one of {SPLITS}, given {split!r}")
+        if labelled is not None and labelled not in _YES_NO:
+            raise ValueError(f"{path}, line {line}: ied_labelled must be yes or no, given {labelled!r}")
+        manifest[name] = ManifestRow(
+            row.get("patient") or None, split, _YES_NO[labelled] if labelled else None
+        )
+    return manifest
+
+
+def _rows(
+    path: Path,
+    delimiter: str,
+    required: tuple[str | tuple[str, ...], ...],
+    allowed: tuple[str, ...] | None = None,
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """(line number, cells by column in lower case) of each row that is not empty; cells are stripped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not columns:
+                columns = [cell.strip().lower() for cell in cells]
+                _check_columns(path, reader.line_num, columns, required, allowed)
+                continue
+            if len(cells) != len(columns):
+                where = f"{path}, line {reader.line_num}"
+                raise ValueError(f"{where}: {len(cells)} cells, but the header has {len(columns)} columns")
+            yield reader.line_num, dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    if not columns:
+        raise ValueError(f"{path}: empty, it needs a header line")
+
+
+def _check_columns(
+    path: Path,
+    line: int,
+    columns: list[str],
+    required: tuple[str | tuple[str, ...], ...],
+    allowed: tuple[str, ...] | None,
+) -> None:
+    for wanted in required:
+        names = (wanted,) if isinstance(wanted, str) else wanted
+        if not set(names) & set(columns):
+            raise ValueError(
+                f"{path}, line {line}: the header needs a column {' or '.join(names)}, it has {columns}"
+            )
+    if len(set(columns)) != len(columns):
+        raise ValueError(f"{path}, line {line}: the header names a column twice: {columns}")
+    unknown = sorted(set(columns) - set(allowed)) if allowed is not None else []
+    if unknown:
+        raise ValueError(f"{path}, line {line}: unknown columns {unknown}; allowed: {list(allowed or ())}")
+
+
+def _seconds(path: Path, line: int, column: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{path}, line {line}: {column} must be a number of seconds, given {cell!r}")
+    return value

@@ -1,0 +1,312 @@
+"""How good a model is on shards: thresholds fixed on validation patients, figures on test patients, with intervals.
+
+Every interval is a bootstrap over patients. Windows are scored as they stand in the shards; events are found in the
+frames of whole recordings, as detection finds them, and matched one to one with the annotated peaks.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int, Shaped
+
+from siamese_jax.config import Config
+from siamese_jax.evaluation import metrics
+from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
+from siamese_jax.evaluation.metrics import OperatingPoint
+from siamese_jax.evaluation.statistics import Interval, patient_bootstrap
+from siamese_jax.forward import Variables
+from siamese_jax.predict import Predictions, Timeline, make_predictor, predict_shards, probabilities, timelines
+from siamese_jax.recordings.edf import Annotation, Segment
+from siamese_jax.recordings.shards import Shard
+from siamese_jax.recordings.windows import IedMarks, ied_marks
+from siamese_jax.vocabulary import IED, TaskSpec
+
+Metric = Callable[..., float]
+TOLERANCE_SECONDS = 0.25
+"""Between an annotated and a detected peak that count as the same event."""
+LEAST_PROBABILITY = 0.01
+"""Events less likely than this are not looked at when a threshold is fixed."""
+EVENTS = "events_max_f1"
+"""Name of the operating point of event detection."""
+
+
+class RecordingEvents(NamedTuple):
+    """Found and annotated events of one recording; an annotated run is one event, at its middle."""
+
+    patient: str
+    found: tuple[Event, ...]
+    annotated_seconds: Float64[np.ndarray, "event"]
+    hours: float
+
+
+class Scores(NamedTuple):
+    """A model's answers on some shards.
+
+    Attributes:
+        patients: of each window.
+        labels: by task.
+        weights: by task; 0 where there is no label.
+        probabilities: by task, [window, logit].
+        events: of each recording that is labelled for IEDs; empty without that task.
+    """
+
+    patients: Shaped[np.ndarray, "window"]
+    labels: dict[str, Shaped[np.ndarray, "window ..."]]
+    weights: dict[str, Float32[np.ndarray, "window"]]
+    probabilities: dict[str, Float32[np.ndarray, "window _logits"]]
+    events: tuple[RecordingEvents, ...]
+
+
+def score(
+    config: Config,
+    tasks: tuple[TaskSpec, ...],
+    variables: Variables,
+    shards: Sequence[Shard],
+    *,
+    on_progress: Callable[[int], None] = lambda windows: None,
+) -> Scores:
+    """The model's answers on all labelled windows of `shards`. Errors as for `predict_shards`."""
+    predictor = make_predictor(config, tasks)
+    predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
+    by_name = {task.name: task for task in tasks}
+    pairs = list(zip(shards, predicted, strict=True))
+    return Scores(
+        patients=np.concatenate([np.full(len(windows), s.info.patient, object) for s, (windows, _) in pairs]),
+        labels={t: np.concatenate([s.labels[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
+        weights={t: np.concatenate([s.weights[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
+        probabilities={
+            t: np.concatenate([probabilities(by_name[t], p.window[t]) for _, (_, p) in pairs]) for t in config.tasks
+        },
+        events=tuple(
+            events for s, (windows, p) in pairs if IED.name in config.tasks for events in _events(config, s, windows, p)
+        ),
+    )
+
+
+def window_scores(
+    config: Config, tasks: tuple[TaskSpec, ...], variables: Variables, shards: Sequence[Shard]
+) -> dict[str, float]:
+    """A few figures for the log of a training run, named `validation/<task>/<figure>`."""
+    scores = score(config, tasks, variables, shards)
+    line = {}
+    for task in _heads(config, tasks):
+        figures = _multiclass_figures if task.kind == "multiclass" else _ranking_figures
+        for name, metric in figures(task).items():
+            value = metric(*_arrays(task, scores), weights=scores.weights[task.name])
+            line[f"validation/{task.name}/{name}"] = value
+    return line
+
+
+def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation: Scores) -> tuple[OperatingPoint, ...]:
+    """Thresholds for each binary task's windows and for IED events, from validation patients alone."""
+    points: list[OperatingPoint] = []
+    for task in _heads(config, tasks):
+        if task.kind == "binary":
+            chance, labels = _arrays(task, validation)
+            points += metrics.operating_points(chance, labels, task=task.name, weights=validation.weights[task.name])
+    if validation.events:
+        points.append(_event_point(validation.events))
+    return tuple(points)
+
+
+def report(
+    config: Config,
+    tasks: tuple[TaskSpec, ...],
+    test: Scores,
+    points: Sequence[OperatingPoint],
+    *,
+    seed: int = 0,
+    n_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Figures on test patients, by task, as a JSON-ready tree; each `{value, low, high}` is a 95 % patient bootstrap.
+
+    Args:
+        config: of the model.
+        tasks: definitions.
+        test: from `score`, of patients that neither training nor thresholds saw.
+        points: from `fix_operating_points`.
+        seed: of the bootstrap.
+        n_resamples: of the bootstrap.
+    """
+    tree: dict[str, Any] = {"patients": len(set(test.patients)), "windows": len(test.patients)}
+    for task in _heads(config, tasks):
+        weights = test.weights[task.name]
+
+        def interval(metric: Metric, task: TaskSpec = task, weights: np.ndarray = weights) -> dict[str, Any]:
+            return _plain(
+                patient_bootstrap(
+                    metric, test.patients, _arrays(task, test), weights=weights, seed=seed, n_resamples=n_resamples
+                )
+            )
+
+        if task.kind == "multiclass":
+            tree[task.name] = {name: interval(metric) for name, metric in _multiclass_figures(task).items()}
+            tree[task.name]["confusion"] = _matrix(*_arrays(task, test), weights=weights, task=task).astype(int).tolist()
+            tree[task.name]["classes"] = list(task.classes)
+            continue
+        tree[task.name] = {name: interval(metric) for name, metric in _ranking_figures(task).items()}
+        if task.kind == "binary":
+            tree[task.name]["prevalence"] = metrics.prevalence(_arrays(task, test)[1], weights=weights)
+            for point in points:
+                if point.task == task.name and point.criterion != EVENTS:
+                    tree[task.name][point.criterion] = {"threshold": point.threshold} | {
+                        rate: interval(partial(_rate_at, rate, point.threshold))
+                        for rate in ("sensitivity", "precision", "specificity", "f1")
+                    }
+    for point in points:
+        if point.criterion == EVENTS and test.events:
+            tree[point.task][EVENTS] = _event_report(test.events, point.threshold, seed=seed, n_resamples=n_resamples)
+    return tree
+
+
+# --- windows ---------------------------------------------------------------------------------------------------
+
+
+def _heads(config: Config, tasks: tuple[TaskSpec, ...]) -> list[TaskSpec]:
+    by_name = {task.name: task for task in tasks}
+    return [by_name[name] for name in config.tasks]
+
+
+def _arrays(task: TaskSpec, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """What metrics of a task take: a probability a window, or the classes' probabilities; and the labels."""
+    chance = scores.probabilities[task.name]
+    return (chance[:, 0] if task.kind == "binary" else chance), scores.labels[task.name]
+
+
+def _ranking_figures(task: TaskSpec) -> dict[str, Metric]:
+    if task.kind == "binary":
+        return {"auroc": metrics.auroc, "auprc": metrics.auprc}
+    return {
+        f"{name}/{cls}": partial(_of_class, metric, i)
+        for i, cls in enumerate(task.classes)
+        for name, metric in (("auroc", metrics.auroc), ("auprc", metrics.auprc))
+    }
+
+
+def _of_class(metric: Metric, i: int, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
+    return metric(chance[:, i], labels[:, i], weights=weights)
+
+
+def _multiclass_figures(task: TaskSpec) -> dict[str, Metric]:
+    figures = {"accuracy": metrics.accuracy, "kappa": metrics.cohen_kappa, "macro_f1": metrics.macro_f1}
+    return {name: partial(_from_matrix, figure, task) for name, figure in figures.items()}
+
+
+def _from_matrix(
+    figure: Callable[[np.ndarray], float], task: TaskSpec, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray
+) -> float:
+    return figure(_matrix(chance, labels, weights=weights, task=task))
+
+
+def _matrix(chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray, task: TaskSpec) -> np.ndarray:
+    return metrics.confusion_matrix(chance.argmax(-1), labels, n_classes=len(task.classes), weights=weights)
+
+
+def _rate_at(rate: str, threshold: float, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
+    return getattr(metrics.confusion(chance, labels, threshold=threshold, weights=weights), rate)
+
+
+# --- events ----------------------------------------------------------------------------------------------------
+
+
+def _events(
+    config: Config, shard: Shard, windows: Int[np.ndarray, "window"], predictions: Predictions
+) -> Iterator[RecordingEvents]:
+    """Each recording's events, where windows have an IED label; what was annotated elsewhere was not looked for."""
+    hop = shard.info.hop / shard.info.sfreq
+    table = shard.segments
+    columns = (table["onset_seconds"].tolist(), table["length"].tolist())
+    segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
+    lines = timelines(config, IED.name, predictions, segments, hop_seconds=hop)
+    looked_at = shard.recording[windows[shard.weights[IED.name][windows] > 0]]
+    for recording in np.unique(looked_at).tolist():
+        mine = [line for line, owner in lines if table["recording"][owner] == recording]
+        rows = shard.events["recording"] == recording
+        columns = (shard.events[name][rows].tolist() for name in ("onset_seconds", "duration_seconds", "text"))
+        marks = ied_marks([Annotation(*row) for row in zip(*columns, strict=True)])
+        found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
+        yield _recording_events(shard.info.patient, found, marks, mine)
+
+
+def _recording_events(
+    patient: str, found: list[Event], marks: IedMarks, lines: list[Timeline]
+) -> RecordingEvents:
+    """Events with those found inside one annotated run made one, since nobody counts a run's discharges."""
+    middle = (marks.first_peak + marks.last_peak) / 2
+    for first, last, centre in zip(marks.first_peak, marks.last_peak, middle, strict=True):
+        inside = [e for e in found if first - TOLERANCE_SECONDS <= e.peak_seconds <= last + TOLERANCE_SECONDS]
+        if last > first and inside:
+            best = max(inside, key=lambda event: event.probability)
+            found = [e for e in found if e not in inside] + [best._replace(peak_seconds=float(centre))]
+    seen = np.zeros(len(middle), bool)
+    seconds = 0.0
+    for line in lines:
+        times = line.onset_seconds + line.frame_seconds * np.arange(len(line.frame_logits))
+        times = times[~np.isnan(line.frame_logits)]
+        seconds += len(times) * line.frame_seconds
+        seen |= np.array([np.abs(times - t).min(initial=np.inf) <= line.min_separation_seconds for t in middle], bool)
+    return RecordingEvents(patient, tuple(found), middle[seen], seconds / 3600)
+
+
+def _event_point(events: Sequence[RecordingEvents]) -> OperatingPoint:
+    """The threshold of maximal event F1."""
+    hours = sum(e.hours for e in events)
+    curve = froc(
+        [e.found for e in events],
+        [e.annotated_seconds for e in events],
+        hours=hours,
+        tolerance_seconds=TOLERANCE_SECONDS,
+    )
+    annotated = sum(len(e.annotated_seconds) for e in events)
+    matched, false = curve.sensitivity * annotated, curve.false_detections_per_hour * hours
+    if not annotated or not len(matched):
+        return OperatingPoint(IED.name, EVENTS, *([math.nan] * 6), n_windows=0)
+    precision, f1 = matched / (matched + false), 2 * matched / (matched + false + annotated)
+    best = int(np.argmax(f1))
+    return OperatingPoint(
+        task=IED.name,
+        criterion=EVENTS,
+        threshold=float(curve.thresholds[best]),
+        sensitivity=float(curve.sensitivity[best]),
+        precision=float(precision[best]),
+        specificity=math.nan,
+        f1=float(f1[best]),
+        prevalence=math.nan,
+        n_windows=0,
+    )
+
+
+def _event_report(
+    events: Sequence[RecordingEvents], threshold: float, *, seed: int, n_resamples: int
+) -> dict[str, Any]:
+    rows = []
+    for recording in events:
+        peaks = np.array([e.peak_seconds for e in recording.found if e.probability >= threshold], np.float64)
+        rows.append(
+            count_events(
+                peaks, recording.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=recording.hours
+            )
+        )
+    columns = tuple(np.array(column, np.float64) for column in zip(*rows, strict=True))
+    patients = np.array([recording.patient for recording in events], object)
+
+    def interval(rate: str) -> dict[str, Any]:
+        def metric(*columns: np.ndarray, weights: np.ndarray) -> float:
+            return getattr(EventCounts(*(float(weights @ column) for column in columns)), rate)
+
+        return _plain(patient_bootstrap(metric, patients, columns, seed=seed, n_resamples=n_resamples))
+
+    rates = ("sensitivity", "precision", "f1", "false_detections_per_hour")
+    return {
+        "threshold": threshold,
+        "tolerance_seconds": TOLERANCE_SECONDS,
+        "annotated": int(columns[0].sum() + columns[2].sum()),
+        "hours": float(columns[3].sum()),
+    } | {rate: interval(rate) for rate in rates}
+
+
+def _plain(interval: Interval) -> dict[str, float | int | None]:
+    return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in interval._asdict().items()}

@@ -1,0 +1,51 @@
+"""A configuration that trains in seconds, and batches with uneven weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
+from siamese_jax.recordings.batches import Batch
+
+CH_NAMES = ("F3", "F4", "C3", "C4", "Cz")
+
+
+@pytest.fixture
+def tiny() -> Config:
+    return Config(
+        data=DataConfig(ch_names=CH_NAMES, sfreq=100.0, window_seconds=1.0),
+        preprocess=PreprocessConfig(eeg_band_hz=(1.0, 30.0), filter_half_seconds=0.5),
+        converter=ConverterConfig(n_fft=(16,), hop=5, band_hz=(0.0, 30.0)),
+        model=ModelConfig(width=0.34, dilations=(1, 2), shared_stages=1, dropout=0.3),
+        training=TrainingConfig(
+            steps=8, batch_size=16, warmup_steps=2, learning_rate=3e-3, evaluate_every=4, checkpoint_every=4
+        ),
+    )
+
+
+@pytest.fixture
+def make_batch(tiny):
+    def make(step: int = 0, config: Config = tiny) -> Batch:
+        rng = np.random.default_rng(step)
+        n, length = config.training.batch_size, config.n_times + 2 * config.margin
+        ied = (rng.random(n) < 0.3).astype(np.float32)
+        weights = {"ied": (rng.random(n) < 0.8).astype(np.float32), "sleep": np.zeros(n, np.float32)}
+        weights["sleep"][: n // 4] = rng.uniform(0.2, 1, n // 4)  # labels on the first devices only
+        return Batch(
+            eeg=rng.normal(0, 30, (n, length, len(config.data.ch_names))).astype(np.float32),
+            present=rng.random((n, len(config.data.ch_names))) < 0.9,
+            labels={"ied": ied * weights["ied"], "sleep": rng.integers(0, 5, n).astype(np.int32)},
+            weights=weights,
+            sample=(step * n + np.arange(n)).astype(np.uint32),
+        )
+
+    return make
+
+
+@pytest.fixture
+def with_training(tiny):
+    def change(**fields) -> Config:
+        return dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, **fields))
+
+    return change

@@ -1,0 +1,139 @@
+"""The step on any number of devices is the step on one device with the whole batch."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamese_jax.training.parallel import choose_devices, data_parallel
+from siamese_jax.training.step import create_state, learning_rate, make_train_step
+from siamese_jax.vocabulary import IED, SLEEP
+
+TASKS = (IED, SLEEP)
+
+
+def one_device(config, batch):
+    return jax.jit(make_train_step(config, TASKS, axis=None))(create_state(config, TASKS), batch)
+
+
+def moved(old, new):
+    """How far parameters went: what the optimiser made of the gradient."""
+    return jax.tree.map(lambda a, b: b - a, old, new)
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+@pytest.mark.parametrize("n_devices", [1, 2, 8])
+def test_loss_and_gradient_on_n_devices_equal_those_on_one(with_training, make_batch, parallel, n_devices):
+    """Uneven weights, dropout and all augmentations on; labels of `sleep` on the first quarter only."""
+    config = with_training(parallel=parallel, amplitude=0.3, electrode_dropout=0.3, flip=0.5)
+    batch = make_batch()
+    expected, numbers = one_device(config, batch)
+    data = data_parallel(config, TASKS, jax.devices()[:n_devices])
+    state, found = data.step(create_state(config, TASKS), data.place(batch))
+    np.testing.assert_allclose(found.loss, numbers.loss, rtol=1e-5)
+    np.testing.assert_allclose(found.gradient_norm, numbers.gradient_norm, rtol=1e-4)
+    chex.assert_trees_all_close(found.task_losses, numbers.task_losses, rtol=1e-5)
+    chex.assert_trees_all_close(state.variables["batch_stats"], expected.variables["batch_stats"], rtol=1e-4, atol=1e-6)
+    # Adam's first moment after one step is the clipped gradient times a constant: every leaf of it must agree.
+    chex.assert_trees_all_close(first_moment(state), first_moment(expected), rtol=2e-3, atol=2e-6)
+
+
+def first_moment(state):
+    return next(s.mu for s in jax.tree.leaves(state.opt_state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(s, "mu"))
+
+
+def test_pmap_and_shard_map_give_the_same_bits(with_training, make_batch):
+    ends = []
+    for parallel in ("pmap", "shard_map"):
+        config = with_training(parallel=parallel)
+        data = data_parallel(config, TASKS, jax.devices()[:2])
+        state = create_state(config, TASKS)
+        for step in range(3):
+            state, _ = data.step(state, data.place(make_batch(step)))
+        ends.append(jax.device_get(state.variables))
+    chex.assert_trees_all_equal(*ends)
+
+
+def test_a_batch_without_a_single_label_changes_nothing_but_statistics(tiny, make_batch):
+    config = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, weight_decay=0.0))
+    batch = make_batch()
+    none = batch._replace(weights={k: np.zeros_like(v) for k, v in batch.weights.items()})
+    state, numbers = one_device(config, none)
+    assert float(numbers.loss) == 0 and float(numbers.gradient_norm) == 0
+    chex.assert_trees_all_equal(state.variables["params"], create_state(config, TASKS).variables["params"])
+
+
+def test_labels_of_weight_0_do_not_matter(tiny, make_batch):
+    batch = make_batch()
+    other = {k: np.where(batch.weights[k] == 0, 1, v).astype(v.dtype) for k, v in batch.labels.items()}
+    assert any((other[k] != v).any() for k, v in batch.labels.items())
+    chex.assert_trees_all_equal(one_device(tiny, batch)[1], one_device(tiny, batch._replace(labels=other))[1])
+
+
+def test_task_weights_scale_the_loss_of_their_task(with_training, make_batch):
+    _, plain = one_device(with_training(), make_batch())
+    _, weighted = one_device(with_training(task_weights=(("sleep", 0.25),)), make_batch())
+    expected = plain.task_losses["ied"] + 0.25 * plain.task_losses["sleep"]
+    np.testing.assert_allclose(weighted.loss, expected, rtol=1e-6)
+
+
+def test_draws_depend_on_the_place_in_the_stream_alone(tiny, make_batch):
+    batch = make_batch()
+    _, first = one_device(tiny, batch)
+    reversed_ = jax.tree.map(lambda x: x[::-1].copy(), batch)
+    _, again = one_device(tiny, reversed_)
+    np.testing.assert_allclose(again.loss, first.loss, rtol=1e-5)
+    _, elsewhere = one_device(tiny, batch._replace(sample=batch.sample + 1000))
+    assert abs(float(elsewhere.loss - first.loss)) > 1e-4
+
+
+def test_the_average_forgets_the_start_quickly_and_covers_batch_statistics(tiny, make_batch):
+    start = create_state(tiny, TASKS)
+    before = jax.device_get(start.ema)
+    state, _ = jax.jit(make_train_step(tiny, TASKS, axis=None))(start, make_batch())
+    # decay min(d, (1 + 0) / (10 + 0)) = 0.1 at the first step
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, before, state.variables)
+    chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
+    assert set(state.ema) == {"params", "batch_stats"}
+
+
+def test_repeated_steps_on_one_batch_lower_its_loss(with_training, make_batch):
+    config = with_training(steps=60, amplitude=0.0, electrode_dropout=0.0, flip=0.0)
+    step, state, batch = jax.jit(make_train_step(config, TASKS, axis=None)), create_state(config, TASKS), make_batch()
+    losses = []
+    for _ in range(40):
+        state, numbers = step(state, batch)
+        losses.append(float(numbers.loss))
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_the_step_is_traced_once(with_training, make_batch):
+    config = with_training()
+    step = chex.assert_max_traces(make_train_step(config, TASKS, axis=None), n=1)
+    step, state = jax.jit(step), create_state(config, TASKS)
+    for i in range(3):
+        state, _ = step(state, make_batch(i))
+    assert int(state.step) == 3
+
+
+def test_learning_rate_warms_up_and_falls_to_its_final_value(with_training):
+    schedule = learning_rate(with_training(steps=100, warmup_steps=10, learning_rate=1e-3).training)
+    rates = [float(schedule(i)) for i in (0, 5, 10, 55, 100)]
+    assert rates[0] == 0 and rates[1] == pytest.approx(5e-4) and rates[2] == pytest.approx(1e-3)
+    assert rates[3] == pytest.approx(5e-4, rel=0.01) and rates[4] == pytest.approx(1e-7, rel=0.01)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused_before_any_work(with_training):
+    with pytest.raises(ValueError, match="batch_size=15 cannot be divided evenly among 2 devices"):
+        data_parallel(with_training(batch_size=15), TASKS, jax.devices()[:2])
+
+
+def test_more_devices_than_there_are_is_an_error():
+    jnp.zeros(1).block_until_ready()
+    with pytest.raises(ValueError, match="--devices 99: there are only 8 cpu devices"):
+        choose_devices(99)
+    with pytest.raises(ValueError, match="must be 1 or more, given 0"):
+        choose_devices(0)
