@@ -14,7 +14,7 @@ help:
 	@echo "make install  set up .venv alone; for a GPU or TPU then: .venv/bin/pip install -e '.[cuda]' (or '.[tpu]')"
 	@echo "make test     run the tests        make lint   ruff        make types   pyright"
 	@echo "make format   let ruff rewrite     make lock   renew the lock files (Python 3.11)"
-	@echo "make clean    remove caches, builds and runs/; .venv stays"
+	@echo "make clean    remove caches and builds; .venv and runs stay"
 
 install: .venv/.installed
 
@@ -47,7 +47,7 @@ lock: .venv/.installed-dev
 	$(COMPILE) --extra=dev --constraint=requirements.lock --output-file=requirements-dev.lock pyproject.toml
 
 clean:
-	rm -rf build dist runs .cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build dist .cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -7,6 +7,7 @@ spectrum glides from one stage to the next within a block.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -47,6 +48,14 @@ class Scene:
         return self.hypnogram[min(int(seconds / EPOCH_SECONDS), len(self.hypnogram) - 1)]
 
 
+class _Source(NamedTuple):
+    """Noise from one or more independent generators of one spectrum."""
+
+    fields: Float32[np.ndarray, "chan generator"]
+    amplitude: Float32[np.ndarray, "block freq"]  # of real and imaginary part
+    first_bin: int  # that `amplitude` tells about
+
+
 def add_background(scene: Scene, rng: np.random.Generator) -> None:
     """Add 1/f noise, rhythms and the reference's own noise, by the stage of each moment."""
     profile, ch_names = scene.profile, scene.ch_names
@@ -57,17 +66,17 @@ def add_background(scene: Scene, rng: np.random.Generator) -> None:
     gain = _wandering_gain(len(weights), rng, spread=0.12)
     noise_psd = np.stack([stage_noise_psd(profile, stage, frequency) for stage in STAGES])
     mixing = np.linalg.cholesky(_noise_correlation(ch_names)).astype(np.float32)
-    sources = [(mixing, _block_amplitude(weights * gain[:, None] ** 2, noise_psd, n_block), 0)]
+    sources = [_Source(mixing, _block_amplitude(weights * gain[:, None] ** 2, noise_psd, n_block), 0)]
     for rhythm in physiology.RHYTHMS:
         psd = np.stack([_rhythm_psd(profile, rhythm, stage, frequency) for stage in STAGES])
         swelling = _wandering_gain(len(weights), rng, spread=0.35)
         amplitude = _block_amplitude(weights * swelling[:, None] ** 2, psd, n_block)
         (used,) = np.nonzero(psd.max(0) > 1e-4 * psd.max())
         fields = rhythm_fields(rhythm, ch_names)
-        sources.append((fields.astype(np.float32), amplitude[:, used[0] : used[-1] + 1], int(used[0])))
+        sources.append(_Source(fields.astype(np.float32), amplitude[:, used[0] : used[-1] + 1], int(used[0])))
     reference_psd = physiology.REFERENCE_UV**2 * _unit_power(1 / np.maximum(frequency, 0.5), frequency)
     reference = _block_amplitude(np.ones((len(weights), 1)), reference_psd[None], n_block)
-    sources.append((np.ones((len(ch_names), 1), np.float32), reference, 0))
+    sources.append(_Source(np.ones((len(ch_names), 1), np.float32), reference, 0))
     _overlap_add(scene.signals, sources, n_block, len(frequency), rng)
 
 
@@ -83,7 +92,7 @@ def add_muscle_tone(
     gain = _wandering_gain(len(weights), rng, spread=0.2)
     amplitude = _block_amplitude(weights * gain[:, None] ** 2, psd, n_block)
     each_its_own = np.eye(len(signals), dtype=np.float32)
-    _overlap_add(signals, [(each_its_own, amplitude, 0)], n_block, len(frequency), rng)
+    _overlap_add(signals, [_Source(each_its_own, amplitude, 0)], n_block, len(frequency), rng)
 
 
 def heart(
@@ -151,7 +160,8 @@ def rhythm_fields(rhythm: physiology.Rhythm, ch_names: Sequence[str]) -> Float[n
 def field(poles: Sequence[physiology.Pole], ch_names: Sequence[str]) -> Float[np.ndarray, "chan"]:
     """The sum of Gaussians at each EEG lead."""
     x, y = np.array([physiology.position(name) for name in ch_names]).T
-    return sum(p.gain * np.exp(-((x - p.x) ** 2 + (y - p.y) ** 2) / (2 * p.sigma**2)) for p in poles)
+    hills = [p.gain * np.exp(-((x - p.x) ** 2 + (y - p.y) ** 2) / (2 * p.sigma**2)) for p in poles]
+    return np.sum(hills, axis=0)
 
 
 def _noise_share(stage: str) -> float:
@@ -212,12 +222,11 @@ def _block_amplitude(
 
 def _overlap_add(
     signals: Signals,
-    sources: Sequence[tuple[Float32[np.ndarray, "chan source"], Float32[np.ndarray, "block freq"], int]],
+    sources: Sequence[_Source],
     n_block: int,
     n_freq: int,
     rng: np.random.Generator,
 ) -> None:
-    """Add noise; a source has its fields, its amplitude by block and bin, and the first of these bins."""
     n_chan, n_times = signals.shape
     hop = n_block // 2
     window = np.sin(np.pi * (np.arange(n_block, dtype=np.float32) + 0.5) / n_block)
@@ -229,7 +238,8 @@ def _overlap_add(
             n_used = amplitude.shape[1]
             draws = rng.standard_normal((len(spectrum), fields.shape[1], n_used, 2), np.float32)
             draws *= amplitude[blocks, None, :, None]
-            mixed = fields @ draws.reshape(*draws.shape[:2], -1)
+            # Not by BLAS: its threads cost more than they give here, and may change the last bit.
+            mixed = np.einsum("cs,bsf->bcf", fields, draws.reshape(*draws.shape[:2], -1))
             spectrum[..., low : low + n_used] += mixed.view(np.complex64)
         waves = fft.irfft(spectrum, n_block, axis=-1)
         waves *= window

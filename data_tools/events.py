@@ -43,8 +43,8 @@ def add_transients(
         topography = _topography(transient, scene.ch_names, rng)
         start, stop = np.ceil(np.array([onset, onset + duration]) * scene.sfreq).astype(int)
         t = np.arange(start, stop) / scene.sfreq - onset
-        wave = amplitude * transient.shape(t, frequency, duration, rng)
-        scene.signals[:, start:stop] += np.outer(topography, wave)
+        wave = transient.shape(t, frequency, duration, rng)
+        scene.signals[:, start:stop] += np.outer(topography, wave * (amplitude / np.abs(wave).max()))
         peak = int(np.abs(topography).argmax())
         about = (scene.ch_names[peak], amplitude, float(amplitude / rms[stage][peak]), stage)
         events.append(Event(transient.text, onset, duration, *about))

@@ -1,14 +1,11 @@
 """Who is recorded: a patient's constants, and the stages of their (time-compressed) night."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from data_tools import physiology
 from siamese_jax.vocabulary import POSITIONS
-
-IedKind = Literal["spike", "sharp wave", "spike-and-wave"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,7 @@ class IedProfile:
     focus: str  # electrode
     centre: tuple[float, float]  # of the field on the 10-20 map
     sigma: float  # of the field, in map units
-    kind: IedKind
+    kind: str  # of physiology.IED_KINDS
     per_minute: dict[str, float]  # discharges, or runs of them if generalised, by stage
     snr: float  # median of amplitude over the background's RMS
     sharp_seconds: float  # rise + fall

@@ -54,8 +54,8 @@ RMS_UV = {
 """Root mean square of the background over all scalp electrodes, rhythms included."""
 
 CORRELATION_LENGTH = 1.2
-"""Correlation of the 1/f noise is exp(-(d / 1.2)^2) over the map distance d. Fitted by eye to the EEGLAB sample
-recording (0.83, 0.68, 0.45, 0.27, 0.11 at d = 0.45, 0.75, 1.05, 1.4, 1.8; 1-30 Hz)."""
+"""Correlation of the 1/f noise is exp(-(d / 1.2)^2) over the map distance d. Fitted to the EEGLAB sample
+recording by eye (0.83, 0.68, 0.45, 0.27, 0.11 at d = 0.45, 0.75, 1.05, 1.4, 1.8; 1-30 Hz)."""
 
 LOCAL_SHARE = 0.04
 """Share of the noise power that an electrode has for itself (INFERENCE: amplifier and contact noise)."""
@@ -150,14 +150,16 @@ TRANSIENTS = (
     Transient("Spindle", waveforms.spindle, {"N2": Range(1, 2), "N3": Range(0.2, 0.5)}, Range(0.6, 2.0),
               Range(25, 50), ((Pole(0, -0.2, 0.6),),), Range(13, 15.5)),
     # 0.5-2 s, >= 100 to > 200 uV, fronto-central, N2: FACT 7.2; 2-4 a minute: 7.2 INFERENCE.
-    Transient("K-complex", waveforms.k_complex, {"N2": Range(2, 4)}, Range(0.6, 1.5), Range(100, 220),
+    Transient("K-complex", waveforms.k_complex, {"N2": Range(2, 4)}, Range(0.5, 1.2), Range(100, 220),
               ((Pole(0, 0.3, 0.8),),)),
     # < 0.5 s, 50-150 uV, Cz, N1-N2: FACT 7.2; the sharp part < 200 ms: RECALL; 2-4 a minute: INFERENCE.
     Transient("Vertex wave", waveforms.vertex_wave, {"N1": Range(2, 4), "N2": Range(1, 2)}, Range(0.25, 0.48),
               Range(50, 150), ((Pole(0, 0, 0.45),),)),
-    # Positive triangles, trains of 1-6 Hz, 30-50 uV, occipital, N1-N2: FACT 7.2; in 20 % of subjects: INFERENCE.
+    # Positive triangles, trains of 1-6 Hz, 30-50 uV, occipital, N1-N2: FACT 7.2.
+    # In 20 % of subjects: 7.2 INFERENCE; rate and length of a train ours.
     Transient("POSTS", waveforms.posts, {"N1": Range(1, 3), "N2": Range(1, 3)}, Range(0.3, 2.0),
-              Range(30, 50), ((Pole(-0.31, -0.95, 0.4), Pole(0.31, -0.95, 0.4)),), Range(2, 6), incidence=0.2),
+              Range(30, 50), ((Pole(-0.31, -0.95, 0.4), Pole(0.31, -0.95, 0.4)),), Range(2, 6),
+              incidence=0.2),
     # 6-11 Hz, single or trains, 60-200 uV, anterior/mid temporal, drowsy or light sleep, age > 30 (FACT 7.2).
     # Sharp transients including wickets: 19.21 % of 3,050 EEGs (FACT, PMC9294211); wickets alone are rarer.
     # Over 30 only, so 0.35 of those (INFERENCE) is about 19 % of a cohort here. Rate and lengths INFERENCE.
@@ -217,17 +219,17 @@ REGIONS = {
     "centro-parietal": Region(("C3", "C4", "Cz", "P3", "P4", "Pz"), 240, 125),
     "occipital": Region(("O1", "O2"), 87, 329),
 }
-"""Patients have regions in proportion to the windows of that class in 3.2 (INFERENCE: 3.2 counts no patients)."""
+"""Patients have regions in proportion to the windows of that class (INFERENCE: 3.2 counts no patients)."""
 
 RELATIVE_NREM_RATE = {"N1": 1.75, "N2": 1.69, "N3": 2.46}
-"""Focal IED rates in NREM relative to REM (RECALL, pooled studies); their mean over W is the region's ratio."""
+"""Focal IED rates relative to REM (RECALL, pooled studies); their mean over W is the region's ratio."""
 
 WAKE_TO_REM_RATE = 1.11
 """Rate in W relative to R (RECALL, same source)."""
 
-IED_PER_MINUTE, IED_RATE_SIGMA = 1.5, 0.7
-"""Median and log-spread over patients of the mean of wake and sleep rates. INFERENCE: in 4/5 of the patients it
-puts an IED into about a tenth of the 4-s windows, as in vEpiSet (2,516 of 25,449; EpiSet-260K: 4.4 %)."""
+IED_PER_MINUTE, IED_RATE_SIGMA = 1.3, 0.7
+"""Median and log-spread over patients of the mean of wake and sleep rates. INFERENCE: in 4/5 of the patients
+it puts an IED into about a tenth of the 4-s windows, as in vEpiSet (2,516 of 25,449; EpiSet-260K: 4.4 %)."""
 
 SNR_MEDIAN, SNR_SIGMA_PATIENT, SNR_SIGMA_EVENT = 3.0, 0.25, 0.3
 """Amplitude over background RMS is lognormal with median 3 (7.1 INFERENCE); the spreads are ours."""

@@ -1,10 +1,10 @@
 """A simulated cohort of EEG recordings: `python -m data_tools.simulate OUT --patients 24 --minutes 10`.
 
-Continuous EDF+ recordings of patients with a hypnogram, background, sleep transients, mimics, artefacts and, in
-four of five patients, interictal epileptiform discharges (IEDs). Every figure behind it stands in
+Continuous EDF+ recordings of patients with a hypnogram, background, sleep transients, mimics, artefacts and,
+in four of five patients, interictal epileptiform discharges (IEDs). Every figure behind it stands in
 `physiology.py` with its source. It is a stand-in for teaching and testing: results on it say whether a method
-works, not how well it would do in a clinic. In particular the night is compressed in time, so that ten minutes
-hold several stages.
+works, not how well it would do in a clinic. In particular the night is compressed in time, so that ten
+minutes hold several stages.
 
 All leads are recorded against one common, electrically quiet (non-cephalic) reference, whose own noise and
 heartbeat are in every EEG lead alike.

@@ -1,7 +1,7 @@
-"""The shapes of EEG events: pure functions of time in seconds, unit amplitude, surface-negative downwards.
+"""The shapes of EEG events: functions of time in seconds, the surface-negative side downwards.
 
 Every transient has the signature `shape(t, frequency_hz, duration_seconds, rng)`, with `t` running over the
-event from 0 to its duration, starts and ends at 0 (no step gives it away), and peaks at 1 or -1.
+event from 0 to its duration, and starts and ends at 0: no step gives it away. Its size is the caller's.
 """
 
 import numpy as np
@@ -113,8 +113,7 @@ def muscle(t: Times, frequency_hz: float, duration_seconds: float, rng: Generato
     frequency = np.fft.rfftfreq(n, duration_seconds / n)
     octaves = np.log2(np.maximum(frequency, 1e-3) / frequency_hz)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * np.exp(-0.5 * (octaves / 0.75) ** 2), n)
-    burst = noise * half_sine(t / duration_seconds)
-    return burst / np.abs(burst).max()
+    return noise * half_sine(t / duration_seconds)
 
 
 def heartbeat(t: Times) -> Times:

@@ -49,7 +49,8 @@ class Checkpoint(NamedTuple):
 def open_manager(folder: Path) -> ocp.CheckpointManager:
     """Orbax's manager of a checkpoint folder: asynchronous; keeps two steps, removes half-written ones."""
     options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-    return ocp.CheckpointManager(folder.resolve(), options=options, item_names=("train", "inference"))
+    handlers = {item: ocp.StandardCheckpointHandler() for item in ("train", "inference")}
+    return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
 
 
 def write_description(folder: Path, config: Config, tasks: tuple[TaskSpec, ...]) -> None:

@@ -66,6 +66,8 @@ class PreprocessConfig:
                 raise ValueError(f"preprocess.{name} must be 0 < low < high, given {(low, high)}")
         if self.filter_half_seconds <= 0:
             raise ValueError(f"preprocess.filter_half_seconds must be positive, given {self.filter_half_seconds}")
+        if self.mains_hz is not None and self.mains_hz <= 0:
+            raise ValueError(f"preprocess.mains_hz must be positive or null, given {self.mains_hz}")
         if self.eeg_scale_uv <= 0 or self.other_scale_uv <= 0:
             raise ValueError("preprocess.eeg_scale_uv and preprocess.other_scale_uv must be positive")
 

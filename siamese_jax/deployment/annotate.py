@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from siamese_jax.deployment.detect import EPOCH_SECONDS, Detections
 from siamese_jax.recordings.edf import Annotation, Recording
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
-from siamese_jax.vocabulary import STAGE_TEXTS
 
 
 class Written(NamedTuple):
@@ -38,7 +37,7 @@ def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
         Annotation(e.onset_seconds, e.duration_seconds, f"IED p={e.probability:.2f}", e.channel)
         for e in detections.events
     ]
-    stages = [Annotation(e.onset_seconds, EPOCH_SECONDS, STAGE_TEXTS[e.stage]) for e in detections.hypnogram]
+    stages = [Annotation(e.onset_seconds, EPOCH_SECONDS, f"Sleep stage {e.stage}") for e in detections.hypnogram]
     return tuple(sorted(stages + events, key=lambda a: a.onset_seconds))
 
 

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, Shaped
@@ -238,18 +238,28 @@ def points_from_json(text: str) -> tuple[OperatingPoint, ...]:
     """The operating points that `points_to_json` wrote.
 
     Raises:
-        ValueError: text that is not a list of objects with exactly the fields of OperatingPoint.
+        ValueError: text that is not a list of objects with the fields of OperatingPoint and their types.
     """
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"the operating points are not JSON: {error}") from None
-    names = [field.name for field in fields(OperatingPoint)]
-    if not isinstance(rows, list) or any(not isinstance(row, dict) or set(row) != set(names) for row in rows):
-        raise ValueError(
-            f"operating points must be a list of objects with the keys {names}, given {text[:200]!r}"
-        )
-    return tuple(OperatingPoint(**{k: math.nan if v is None else v for k, v in row.items()}) for row in rows)
+    if not isinstance(rows, list):
+        raise ValueError(f"operating points must be a list, given {text[:100]!r}")
+    return tuple(_point(row) for row in rows)
+
+
+def _point(row: Any) -> OperatingPoint:
+    kinds = {field.name: field.type for field in fields(OperatingPoint)}
+    if not isinstance(row, dict) or set(row) != set(kinds):
+        raise ValueError(f"one of the operating points must have the keys {list(kinds)}, given {row!r}")
+    # JSON knows no NaN and writes 1.0 as 1 in other hands.
+    values: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in kinds}
+    allowed = {float: (float, int), int: int, str: str}
+    wrong = [name for name, kind in kinds.items() if not isinstance(values[name], allowed[kind])]
+    if wrong:
+        raise ValueError(f"one of the operating points has {wrong} of the wrong type: {row!r}")
+    return OperatingPoint(**values)
 
 
 # --- multiclass -------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Real signals on the host, from EDF files to batches of samples. NumPy only, never JAX."""

@@ -5,7 +5,7 @@ an order drawn from the seed and the pass's number, and what a pass leaves over 
 step is the whole state of a stream, and one that starts at step k continues any other.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
@@ -127,12 +127,12 @@ def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int)
     return _prefetched(batch, range(0, source.n, batch_size))
 
 
-def _prefetched(make: Callable[[int], T], places: "range | count[int]") -> Iterator[T]:
+def _prefetched(make: Callable[[int], T], places: Iterable[int]) -> Iterator[T]:
     """`make(place)` for each place in turn, one ahead of the consumer in a thread of its own."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        places = iter(places)
-        ahead = pool.submit(make, next(places))
-        for place in places:
+        rest = iter(places)
+        ahead = pool.submit(make, next(rest))
+        for place in rest:
             ready, ahead = ahead.result(), pool.submit(make, place)
             yield ready
         yield ahead.result()
@@ -165,7 +165,11 @@ class _Source:
         for i, row in enumerate(rows):
             s, window = int(self.shard[row]), int(self.window[row])
             wanted, stored = self._columns[s]
-            eeg[i][:, wanted] = self._open(s).read_window(window, config.margin)[:, stored]
+            read = self._open(s).read_window(window, config.margin)
+            if wanted == stored == list(range(n_chans)):
+                eeg[i] = read  # the usual case, and twice as fast
+            else:
+                eeg[i][:, wanted] = read[:, stored]
             present[i, wanted] = self._shards[s].present(window)[stored]
         places = list(zip(self.shard[rows], self.window[rows], strict=True))
         labels = {t: np.stack([self._shards[s].labels[t][w] for s, w in places]) for t in config.tasks}

@@ -40,6 +40,8 @@ from siamese_jax.vocabulary import standard_name
 
 _BLOCK_SECONDS = 60
 _N_SAMPLED, _SAMPLED_SECONDS = 20, 10
+_ABSURD = 1e15
+"""No physical range reaches this; float32 would still hold it if the unit were volts."""
 
 
 class Annotation(NamedTuple):
@@ -260,7 +262,7 @@ def _calibration(
         (low, high), (bottom, top) = signal.digital_range, signal.physical_range
     except ValueError:
         return 0.0, 0.0, "it cannot be calibrated: its digital or physical range is no number", None
-    if low >= high or bottom == top or not np.isfinite([bottom, top]).all():
+    if low >= high or bottom == top or not max(abs(bottom), abs(top)) < _ABSURD:
         return (
             0.0,
             0.0,

@@ -6,6 +6,7 @@ Every file is written under a temporary name and renamed when it is whole. Sourc
 
 import contextlib
 import datetime
+import io
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import edfio
 import numpy as np
@@ -45,7 +46,7 @@ def write_recording(
     sfreq: float,
     ch_names: Sequence[str],
     annotations: Iterable[Annotation] = (),
-    patient_code: str = "X",
+    patient_code: str | None = None,
     sex: Literal["M", "F", "X"] = "X",
     start: datetime.datetime | None = None,
 ) -> None:
@@ -61,7 +62,7 @@ def write_recording(
         sfreq: samples per second.
         ch_names: standard names.
         annotations: marks; onsets from the start of the file.
-        patient_code: one word; `X` is nobody.
+        patient_code: one word; None is nobody.
         sex: M, F, or X if not said.
         start: of the file, in whole seconds, from 1985 to 2084; None hides it.
 
@@ -93,7 +94,7 @@ def write_annotations(
     annotations: Iterable[Annotation],
     *,
     start: datetime.datetime | None = None,
-    patient_code: str = "X",
+    patient_code: str | None = None,
 ) -> None:
     """Write annotations without signals, as Sleep-EDF does: an EDF+C file of one data record that takes 0 s.
 
@@ -103,9 +104,9 @@ def write_annotations(
         ValueError: a text that EDF+ cannot hold, an onset or duration that is no number, a bad `start` or
         code.
     """
-    nothing_yet = edfio.EdfAnnotation(0.0, None, "")  # edfio makes no file of nothing, but empties one
-    edf = edfio.Edf([], annotations=[nothing_yet], **_identity(patient_code, "X", start))
-    edf.set_annotations(_edfio_annotations(annotations, ()))
+    found = _edfio_annotations(annotations, ())
+    nothing = [edfio.EdfAnnotation(0.0, None, "")]  # edfio writes no file of none; an empty text is none
+    edf = edfio.Edf([], annotations=found or nothing, **_identity(patient_code, "X", start))
     with _replacing(Path(path)) as file:
         edf.write(file)
 
@@ -143,7 +144,7 @@ def write_annotated_copy(source: Path | str, target: Path | str, annotations: It
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
     """A file to write that gets the name `path` when all went well, and else is removed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -182,11 +183,11 @@ def _signal(signal: Float[np.ndarray, "time"], sfreq: float, label: str) -> edfi
     )
 
 
-def _identity(patient_code: str, sex: Literal["M", "F", "X"], start: datetime.datetime | None) -> dict:
+def _identity(patient_code: str | None, sex: Literal["M", "F", "X"], start: datetime.datetime | None) -> dict:
     if start is not None and start.microsecond:
         raise ValueError(f"an EDF file starts at a whole second, given {start}")
     return {
-        "patient": edfio.Patient(code=patient_code, sex=sex),
+        "patient": edfio.Patient(code=patient_code or "X", sex=sex),
         "recording": edfio.Recording(startdate=start.date() if start else None),
         "starttime": start.time() if start else None,
     }

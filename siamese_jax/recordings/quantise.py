@@ -80,7 +80,7 @@ def quantised_blocks(
 ) -> Iterator[QuantisedBlock]:
     """The segments one after another, at most a minute at a time: round((microvolts - offset) / scale).
 
-    A second is bad if all EEG channels present stand still in it (the amplifier was off, or a part of the
+    Absent channels are 0. A second is bad if all EEG channels present stand still in it (the amplifier was off, or a part of the
     file was blanked), or if some sample is not finite; such samples are stored as 0 uV.
 
     Raises:
@@ -92,7 +92,7 @@ def quantised_blocks(
     for k, segment in enumerate(recording.segments):
         for start in range(0, segment.n_times, step):
             block = _read(item, k, start, min(start + step, segment.n_times))
-            integers = np.rint((_finite(block) - offsets) / scales)
+            integers = np.rint((_finite(block) - offsets) / scales) * recording.present
             clipped = np.sum((integers < _INT16.min) | (integers > _INT16.max), axis=0)
             onset = segment.onset_seconds + start / recording.sfreq
             bad = _bad_seconds(block, watched, onset, recording.sfreq)

@@ -45,7 +45,7 @@ def resample(
     if low < 0 or high > n_times:
         signal = np.pad(signal, ((max(-low, 0), max(high - n_times, 0)), (0, 0)), mode="reflect")
     first -= low + half
-    spans = np.lib.stride_tricks.sliding_window_view(signal, 2 * half + 1, axis=0)  # a view: [time, chan, tap]
+    spans = np.lib.stride_tricks.sliding_window_view(signal, 2 * half + 1, axis=0)  # [time, chan, tap]
     out = np.empty((stop - start, signal.shape[1]), np.float32)
     n_rows = max(1, _GATHERED // max(1, spans[0].size))
     for a in range(0, len(out), n_rows):

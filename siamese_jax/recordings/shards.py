@@ -43,7 +43,7 @@ SUFFIX = ".h5"
 PARTIAL_SUFFIX = ".partial"
 
 _Node = Any  # an h5py file or group: its types do not say what indexing gives
-_TEXT = h5py.string_dtype("utf-8")
+_TEXT = "text"
 _FORMAT = ("v110", "v110")  # from this version of the format on, HDF5 guards its own structures by checksums
 
 
@@ -109,7 +109,9 @@ class Shard:
         stop = start + self.info.window + 2 * margin
         block = read_padded(lambda a, b: self._signal.read(first + a, first + b), length, start, stop)
         recording = self.recording[i]
-        return block * self.recordings["scale"][recording] + self.recordings["offset"][recording]
+        microvolts = block * self.recordings["scale"][recording]
+        microvolts += self.recordings["offset"][recording]
+        return microvolts
 
     def present(self, i: int) -> Bool[np.ndarray, "chan"]:
         """Which channels the recording of window `i` has."""
@@ -125,22 +127,22 @@ class _Signal:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        self._file: _Node | None = None
+        self._data: _Node = None
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return _Signal, (self._path,)
 
     def read(self, start: int, stop: int) -> Int16[np.ndarray, "time chan"]:
         with self._lock:
-            if self._file is None:
-                self._file = h5py.File(self._path, "r")
-            return self._file["signal"][start:stop]
+            if self._data is None:
+                self._data = h5py.File(self._path, "r")["signal"]
+            return self._data[start:stop]
 
     def close(self) -> None:
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-            self._file = None
+            if self._data is not None:
+                self._data.file.close()
+            self._data = None
 
 
 def open_shard(path: str | Path) -> Shard:
@@ -228,7 +230,7 @@ def _load(path: Path, file: _Node) -> Shard:
 
 
 def _read_table(group: _Node) -> dict[str, np.ndarray]:
-    return {name: data.asstr()[:] if data.dtype == _TEXT else data[:] for name, data in group.items()}
+    return {name: data.asstr()[:] if data.dtype.kind == "S" else data[:] for name, data in group.items()}
 
 
 # --- writing ------------------------------------------------------------------------------------------------
@@ -301,11 +303,10 @@ def _write_signal(
             found += block.bad
         bad.append(quantise.merged(found))
     group = file.create_group("recordings")
-    group["patient"] = np.array([info.patient] * n_recordings, _TEXT)
-    group["name"] = np.array([item.name for item in recordings], _TEXT)
+    names = [(info.patient, item.name) for item in recordings]
+    _write_table(group, names, {"patient": _TEXT, "name": _TEXT})
     group["present"] = np.array([item.recording.present for item in recordings])
-    group["scale"], group["offset"] = np.tile(scales, (n_recordings, 1)), offsets
-    group["clipped"] = clipped
+    group["scale"], group["offset"], group["clipped"] = np.tile(scales, (n_recordings, 1)), offsets, clipped
     _write_table(
         file.create_group("bad_intervals"),
         [(i, onset, duration) for i, intervals in enumerate(bad) for onset, duration in intervals],
@@ -334,15 +335,16 @@ def _write_index(
         usable.append(untouched(onsets, bad[i], window_seconds=info.window / info.sfreq))
     columns = {"start": np.int64, "length": np.int64, "recording": np.int32, "onset_seconds": np.float64}
     _write_table(file.create_group("segments"), segments, columns)
-    file["samples/start"] = np.concatenate(starts).astype(np.int64)
-    file["samples/segment"] = np.concatenate(index).astype(np.int32)
+    samples, labels, weights = (file.create_group(name) for name in ("samples", "labels", "weights"))
+    samples["start"] = np.concatenate(starts).astype(np.int64)
+    samples["segment"] = np.concatenate(index).astype(np.int32)
     good = np.concatenate(usable)
     for task in info.tasks:
         label = np.concatenate([item.labels[task.name].label for item in recordings])
         weight = np.concatenate([item.labels[task.name].weight for item in recordings]) * good
         missing = (weight == 0).reshape((-1,) + (1,) * (label.ndim - 1))
-        file[f"labels/{task.name}"] = np.where(missing, np.zeros((), label.dtype), label)
-        file[f"weights/{task.name}"] = weight.astype(np.float32)
+        labels[task.name] = np.where(missing, np.zeros((), label.dtype), label)
+        weights[task.name] = weight.astype(np.float32)
 
 
 def _write_events(file: _Node, recordings: Sequence[LabelledRecording]) -> None:
@@ -356,9 +358,13 @@ def _write_events(file: _Node, recordings: Sequence[LabelledRecording]) -> None:
     _write_table(file.create_group("events"), rows, columns)
 
 
-def _write_table(group: _Node, rows: list[tuple[Any, ...]], columns: dict[str, Any]) -> None:
+def _write_table(group: _Node, rows: Sequence[tuple[Any, ...]], columns: dict[str, Any]) -> None:
     for i, (name, dtype) in enumerate(columns.items()):
-        group.create_dataset(name, data=np.array([row[i] for row in rows], dtype))
+        column = [row[i] for row in rows]
+        if dtype == _TEXT:  # of fixed length: HDF5 fills others up with whatever is in memory
+            column = [text.encode() for text in column]
+            dtype = h5py.string_dtype("utf-8", max(map(len, column), default=0) or 1)
+        group.create_dataset(name, data=np.array(column, dtype))
 
 
 def _checksum(file: _Node) -> str:
@@ -366,22 +372,16 @@ def _checksum(file: _Node) -> str:
     digest, names = hashlib.sha256(), []
     file.visit(names.append)
     attributes = {key: value for key, value in file.attrs.items() if key != "checksum"}
-    digest.update(json.dumps(attributes, sort_keys=True, default=_plain).encode())
+    digest.update(json.dumps(attributes, sort_keys=True, default=str).encode())
     for name in sorted(names):
         item = file[name]
-        digest.update(json.dumps([name, dict(item.attrs.items())], default=_plain).encode())
+        digest.update(json.dumps([name, dict(item.attrs.items())], default=str).encode())
         if isinstance(item, h5py.Dataset):
             digest.update(json.dumps([str(item.dtype), item.shape]).encode())
             step = max(1, (1 << 22) // max(item.dtype.itemsize * int(np.prod(item.shape[1:])), 1))
             for start in range(0, len(item), step):
-                block = item[start : start + step]
-                text = block.dtype == object
-                digest.update(json.dumps([t.decode() for t in block]).encode() if text else block.tobytes())
+                digest.update(item[start : start + step].tobytes())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
 
 
 def _flush(path: Path) -> None:

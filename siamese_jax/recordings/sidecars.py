@@ -90,6 +90,8 @@ def _rows(
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if "\0" in text:
+        raise ValueError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     columns: list[str] = []
     try:

@@ -310,3 +310,34 @@ def _event_report(
 
 def _plain(interval: Interval) -> dict[str, float | int | None]:
     return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in interval._asdict().items()}
+
+
+# --- text ------------------------------------------------------------------------------------------------------
+
+
+def report_text(tree: dict[str, Any]) -> str:
+    """The figures of `report` as lines to print."""
+    lines = [f"{tree['patients']} test patients, {tree['windows']} windows; [95 % bootstrap over patients]"]
+    for task, figures in tree.items():
+        if not isinstance(figures, dict):
+            continue
+        note = f" (prevalence {figures['prevalence']:.3f})" if "prevalence" in figures else ""
+        lines.append(f"{task}{note}")
+        lines += [f"  {name:<12} {_bracketed(item)}" for name, item in figures.items() if _is_interval(item)]
+        for name, point in figures.items():
+            if isinstance(point, dict) and "threshold" in point:
+                lines.append(f"  {name}, threshold {point['threshold']:.3f} from validation patients")
+                lines += [f"    {rate:<26} {_bracketed(item)}" for rate, item in point.items() if _is_interval(item)]
+    return "\n".join(lines)
+
+
+def _is_interval(item: Any) -> bool:
+    return isinstance(item, dict) and "value" in item
+
+
+def _bracketed(item: dict[str, Any]) -> str:
+    if item["value"] is None:
+        return "undefined"
+    if item["low"] is None:
+        return f"{item['value']:.3f}"
+    return f"{item['value']:.3f} [{item['low']:.3f}, {item['high']:.3f}]"

@@ -20,7 +20,7 @@ import jax
 from siamese_jax import checkpoints
 from siamese_jax.config import Config
 from siamese_jax.forward import Variables
-from siamese_jax.recordings.batches import stream
+from siamese_jax.recordings.batches import stream, task_specs
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.training.evaluate import window_scores
 from siamese_jax.training.parallel import data_parallel
@@ -60,12 +60,10 @@ def train(
         on_step: called after each step with what was logged.
 
     Raises:
-        ValueError: nothing to train on, a batch that the devices cannot share, a workdir of another configuration.
+        ValueError: shards that do not fit the configuration, a batch that the devices cannot share, a workdir of another configuration.
         FloatingPointError: loss or gradient is not finite; the step is named, the last good checkpoint kept.
     """
-    if not training:
-        raise ValueError("there are no training shards")
-    tasks = training[0].tasks
+    tasks = task_specs(training, config)
     parallel = data_parallel(config, tasks, devices)
     folder = workdir / "checkpoint"
     checkpoints.write_description(folder, config, tasks)

@@ -198,8 +198,24 @@ def test_operating_points_survive_json_undefined_ones_included():
     assert repr(back) == repr(points)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '[{"task": "ied"}]', "[1]"])
+GOOD = points_to_json(operating_points(SCORES, LABELS, task="ied", sensitivities=()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        "[1]",
+        '[{"task": "ied"}]',
+        GOOD.replace('"ied"', "3"),
+        GOOD.replace('"threshold": 0.8', '"threshold": "0.8"'),
+        GOOD.replace('"n_windows": 7', '"n_windows": 7.5'),
+        GOOD.replace('"f1"', '"F1"'),
+    ],
+)
 def test_points_from_json_refuses_what_it_did_not_write(text):
+    assert text != GOOD
     with pytest.raises(ValueError, match="operating points"):
         points_from_json(text)
 
@@ -234,14 +250,15 @@ def test_kappa_is_zero_for_independent_calls_and_undefined_for_one_class():
 
 
 def test_brier_and_calibration_error_by_hand():
-    probabilities, labels = np.array([0.05, 0.05, 0.95, 0.95]), np.array([0, 1, 1, 1])
-    assert brier_score(probabilities, labels) == pytest.approx((0.05**2 + 0.95**2 + 2 * 0.05**2) / 4)
-    # bins [0, .1): 0.5 against .05; [.9, 1]: 1 against .95; half of the windows each
-    assert expected_calibration_error(probabilities, labels) == pytest.approx((0.45 + 0.05) / 2)
+    probabilities, labels = np.array([0.05, 0.05, 0.95, 0.95]), np.array([0, 1, 1, 0])
+    assert brier_score(probabilities, labels) == pytest.approx((2 * 0.05**2 + 2 * 0.95**2) / 4)
+    # bins [0, .1): 0.5 against .05; [.9, 1]: 0.5 against .95; half of the windows each
+    assert expected_calibration_error(probabilities, labels) == pytest.approx((0.45 + 0.45) / 2)
 
 
 def test_calibration_error_of_certainty_lies_in_the_last_bin():
-    assert expected_calibration_error(np.array([1.0, 1.0]), np.array([1, 0])) == pytest.approx(0.5)
+    # one bin: (1 - .95) and (0 - 1) of two windows add up before the absolute value
+    assert expected_calibration_error(np.array([0.95, 1.0]), np.array([1, 0])) == pytest.approx(0.95 / 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Named runs, demonstrations and benchmarks; not in the wheel."""

@@ -1,0 +1,123 @@
+"""`make demo`: the whole road once, on simulated recordings, in minutes on two cores.
+
+    simulate -> prepare -> train -> evaluate -> detect -> one picture
+
+Every step but the first and the last is the command that a researcher types for their own recordings; the demo prints
+each before it runs it.
+"""
+
+import csv
+import json
+import shlex
+import shutil
+import time
+from pathlib import Path
+
+import tyro
+
+from data_tools.simulate import SimulationConfig, simulate_cohort
+from experiments.picture import draw_demo
+from siamese_jax import cli
+from siamese_jax.config import SMALL, Config
+
+PATIENTS, MINUTES, SEED = 40, 10.0, 0
+STEPS = 700
+
+
+def main(out: Path = Path("runs/demo"), *, devices: int | None = None, patients: int = PATIENTS, steps: int = STEPS) -> int:
+    """Run the demo.
+
+    Args:
+        out: Everything lands here; what an earlier demo left is replaced.
+        devices: How many devices to train on; default all there are. On a CPU, N devices are forced.
+        patients: Size of the simulated cohort, 10 minutes each.
+        steps: Of training.
+    """
+    began = time.monotonic()
+    if out.exists():
+        _clear(out)
+    recordings, shards, checkpoint, detection = (
+        out / name for name in ("recordings", "shards", "checkpoint", "detection")
+    )
+    print("Everything in this demo is SIMULATED: the figures show that the machinery works, not clinical accuracy.\n")
+
+    _say(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {MINUTES:g} --seed {SEED}")
+    simulation = SimulationConfig(minutes=MINUTES)
+    with cli.progress_bar() as progress:
+        for i, _ in enumerate(simulate_cohort(recordings, simulation, patients=patients, seed=SEED), 1):
+            progress("simulating", i, patients)
+    print(f"{patients} simulated recordings of {MINUTES:g} min in {recordings}")
+
+    _say(f"siamese-jax prepare {recordings} {shards}")
+    _must(cli.prepare(recordings, shards))
+
+    options = _training_options(steps)
+    forced = f" --devices {devices}" if devices else ""
+    _say(f"siamese-jax train {shards} {out}{forced} small {shlex.join(options)}")
+    _must(cli.train(shards, out, _config(options), devices=devices))
+
+    _say(f"siamese-jax evaluate {checkpoint} {shards}")
+    _must(cli.evaluate(checkpoint, shards))
+
+    unseen = _unseen_recording(recordings, shards)
+    _say(f"siamese-jax detect {unseen} --checkpoint {checkpoint} --out {detection}")
+    _must(cli.detect((unseen,), checkpoint=checkpoint, out=detection))
+
+    picture = draw_demo(out, unseen)
+    print(
+        f"""
+Done in {(time.monotonic() - began) / 60:.1f} min. All data are SIMULATED.
+  recordings  {recordings}  (EDF+ with annotations; events.csv and patients.csv hold the truth)
+  shards      {shards}
+  checkpoint  {checkpoint}
+  figures     {out / "metrics.json"}
+  detection   {detection}
+  picture     {picture}
+Next:
+  siamese-jax info YOUR.edf
+  siamese-jax detect YOUR.edf --checkpoint {checkpoint} --out detection
+  siamese-jax prepare YOUR_FOLDER YOUR_SHARDS && siamese-jax train YOUR_SHARDS runs/mine small"""
+    )
+    return cli.OK
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier demo, and nothing that is not one."""
+    known = {"recordings", "shards", "checkpoint", "detection", "training.jsonl", "metrics.json", "demo.png"}
+    strange = sorted(path.name for path in out.iterdir() if path.name not in known)
+    if strange:
+        raise ValueError(f"{out} holds {', '.join(strange)}, which no demo made: name another folder")
+    shutil.rmtree(out)
+
+
+def _training_options(steps: int) -> list[str]:
+    every = max(steps // 4, 1)
+    numbers = {"steps": steps, "warmup-steps": steps // 10, "evaluate-every": every, "checkpoint-every": every}
+    return [text for name, value in numbers.items() for text in (f"--training.{name}", str(value))]
+
+
+def _config(options: list[str]) -> Config:
+    """What `siamese-jax train ... small OPTIONS` makes of the options."""
+    return tyro.cli(Config, default=SMALL, args=options)
+
+
+def _unseen_recording(recordings: Path, shards: Path) -> Path:
+    """The test patient's file with the most IEDs."""
+    used = json.loads((shards / "prepare.json").read_text())["used"]
+    tested = {Path(file["name"]).stem for file in used if file["split"] == "test"}
+    with (recordings / "patients.csv").open(newline="") as file:
+        n_ied = {row["patient"]: int(row["n_ied"]) for row in csv.DictReader(file)}
+    return recordings / f"{max(sorted(tested), key=lambda name: n_ied[name])}.edf"
+
+
+def _say(command: str) -> None:
+    print(f"\n$ {command}")
+
+
+def _must(code: int) -> None:
+    if code != cli.OK:
+        raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    cli.run(lambda: tyro.cli(main))

@@ -1,0 +1,70 @@
+"""Recordings that stand in memory, for tests of what comes after reading files."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from siamese_jax.recordings.channels import ChannelReport
+from siamese_jax.recordings.edf import Annotation, Recording, Segment
+from siamese_jax.recordings.quantise import LabelledRecording
+from siamese_jax.recordings.shards import ShardInfo
+from siamese_jax.recordings.windows import TASKS, label_windows, window_grid, window_onsets
+
+SFREQ = 100.0
+CH_NAMES = ("Fp1", "Cz", "O2", "ECG1")
+WINDOW, HOP = 200, 100
+
+
+def recording_of(
+    pieces: Sequence[np.ndarray],
+    *,
+    onsets: Sequence[float] | None = None,
+    present: Sequence[bool] | None = None,
+    ch_names: Sequence[str] = CH_NAMES,
+    sfreq: float = SFREQ,
+) -> Recording:
+    """Gap-free pieces in microvolts as a recording; by default each begins 10 s after the end of the last."""
+    if onsets is None:
+        ends = np.cumsum([len(piece) / sfreq + 10 for piece in pieces])
+        onsets = [0.0, *ends[:-1].tolist()]
+    return Recording(
+        path=None,
+        sfreq=sfreq,
+        ch_names=tuple(ch_names),
+        present=np.array(present if present is not None else [True] * len(ch_names)),
+        segments=tuple(Segment(float(t), len(piece)) for t, piece in zip(onsets, pieces, strict=True)),
+        annotations=(),
+        patient_code=None,
+        start_datetime=None,
+        report=ChannelReport(used={}, renamed={}, missing=(), ignored={}),
+        source=lambda segment, start, stop: pieces[segment][start:stop].astype(np.float32),
+    )
+
+
+def noise(n_times: int, *, seed: int = 0, n_chans: int = len(CH_NAMES), sd_uv: float = 40.0) -> np.ndarray:
+    """Gaussian noise in microvolts."""
+    return np.random.default_rng(seed).normal(0, sd_uv, (n_times, n_chans)).astype(np.float32)
+
+
+def labelled(
+    recording: Recording,
+    annotations: Sequence[Annotation] = (),
+    *,
+    name: str = "night.edf",
+    labelled_for: Sequence[str] = ("ied", "sleep", "state"),
+    window: int = WINDOW,
+    hop: int = HOP,
+    bad: Sequence[tuple[float, float]] = (),
+) -> LabelledRecording:
+    """The recording with its windows and their labels."""
+    grid = window_grid(recording.segments, window=window, hop=hop)
+    onsets = window_onsets(recording.segments, grid, sfreq=recording.sfreq)
+    labels = label_windows(
+        annotations, onsets, window_seconds=window / recording.sfreq, labelled_for=tuple(labelled_for)
+    )
+    return LabelledRecording(name, recording, grid, labels, tuple(annotations), tuple(bad))
+
+
+def info_of(recording: Recording, *, patient: str = "P1", window: int = WINDOW, hop: int = HOP) -> ShardInfo:
+    """What a shard of such recordings says."""
+    return ShardInfo(recording.sfreq, recording.ch_names, window, hop, TASKS, patient, source="a test")

@@ -1,0 +1,634 @@
+"""A folder of EDF files becomes shards: by patient, again and again the same, and nothing lost silently."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamese_jax.config import DataConfig
+from siamese_jax.recordings import prepare as prepare_module
+from siamese_jax.recordings.cohort import COMPANIONS, split_patients
+from siamese_jax.recordings.edf import Annotation, read_recording
+from siamese_jax.recordings.edf_write import write_annotations, write_recording
+from siamese_jax.recordings.prepare import PrepareReport, prepare
+from siamese_jax.recordings.shards import Shard, open_shard, verify_shard
+from siamese_jax.recordings.sidecars import SPLITS, read_annotation_table, read_manifest
+from siamese_jax.recordings.summary import check, summarise
+from tests.recordings.in_memory import noise
+
+CH_NAMES = ("Fp1", "Cz", "O2")
+DATA = DataConfig(ch_names=CH_NAMES, sfreq=100.0, window_seconds=2.0)
+SHARED = Path(__file__).parents[3] / "shared/data"
+IED = Annotation(5.0, 0.1, "IED")
+N2 = Annotation(0.0, 0.0, "Sleep stage N2")
+
+
+def edf(
+    path: Path, *annotations: Annotation, patient: str = "X", seconds: int = 20, seed: int | None = None
+) -> Path:
+    """An EDF+ file of noise that no other file holds (by its path), unless `seed` says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(str(path).encode()) if seed is None else seed
+    signal = noise(seconds * 100, seed=seed, n_chans=3)
+    write_recording(
+        path, signal, sfreq=100.0, ch_names=CH_NAMES, annotations=annotations, patient_code=patient
+    )
+    return path
+
+
+def run(folder: Path, out: Path, **options: object) -> PrepareReport:
+    return prepare(folder, out, DATA, **{"hop_seconds": 1.0, "seed": 0} | options)
+
+
+def every_shard(out: Path) -> dict[str, Shard]:
+    """By patient."""
+    return {shard.info.patient: shard for shard in map(verify_shard, sorted(out.rglob("*.h5")))}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten patients, two nights of the first; five with IEDs, three with stages."""
+    folder = tmp_path_factory.mktemp("cohort")
+    for k in range(10):
+        marks = ([IED] if k < 5 else []) + ([N2] if k < 3 else [])
+        edf(folder / f"night{k}.edf", *marks, patient=f"P{k:03d}")
+    edf(folder / "later" / "night0.edf", patient="P000")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareReport]:
+    out = tmp_path_factory.mktemp("out")
+    return out, run(cohort, out)
+
+
+@pytest.fixture
+def out_copy(prepared: tuple[Path, PrepareReport], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared[0], tmp_path / "out"))
+
+
+# --- what comes out
+
+
+def test_every_file_becomes_windows_of_what_its_recording_holds(prepared: tuple, cohort: Path) -> None:
+    out, report = prepared
+    assert sorted(file.name for file in report.used) == sorted(
+        path.relative_to(cohort).as_posix() for path in cohort.rglob("*.edf")
+    )
+    assert report.skipped == ()
+    for shard in every_shard(out).values():
+        for i, name in enumerate(shard.recordings["name"]):
+            own = np.flatnonzero(shard.recording == i)
+            assert shard.onset_seconds[own].tolist() == list(range(19))  # 20 s, windows of 2 s every 1 s
+            recording = read_recording(cohort / name, ch_names=CH_NAMES, sfreq=100.0)
+            wanted = recording.read(0, 700, 900)
+            np.testing.assert_allclose(shard.read_window(int(own[7])), wanted, atol=0.0501)
+
+
+def test_labels_come_from_the_annotations(prepared: tuple) -> None:
+    shards = every_shard(prepared[0])
+    assert len(shards) == 10
+    positives = [int(shard.labels["ied"].sum()) for shard in shards.values()]
+    assert sorted(positives) == [0] * 5 + [1] * 5  # 5.05 s lies in 4 to 6 s; of 5 to 7 s it touches the edge
+    assert all(
+        shard.weights["ied"].sum() == len(shard) - (shard.labels["ied"].sum() > 0)
+        for shard in shards.values()
+    )
+    scored = [shard for shard in shards.values() if shard.weights["sleep"].any()]
+    assert len(scored) == 3
+    for shard in scored:
+        assert set(shard.labels["sleep"][shard.weights["sleep"] > 0].tolist()) == {2}
+        assert shard.labels["state"][shard.weights["state"] > 0].all()
+
+
+def test_one_patient_is_in_one_split_with_all_nights(prepared: tuple) -> None:
+    out, report = prepared
+    by_patient: dict[str, set[str]] = {}
+    for file in report.used:
+        by_patient.setdefault(file.patient, set()).add(file.split)
+    assert len(by_patient) == 10
+    assert all(len(splits) == 1 for splits in by_patient.values())
+    groups = [{open_shard(path).info.patient for path in (out / split).glob("*.h5")} for split in SPLITS]
+    assert [len(group) for group in groups] == [6, 2, 2]
+    assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
+    both = [s for s in every_shard(out).values() if len(s.recordings["name"]) == 2]
+    assert [sorted(shard.recordings["name"].tolist()) for shard in both] == [
+        ["later/night0.edf", "night0.edf"]
+    ]
+
+
+def test_every_split_has_patients_with_ieds(prepared: tuple) -> None:
+    out, _ = prepared
+    for split in SPLITS:
+        assert any(open_shard(path).labels["ied"].any() for path in (out / split).glob("*.h5"))
+
+
+def test_no_patient_code_stands_in_names_or_reports(prepared: tuple) -> None:
+    out, report = prepared
+    text = report.text() + (out / "prepare.json").read_text() + " ".join(str(path) for path in out.rglob("*"))
+    assert not re.search(r"P00\d", text)
+    assert {file.patient_from for file in report.used} == {"EDF patient code"}
+    assert not any(b"P000" in path.read_bytes() for path in out.rglob("*.h5"))
+
+
+def test_the_report_counts_and_says_what_was_decided(prepared: tuple) -> None:
+    out, report = prepared
+    text = report.text()
+    assert "11 files used, 0 skipped; 10 shards" in text
+    assert "patients: 10, told apart by EDF patient code" in text
+    assert "6 of 11 recordings have no IED annotation and count as free of IEDs" in text
+    assert "8 of 11 recordings are not labelled for sleep" in text
+    rows = {split.name: split for split in report.summary.splits}
+    assert sum(split.windows for split in rows.values()) == 11 * 19
+    assert sum(split.recordings for split in rows.values()) == 11
+    assert sum(split.hours for split in rows.values()) == pytest.approx(11 * 20 / 3600)
+    assert sum(split.tasks[0].positives for split in rows.values()) == 5
+    assert sum(split.tasks[1].counts[2] for split in rows.values()) == 3 * 19
+    train = rows["train"]
+    assert train.tasks[0].prevalence == pytest.approx(train.tasks[0].positives / train.tasks[0].labelled)
+    assert summarise(out) == report.summary
+    written = json.loads((out / "prepare.json").read_text())
+    assert written["finished"] is True
+    assert len(written["used"]) == 11
+    assert written["configuration"]["hop_seconds"] == 1.0
+
+
+def test_progress_reaches_its_end(cohort: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    run(cohort, tmp_path / "out", progress=lambda *told: seen.append(told))
+    assert ("reading headers", 11, 11) in seen
+    assert seen[-1] == ("writing shards", 10, 10)
+
+
+# --- again
+
+
+def test_the_same_folder_gives_the_same_shards_byte_for_byte(
+    prepared: tuple, cohort: Path, tmp_path: Path
+) -> None:
+    out, _ = prepared
+    run(cohort, tmp_path / "again")
+    names = sorted(path.relative_to(out) for path in out.rglob("*.h5"))
+    assert names == sorted(
+        path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*.h5")
+    )
+    assert all((out / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
+
+
+def test_a_second_run_writes_nothing_and_a_lost_or_damaged_shard_comes_back(
+    cohort: Path, out_copy: Path
+) -> None:
+    before = {path: path.read_bytes() for path in sorted(out_copy.rglob("*.h5"))}
+    stamps = {path: path.stat().st_mtime_ns for path in before}
+    assert run(cohort, out_copy).written == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == stamps
+    lost, damaged = list(before)[0], list(before)[3]
+    lost.unlink()
+    os.truncate(damaged, 5000)
+    report = run(cohort, out_copy)
+    assert report.written == 2
+    assert {path: path.read_bytes() for path in sorted(out_copy.rglob("*.h5"))} == before
+    assert len(report.used) == 11
+
+
+def test_a_new_annotation_makes_its_patient_anew(tmp_path: Path) -> None:
+    for k in range(3):
+        edf(tmp_path / "in" / f"{k}.edf", IED)
+    run(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "1.csv").write_text("onset,duration,label\n10,0,IED\n")
+    assert run(tmp_path / "in", tmp_path / "out").written == 1
+    assert every_shard(tmp_path / "out")["1"].labels["ied"].nonzero()[0].tolist() == [4, 9]
+
+
+def test_another_configuration_is_refused_naming_what_differs(cohort: Path, out_copy: Path) -> None:
+    before = {path: path.read_bytes() for path in out_copy.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"hop_seconds was 1\.0, is 2\.0"):
+        run(cohort, out_copy, hop_seconds=2.0)
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        run(cohort, out_copy, seed=1)
+    assert {path: path.read_bytes() for path in out_copy.rglob("*") if path.is_file()} == before
+
+
+def test_shards_of_unknown_origin_are_refused(cohort: Path, out_copy: Path) -> None:
+    (out_copy / "prepare.json").unlink()
+    with pytest.raises(ValueError, match=r"no prepare\.json"):
+        run(cohort, out_copy)
+
+
+def test_a_patient_who_would_change_split_is_refused_rather_than_leaked(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for k in range(4):
+        edf(folder / f"{k}.edf", IED)
+    run(folder, out, seed=1)
+    for k in range(4, 12):
+        edf(folder / f"{k}.edf", IED)
+    with pytest.raises(ValueError, match="holds shards that the recordings would not give now"):
+        run(folder, out, seed=1)
+    assert check(out).errors == ()
+
+
+def test_a_killed_run_goes_on_where_it_was(cohort: Path, tmp_path: Path) -> None:
+    """SIGKILL after three shards: what is there is whole, and a second run ends as an undisturbed one."""
+    out = tmp_path / "out"
+    script = f"""
+import os, signal
+from pathlib import Path
+from siamese_jax.config import DataConfig
+from siamese_jax.recordings import shards
+from siamese_jax.recordings.prepare import prepare
+written, flush = [], shards._flush
+def killing(path):
+    written.append(path)
+    if len(written) == 7:  # the fourth shard's file, before it gets its name
+        os.kill(os.getpid(), signal.SIGKILL)
+    flush(path)
+shards._flush = killing
+data = DataConfig(ch_names={CH_NAMES!r}, sfreq=100.0, window_seconds=2.0)
+prepare({str(cohort)!r}, {str(out)!r}, data, hop_seconds=1.0, seed=0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == -9, done.stderr
+    assert len(every_shard(out)) == 3
+    assert any("interrupted" in error for error in check(out).errors)
+    assert run(cohort, out).written == 7
+    assert check(out).errors == ()
+    assert len(every_shard(out)) == 10
+
+
+def test_a_second_process_is_kept_out(cohort: Path, tmp_path: Path) -> None:
+    with prepare_module._locked(tmp_path / "out"), pytest.raises(ValueError, match="another process"):
+        run(cohort, tmp_path / "out")
+    assert run(cohort, tmp_path / "out").written == 10
+
+
+# --- splits
+
+
+def test_a_split_depends_on_seed_and_names_alone() -> None:
+    has_ied = {f"p{k}": k % 3 == 0 for k in range(30)}
+    shuffled = dict(sorted(has_ied.items(), key=lambda item: hash(item[0])))
+    options = {"fractions": (0.6, 0.2, 0.2), "seed": 4}
+    assert split_patients(has_ied, **options) == split_patients(shuffled, **options)
+    others = [split_patients(has_ied, fractions=(0.6, 0.2, 0.2), seed=seed) for seed in range(5)]
+    assert len({tuple(sorted(split.items())) for split in others}) == 5
+
+
+@pytest.mark.parametrize("n_ied", [0, 1, 2, 3, 4, 7, 20])
+@pytest.mark.parametrize("n_other", [0, 1, 3, 11])
+def test_splits_follow_the_fractions_and_spread_ieds(n_ied: int, n_other: int) -> None:
+    has_ied = {f"i{k}": True for k in range(n_ied)} | {f"o{k}": False for k in range(n_other)}
+    splits = split_patients(has_ied, fractions=(0.6, 0.2, 0.2), seed=0)
+    assert set(splits) == set(has_ied)
+    counts = [sum(split == name for split in splits.values()) for name in SPLITS]
+    n = n_ied + n_other
+    assert all(abs(count - n * share) <= 1 for count, share in zip(counts, (0.6, 0.2, 0.2), strict=True))
+    for name in SPLITS:
+        assert n < 3 or name in splits.values()
+        assert n_ied < 3 or any(splits[p] == name for p in splits if has_ied[p])
+
+
+def test_a_fraction_of_0_gives_an_empty_split() -> None:
+    splits = split_patients({f"p{k}": True for k in range(9)}, fractions=(0, 0, 1), seed=0)
+    assert set(splits.values()) == {"test"}
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.2, 0.2), (1.2, -0.1, -0.1), (0.5, 0.5)])
+def test_fractions_that_are_none_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must be .* sum"):
+        split_patients({"p": True}, fractions=fractions, seed=0)
+
+
+def test_an_empty_split_is_said(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "a.edf", IED)
+    text = run(tmp_path / "in", tmp_path / "out").text()
+    assert "validation is empty: too few patients" in text
+    assert "test is empty: too few patients" in text
+
+
+# --- patients and manifest
+
+
+def test_who_a_recording_is_of(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    edf(folder / "a" / "night.edf", patient="X")
+    edf(
+        folder / "b" / "night.edf", patient="X"
+    )  # another person, or not: never joined by the file's name alone
+    edf(folder / "sub-07" / "ses-1" / "sub-07_ses-1_task-sleep_eeg.edf", patient="X")
+    edf(folder / "sub-07" / "ses-2" / "sub-07_ses-2_task-sleep_eeg.edf", patient="X")
+    edf(folder / "coded.edf", IED, patient="MRN-77")
+    edf(folder / "named.edf", patient="MRN-77")
+    (folder / "manifest.csv").write_text("file,patient\nnamed.edf,Case 9/b\n")
+    report = run(folder, tmp_path / "out")
+    found = {file.name: (file.patient, file.patient_from) for file in report.used}
+    assert found["a/night.edf"] == ("a/night", "file name")
+    assert found["b/night.edf"] == ("b/night", "file name")
+    assert {found[name] for name in found if "sub-07" in name} == {("sub-07", "file name")}
+    assert found["named.edf"] == ("Case 9/b", "manifest")
+    assert re.fullmatch(r"edf-[0-9a-f]{10}", found["coded.edf"][0])
+    assert "told apart by EDF patient code and file name and manifest" in report.text()
+
+
+def test_the_manifest_decides_splits_and_who_was_looked_at(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for k in range(6):
+        edf(folder / f"{k}.edf", *([IED] if k == 0 else []))
+    rows = ["0.edf,test,", "1.edf,test,no", "2.edf,,no", "3.edf,train,yes"]
+    (tmp_path / "who.csv").write_text("file,split,ied_labelled\n" + "\n".join(rows) + "\n")
+    report = run(folder, tmp_path / "out", manifest=tmp_path / "who.csv")
+    splits = {file.patient: file.split for file in report.used}
+    assert (splits["0"], splits["1"], splits["3"]) == ("test", "test", "train")
+    shards = every_shard(tmp_path / "out")
+    assert {p for p, shard in shards.items() if not shard.weights["ied"].any()} == {"1", "2"}
+    assert "2 of 6 recordings are not labelled for IEDs" in report.text()
+
+
+def test_a_folder_without_any_ied_annotation_is_not_labelled_for_ieds(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "a.edf", N2)
+    report = run(tmp_path / "in", tmp_path / "out")
+    shard = next(iter(every_shard(tmp_path / "out").values()))
+    assert not shard.weights["ied"].any()
+    assert shard.weights["sleep"].all()
+    assert "1 of 1 recordings are not labelled for IEDs" in report.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("file,patient\nnobody.edf,P\n", r"nobody\.edf"),
+        ("patient\nP\n", "line 1: the header needs a column file"),
+        ("file,subject\na.edf,P\n", r"unknown columns \['subject'\]"),
+        ("file,split\na.edf,dev\n", "line 2: split must be one of"),
+        ("file,ied_labelled\na.edf,maybe\n", "line 2: ied_labelled must be yes or no"),
+        ("file,patient\na.edf,P\na.edf,Q\n", "line 3: file 'a.edf' is empty or stands there twice"),
+        ("file,patient\na.edf\n", "line 2: 1 cells"),
+        ("", "empty"),
+    ],
+)
+def test_a_bad_manifest_stops_the_run_naming_the_line(tmp_path: Path, text: str, reason: str) -> None:
+    edf(tmp_path / "in" / "a.edf", IED)
+    (tmp_path / "in" / "manifest.csv").write_text(text)
+    with pytest.raises(ValueError, match=reason) as error:
+        run(tmp_path / "in", tmp_path / "out")
+    assert "manifest.csv" in str(error.value)
+    assert not list((tmp_path / "out").rglob("*.h5"))
+
+
+def test_one_patient_in_two_splits_by_the_manifest_is_refused(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "a.edf", IED)
+    edf(tmp_path / "in" / "b.edf", IED)
+    (tmp_path / "in" / "manifest.csv").write_text("file,patient,split\na.edf,P,train\nb.edf,P,test\n")
+    with pytest.raises(ValueError, match="patient 'P' into train and test"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+# --- annotations beside recordings
+
+
+@pytest.mark.parametrize("ending", COMPANIONS)
+def test_an_annotation_file_beside_a_recording_labels_it_and_is_no_recording(
+    tmp_path: Path, ending: str
+) -> None:
+    edf(tmp_path / "in" / "a.edf")
+    write_annotations(tmp_path / "in" / f"a{ending}.edf", [IED, N2])
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert [file.name for file in report.used] == ["a.edf"]
+    assert report.skipped == ()
+    shard = every_shard(tmp_path / "out")["a"]
+    assert shard.labels["ied"].sum() == 1
+    assert shard.weights["sleep"].all()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a_eeg.csv", "onset,duration,label\n5,0.1,IED\n0,20,Sleep stage N2\n"),
+        ("a_eeg.tsv", "Onset\tText\n5.05\tspike\n0\tN2\n"),
+        ("a_events.tsv", "onset\tduration\ttrial_type\n5\t0.1\tied\n0\tn/a\tsleep stage 2\n"),
+        (
+            "a_eeg.csv",
+            '\ufeffdescription, onset ,duration,channel,note\n"IED, left",5,0.1,Fp1,x\n\nN2,0,,n/a,\n',
+        ),
+    ],
+)
+def test_tables_beside_a_recording_label_it(tmp_path: Path, name: str, text: str) -> None:
+    edf(tmp_path / "in" / "a_eeg.edf")
+    (tmp_path / "in" / name).write_text(text, encoding="utf-8")
+    run(tmp_path / "in", tmp_path / "out")
+    shard = every_shard(tmp_path / "out")["a_eeg"]
+    assert np.flatnonzero(shard.labels["ied"]).tolist() == [4]
+    assert set(shard.labels["sleep"].tolist()) == {2}
+    assert shard.weights["sleep"].all()
+
+
+def test_only_annotations_that_give_labels_are_kept(tmp_path: Path) -> None:
+    note = Annotation(3.0, 0.0, "Mrs Jane Doe coughs")
+    edf(tmp_path / "in" / "a.edf", IED, note, Annotation(8.0, 2.0, "BAD_muscle"))
+    run(tmp_path / "in", tmp_path / "out")
+    shard = every_shard(tmp_path / "out")["a"]
+    assert shard.events["text"].tolist() == ["IED", "BAD_muscle"]
+    assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5, 7, 8, 9]
+    assert not any(b"Jane" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "empty, it needs a header line"),
+        (b"5,0.1,IED\n", r"line 1: the header needs a column onset"),
+        (b"onset,duration\n5,0.1\n", "label or text or description or trial_type"),
+        (b"onset;duration;label\n5;0.1;IED\n", r"it has \['onset;duration;label'\]"),
+        (
+            b"onset,label\n5,IED\n00:01:02,IED\n",
+            "line 3: onset must be a number of seconds, given '00:01:02'",
+        ),
+        (b"onset,label\nnan,IED\n", "line 2: onset must be a number"),
+        (b"onset,label\ninf,IED\n", "line 2: onset must be a number"),
+        (b"onset,duration,label\n5,-1,IED\n", "line 2: duration must not be negative"),
+        (b"onset,duration,label\n5,long,IED\n", "line 2: duration must be a number"),
+        (b"onset,label\n5,IED,Fp1\n", "line 2: 3 cells, but the header has 2"),
+        (b"onset,onset,label\n5,6,IED\n", "names a column twice"),
+        (b'onset,label\n5,"IED\n', "line 2"),
+        (b"onset,label\n5,IED\xff\xfe\n", "not UTF-8"),
+        (b"onset,label\n5,IE\x00D\n", "line 2"),
+    ],
+)
+def test_a_hostile_table_costs_its_recording_and_no_other(tmp_path: Path, text: bytes, reason: str) -> None:
+    for name in ("a", "b"):
+        edf(tmp_path / "in" / f"{name}.edf", IED)
+    table = tmp_path / "in" / "b.csv"
+    table.write_bytes(text)
+    with pytest.raises(ValueError, match=reason):
+        read_annotation_table(table)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert [file.name for file in report.used] == ["a.edf"]
+    assert [file.name for file in report.skipped] == ["b.edf"]
+    assert re.search(reason, report.skipped[0].reason)
+    assert "b.csv" in report.text()
+
+
+def test_the_empty_cells_of_a_manifest_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("file,patient,split,ied_labelled\na.edf,,,\n")
+    assert read_manifest(tmp_path / "m.csv")["a.edf"] == (None, None, None)
+
+
+# --- broken files
+
+
+def test_a_broken_file_costs_a_line_in_the_report(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    edf(folder / "good.edf", IED)
+    (folder / "empty.edf").write_bytes(b"")
+    (folder / "noise.bdf").write_bytes(bytes(range(256)) * 40)
+    edf(folder / "short.edf", seconds=1)
+    shutil.copy(folder / "good.edf", folder / "twin.edf")
+    report = run(folder, tmp_path / "out")
+    assert [file.name for file in report.used] == ["good.edf"]
+    reasons = {file.name: file.reason for file in report.skipped}
+    assert set(reasons) == {"empty.edf", "noise.bdf", "short.edf", "twin.edf"}
+    assert "as long as a window" in reasons["short.edf"]
+    assert reasons["twin.edf"] == "the same bytes as good.edf"
+    for name in reasons:
+        assert f"skipped {name}: " in report.text()
+    assert "1 files used, 4 skipped" in report.text()
+
+
+def test_a_file_that_fails_while_it_is_read_costs_no_other_of_its_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    for name in ("a", "b"):
+        edf(folder / f"{name}.edf", IED, patient="P1")
+    opened = prepare_module.read_recording
+
+    def failing(path: Path, **options: object) -> object:
+        recording = opened(path, **options)
+        if path.name == "b.edf":
+
+            def source(segment: int, start: int, stop: int) -> np.ndarray:
+                raise OSError("bad sector")
+
+            object.__setattr__(recording, "source", source)
+        return recording
+
+    monkeypatch.setattr(prepare_module, "read_recording", failing)
+    report = run(folder, tmp_path / "out")
+    assert [file.name for file in report.used] == ["a.edf"]
+    assert "skipped b.edf: its signal cannot be read: bad sector" in report.text()
+    (shard,) = every_shard(tmp_path / "out").values()
+    assert shard.recordings["name"].tolist() == ["a.edf"]
+
+
+def test_a_full_disk_ends_the_run_and_is_no_broken_recording(
+    tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepare_module, "write_shard", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(cohort, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.h5"))
+
+
+def test_a_truncated_file_is_used_as_far_as_it_goes_and_said(tmp_path: Path) -> None:
+    path = edf(tmp_path / "in" / "a.edf", IED)
+    os.truncate(path, path.stat().st_size * 6 // 10)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert "a.edf: cut short: " in report.text()
+    assert 5 <= len(every_shard(tmp_path / "out")["a"]) < 19
+
+
+def test_missing_electrodes_are_said_and_absent(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "a.edf", IED)
+    data = DataConfig(ch_names=(*CH_NAMES, "Pz"), sfreq=100.0, window_seconds=2.0)
+    report = prepare(tmp_path / "in", tmp_path / "out", data, hop_seconds=1.0, seed=0)
+    assert "a.edf: lacks Pz" in report.text()
+    assert every_shard(tmp_path / "out")["a"].present(0).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"hop_seconds": 0.0}, "hop_seconds=0.0 is not a whole number"),
+        ({"hop_seconds": 0.3333}, "hop_seconds=0.3333 is not a whole number"),
+        ({"manifest": "absent.csv"}, "no such file"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_made(
+    cohort: Path, tmp_path: Path, options: dict, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        run(cohort, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_prepare_is_an_error_with_reasons(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match=r"nothing to prepare \(no \.edf or \.bdf file\)"):
+        run(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.edf").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"nothing to prepare \(a\.edf: "):
+        run(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ValueError, match="no such folder"):
+        run(tmp_path / "absent", tmp_path / "out")
+
+
+# --- check
+
+
+def test_a_sound_folder_passes_and_its_table_is_shown(prepared: tuple) -> None:
+    found = check(prepared[0])
+    assert found.errors == ()
+    assert found.summary == prepared[1].summary
+    lines = found.summary.table().splitlines()
+    assert [line.split()[0] for line in lines] == ["split", *SPLITS]
+
+
+def test_check_names_every_shard_that_is_wrong_and_goes_on(out_copy: Path) -> None:
+    paths = sorted((out_copy / "train").glob("*.h5"))
+    os.truncate(paths[0], paths[0].stat().st_size - 100)
+    whole = bytearray(paths[1].read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    paths[1].write_bytes(whole)
+    found = check(out_copy)
+    assert [str(path) in error for path, error in zip(paths[:2], found.errors, strict=True)] == [True, True]
+    assert len(found.summary.splits[0].patients) == 4
+
+
+def test_check_finds_a_patient_in_two_splits(out_copy: Path) -> None:
+    path = next((out_copy / "train").glob("*.h5"))
+    shutil.copy(path, out_copy / "test" / path.name)
+    (error,) = check(out_copy).errors
+    assert "is in train" in error
+    assert "and in test" in error
+
+
+def test_check_of_a_folder_without_shards_fails(tmp_path: Path) -> None:
+    assert "no shards" in check(tmp_path).errors[0]
+
+
+# --- real recordings
+
+
+def test_a_real_recording_takes_the_same_road(tmp_path: Path) -> None:
+    source = SHARED / "eeglab-sample" / "eeglab_data.edf"
+    if not source.exists():
+        pytest.skip(f"{source} is absent: real recordings are not part of the project")
+    (tmp_path / "in").mkdir()
+    shutil.copy(source, tmp_path / "in" / "a.edf")
+    (tmp_path / "in" / "a.csv").write_text("onset,duration,label\n0,60,Waking\n100,0.1,IED\n")
+    data = DataConfig()
+    report = prepare(tmp_path / "in", tmp_path / "out", data, hop_seconds=1.0, seed=0)
+    shard = next(iter(every_shard(tmp_path / "out").values()))
+    assert "lacks Fp1, Fp2, F7, F8" in report.text()
+    assert not shard.present(0)[[data.ch_names.index(name) for name in ("Fp1", "Fp2", "F7", "F8")]].any()
+    recording = read_recording(source, ch_names=data.ch_names, sfreq=data.sfreq)
+    np.testing.assert_allclose(shard.read_window(50), recording.read(0, 10_000, 10_800), atol=0.051)
+    assert np.flatnonzero(shard.labels["ied"]).tolist() == [97, 98, 99]

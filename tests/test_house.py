@@ -1,0 +1,230 @@
+"""The house's rules, held against its source: who imports whom, who owns what, what is read where."""
+
+import ast
+import fnmatch
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(
+    p for top in ("siamese_jax", "data_tools", "experiments") for p in (ROOT / top).rglob("*.py")
+)
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
+
+FLOORS = (
+    {"vocabulary"},
+    {"config"},
+    {"models", "signals"},
+    {"forward", "recordings"},
+    {"checkpoints"},
+    {"predict", "evaluation"},
+    {"deployment", "training"},
+    {"cli", "data_tools", "experiments", "siamese_jax"},
+)
+"""A room may import itself and the floors below its own; `siamese_jax` is the package's `__init__`."""
+
+HOST_ROOMS = {"recordings", "evaluation", "data_tools"}
+"""Never JAX: of ours they may import each other (downwards) and these."""
+WITHOUT_JAX = HOST_ROOMS | {"config", "vocabulary"}
+
+OWNERS = {
+    "edfio": ["siamese_jax/recordings/edf*.py"],
+    "h5py": ["siamese_jax/recordings/shards.py"],
+    "flax": ["siamese_jax/models/*.py"],
+    "orbax": ["siamese_jax/checkpoints.py"],
+    "optax": ["siamese_jax/training/*.py"],
+    "jax.export": ["siamese_jax/deployment/export.py"],
+    "tyro": ["siamese_jax/cli.py", "experiments/*.py", "data_tools/*.py"],
+    "pyedflib": [],  # an oracle in tests, no more
+    "mne": [],
+}
+
+FLAGS = {
+    "model.fusion": "siamese_jax/models/siamese_es.py",
+    "model.stop_sleep_gradient": "siamese_jax/models/siamese_es.py",
+    "model.shared_stages": "siamese_jax/models/siamese_es.py",
+    "model.pooling": "siamese_jax/models/siamese_es.py",
+    "model.name": "siamese_jax/models/build.py",
+    "converter.kind": "siamese_jax/signals/converter.py",
+    "converter.implementation": "siamese_jax/signals/converter.py",
+    "preprocess.montage": "siamese_jax/signals/preprocess.py",
+    "preprocess.scaling": "siamese_jax/signals/preprocess.py",
+    "preprocess.mains_hz": "siamese_jax/signals/preprocess.py",
+    "preprocess.eeg_scale_uv": "siamese_jax/signals/preprocess.py",
+    "preprocess.other_scale_uv": "siamese_jax/signals/preprocess.py",
+    "training.task_weights": "siamese_jax/training/step.py",
+    "training.parallel": "siamese_jax/training/parallel.py",
+}
+"""The design's ablation table: each flag and the one file that reads it."""
+
+TESTED_WITH: dict[str, str] = {}
+"""Modules without tests of their own, and the test file of the only module that uses them."""
+
+COMMON_WORDS = {"name", "kind", "implementation", "parallel"}
+"""Flags whose name other things bear too: counted only as `<...>.section.flag`."""
+
+
+def room_of(path):
+    """`models` for siamese_jax/models/build.py, `cli` for siamese_jax/cli.py, `data_tools` for all of it."""
+    parts = Path(path).with_suffix("").parts
+    if parts[0] != "siamese_jax":
+        return parts[0]
+    return "siamese_jax" if parts[1] == "__init__" else parts[1]
+
+
+def imported(tree):
+    """Every dotted name that a file imports, wherever in it; `from a import b` gives a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def our_rooms(tree):
+    for name in imported(tree):
+        parts = name.split(".")
+        if parts[0] == "siamese_jax":
+            yield parts[1]
+        elif parts[0] in ("data_tools", "experiments"):
+            yield parts[0]
+
+
+def floor_of(room):
+    return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", TREES)
+def test_imports_point_down(path):
+    room = room_of(path)
+    wrong = {other for other in our_rooms(TREES[path]) if other != room and floor_of(other) >= floor_of(room)}
+    # The drivers share the top floor: experiments run the command line and the simulator.
+    wrong -= {"cli", "data_tools"} if room == "experiments" else set()
+    assert not wrong, f"{path} ({room}) may not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", [path for path in TREES if room_of(path) in WITHOUT_JAX])
+def test_host_rooms_import_host_rooms_only(path):
+    third = {name.split(".")[0] for name in imported(TREES[path])}
+    assert not third & {"jax", "flax", "optax", "orbax", "chex"}
+    assert set(our_rooms(TREES[path])) <= WITHOUT_JAX
+    if room_of(path) in ("config", "vocabulary"):
+        assert third <= set(sys.stdlib_module_names) | {"siamese_jax"}
+    if room_of(path) == "evaluation":
+        assert third <= set(sys.stdlib_module_names) | {"siamese_jax", "numpy", "jaxtyping", "scipy"}
+
+
+def test_host_rooms_never_load_jax():
+    names = [path.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for path in TREES]
+    hosts = [
+        name
+        for name, path in zip(names, TREES, strict=True)
+        if room_of(path) in WITHOUT_JAX | {"siamese_jax"}
+    ]
+    program = (
+        f"import importlib, sys\nfor name in {hosts}: importlib.import_module(name)\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules} & {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_each_third_party_library_has_one_owner(library):
+    users = [
+        path
+        for path, tree in TREES.items()
+        if any(name == library or name.startswith(f"{library}.") for name in imported(tree))
+    ]
+    strangers = [u for u in users if not any(fnmatch.fnmatch(u, owner) for owner in OWNERS[library])]
+    assert not strangers, f"{library} belongs to {OWNERS[library]}"
+
+
+@pytest.mark.parametrize("path", TREES)
+def test_imports_are_absolute_and_no_module_is_a_drawer(path):
+    assert not [n for n in ast.walk(TREES[path]) if isinstance(n, ast.ImportFrom) and n.level]
+    assert not {"utils", "util", "helpers", "common", "misc", "base"} & set(Path(path).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", TREES)
+def test_files_and_functions_stay_readable(path):
+    n_lines = len((ROOT / path).read_text().splitlines())
+    assert n_lines <= 400
+    functions = [n for n in ast.walk(TREES[path]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno + 1 > 60}
+    assert not long
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_each_flag_is_read_in_one_file(flag):
+    package = {path: tree for path, tree in TREES.items() if path.startswith("siamese_jax/")}
+    readers = {
+        path for path, tree in package.items() if path != "siamese_jax/config.py" and reads(tree, flag)
+    }
+    assert readers == {FLAGS[flag]}
+
+
+def reads(node, flag):
+    """Whether the flag is read as an attribute; a message that quotes it does not count."""
+    if isinstance(node, ast.JoinedStr):
+        return False
+    section, name = flag.split(".")
+    if isinstance(node, ast.Attribute) and node.attr == name:
+        return name not in COMMON_WORDS or last_name(node.value) == section
+    return any(reads(child, flag) for child in ast.iter_child_nodes(node))
+
+
+def last_name(node):
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
+
+
+def test_every_flag_exists():
+    from siamese_jax.config import Config
+
+    config = Config()
+    for flag in FLAGS:
+        section, name = flag.split(".")
+        assert hasattr(getattr(config, section), name), flag
+
+
+def test_public_names_are_no_modules():
+    # `siamese_jax.forward` is a module once anything has imported it, and hides a function of that name.
+    program = (
+        "import siamese_jax, types\nfor name in siamese_jax.__all__ * 2:\n"
+        "    if isinstance(getattr(siamese_jax, name), types.ModuleType): print(name)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_tests_mirror_the_package():
+    def mirror(path):
+        parts = Path(path).parts
+        inner = parts[1:-1] if parts[0] == "siamese_jax" else parts[:-1]
+        return Path("tests", *inner, f"test_{parts[-1]}").as_posix()
+
+    modules = [path for path in TREES if not path.endswith(("__init__.py", "__main__.py"))]
+    tests = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py")} - {
+        "tests/test_house.py"
+    }
+    assert tests - {mirror(path) for path in modules} == set(), "tests of no module"
+    assert set(TESTED_WITH) <= set(modules)
+    untested = [path for path in modules if mirror(path) not in tests and TESTED_WITH.get(path) not in tests]
+    assert not untested, "modules without tests"
+
+
+def test_the_wheel_holds_the_package_only(tmp_path):
+    if not (ROOT / "README.md").exists():
+        pytest.skip("no README.md yet, which the wheel's metadata quotes")
+    command = "-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir".split()
+    subprocess.run([sys.executable, *command, tmp_path, ROOT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"siamese_jax"}
+    assert {n for n in names if n.endswith(".py")} == {
+        path for path in TREES if path.startswith("siamese_jax/")
+    }

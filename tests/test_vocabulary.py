@@ -1,0 +1,177 @@
+import pytest
+
+from siamese_jax.vocabulary import (
+    LEADS_29,
+    TEN_TWENTY,
+    common_reference,
+    is_ied,
+    stage_of,
+    standard_name,
+    unit_factor,
+)
+
+
+@pytest.mark.parametrize("name", LEADS_29)
+def test_standard_names_stand_for_themselves_in_any_dress(name):
+    for label in (
+        name,
+        name.upper(),
+        name.lower(),
+        f" {name} ",
+        f"{name}..",
+        f"EEG {name}",
+        f"EEG {name}-REF",
+    ):
+        assert standard_name(label) == name, label
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        # the newer names of the 10-20 system, and mastoids
+        *(("T7", "T3"), ("T8", "T4"), ("P7", "T5"), ("P8", "T6"), ("M1", "A1"), ("M2", "A2")),
+        # dress: EDF+ type words, references, dots, case, duplicates
+        *(("EEG FP1-REF", "Fp1"), ("EEG Fp1-LE", "Fp1"), ("EEG O2-AR", "O2"), ("EEG C3-CLE", "C3")),
+        *(("EEG Fp1-Ref", "Fp1"), ("EEG Fp1-CPz", "Fp1"), ("EEG T7-Org", "T3"), ("Fz-AVG", "Fz")),
+        *(
+            ("EEG-Fz", "Fz"),
+            ("Fpz.", "FPz"),
+            ("C3..", "C3"),
+            ("FZ", "Fz"),
+            ("eeg cz", "Cz"),
+            ("EEG F3-REF-1", "F3"),
+        ),
+        # extended 10-10
+        *(("EEG FC5", "FC5"), ("po7", "PO7"), ("AFZ", "AFz"), ("OZ", "Oz"), ("FT10", "FT10"), ("cpz", "CPz")),
+        # other kinds
+        *(("ECG", "ECG1"), ("EKG", "ECG1"), ("EEG EKG1-REF", "ECG1"), ("EKG2", "ECG2"), ("ECG EKG", "ECG1")),
+        *(("EMG", "EMG1"), ("EMG Chin", "EMG1"), ("EMG3", "EMG3"), ("EMG EMG4", "EMG4"), ("EMG-REF", "EMG1")),
+        *(
+            ("EOG left", "EOG1"),
+            ("LOC", "EOG1"),
+            ("E2", "EOG2"),
+            ("EOG1", "EOG1"),
+            ("EOG horizontal", "EOGH"),
+        ),
+        ("Pg1", "PG1"),
+    ],
+)
+def test_labels_met_in_files_give_standard_names(label, name):
+    assert standard_name(label) == name
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        *(("Fp1-F7", "Fp1-F7"), ("FP1-F7", "Fp1-F7"), ("T8-P8-0", "T4-T6"), ("T8-P8-1", "T4-T6")),
+        *(("EEG Fpz-Cz", "FPz-Cz"), ("Fp1 - F7", "Fp1-F7"), ("EEG T5-P3", "T5-P3")),
+        *(("C3-A1", "C3-A1"), ("C3-M2", "C3-A2"), ("O1-A1A2", "O1-A1A2"), ("F3-(A1+A2)/2", "F3-A1A2")),
+        *(("EOG1-A1", "EOG1-A1"), ("LOC-A2", "EOG1-A2"), ("EMG1-EMG2", "EMG1-EMG2")),
+    ],
+)
+def test_a_derivation_is_recognised_and_never_stripped(label, name):
+    assert standard_name(label) == name
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "",
+        "-",
+        "--0",
+        "EEG",
+        "EEG(sec)",
+        "SaO2",
+        "POS",
+        "EEG 20-REF",
+        "Fp1-Fp1",
+        "VNS",
+        "hypnogram",
+        "C9",
+        "Fp3",
+    ],
+)
+def test_other_labels_have_no_standard_name(label):
+    assert standard_name(label) is None
+
+
+def test_no_two_electrodes_of_the_ten_twenty_system_share_a_name():
+    assert len({standard_name(name) for name in TEN_TWENTY}) == 19
+
+
+@pytest.mark.parametrize(
+    ("label", "reference"),
+    [
+        *(("EEG FP1-REF", "REF"), ("EEG Fp1-Ref", "REF"), ("EEG C3-LE", "LE"), ("EEG C3-LE-1", "LE")),
+        *(("C3", None), ("C3-A1", None), ("Fp1-F7", None), ("T8-P8-0", None)),
+    ],
+)
+def test_the_common_reference_of_a_label(label, reference):
+    assert common_reference(label) == reference
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        *(("uV", 1.0), ("UV", 1.0), ("uv", 1.0), ("\u00b5V", 1.0), ("\u03bcV", 1.0), ("\u00b5v ", 1.0)),
+        ("µV".encode().decode("latin-1"), 1.0),  # UTF-8 in a header that is read as Latin-1
+        ("μV".encode().decode("latin-1"), 1.0),
+        *(("mV", 1e3), ("mv", 1e3), ("MV", 1e3), ("V", 1e6), ("v", 1e6), ("nV", 1e-3)),
+        *(("", None), ("%", None), ("degC", None), ("uV/mm", None), ("kV", None), ("-", None), ("V2", None)),
+    ],
+)
+def test_microvolts_in_a_unit(unit, factor):
+    assert unit_factor(unit) == factor
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        *(("Sleep stage W", "W"), ("Sleep stage 1", "N1"), ("Sleep stage 2", "N2"), ("Sleep stage R", "R")),
+        *(
+            ("Sleep stage 3", "N3"),
+            ("Sleep stage 4", "N3"),
+            ("Sleep stage N1", "N1"),
+            ("Sleep stage N3", "N3"),
+        ),
+        *(("W", "W"), ("N1", "N1"), ("S1", "N1"), ("S4", "N3"), ("REM", "R"), ("R", "R"), ("Waking", "W")),
+        *(("Stage 1", "N1"), ("stage n2", "N2"), ("SLEEP-S2", "N2"), ("SLEEP-REM", "R"), ("Wake", "W")),
+        *(
+            ("Sleep stage ?", None),
+            ("Movement time", None),
+            ("SLEEP-MT", None),
+            ("Sleeping", None),
+            ("", None),
+        ),
+        *(("1", None), ("stage", None), ("rt", None), ("square", None), ("spike", None), ("N5", None)),
+        *(("Sleep stage W to N1", None), ("Sleep spindle", None)),
+    ],
+)
+def test_stages_of_both_manuals_become_those_of_the_aasm(text, stage):
+    assert stage_of(text) == stage
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(("ied", True), ("IED F7", True), ("spike", True), ("Spikes", True), ("spike-and-wave", True)),
+        *(
+            ("Sharp wave", True),
+            ("sharp-and-slow-wave complex", True),
+            ("polyspike", True),
+            ("Poly-spike", True),
+        ),
+        *(("SPSW", True), ("epileptiform discharge", True), ("Interictal epileptiform discharge", True)),
+        *(("!", True), ("!start", True), ("!g", False), ("!G1", False)),
+        *(
+            ("spindle", False),
+            ("Sleep spindle", False),
+            ("seizure", False),
+            ("K-complex", False),
+            ("", False),
+        ),
+        *(("vertex sharp wave", False), ("no spikes", False), ("iedereen", False)),
+    ],
+)
+def test_texts_that_mark_interictal_discharges(text, expected):
+    assert is_ied(text) is expected
