@@ -12,7 +12,6 @@ _HOME = {
     "SMALL": "siamese_jax.config",
     "build_model": "siamese_jax.models.build",
     "detect": "siamese_jax.deployment.detect",
-    "forward": "siamese_jax.forward",
     "load": "siamese_jax.checkpoints",
     "read_recording": "siamese_jax.recordings.edf",
     "recording_from_array": "siamese_jax.recordings.edf",

@@ -1,11 +1,12 @@
 """Batches or a recording to probabilities: the one loop that training's evaluation, `evaluate` and `detect` share."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Float32, Int
 
 from siamese_jax.config import Config
 from siamese_jax.forward import Variables, forward
@@ -244,11 +245,7 @@ def _recording_batches(
         for first in range(0, len(starts), batch_size):
             some = starts[first : first + batch_size]
             begin = int(some[0]) - config.margin
-
-            def read(a: int, b: int, segment: int = int(segment)) -> Array:
-                return recording.read(segment, a, b)
-
-            block = read_padded(read, n_times, begin, int(some[-1]) + config.n_times + config.margin)
+            block = read_padded(partial(recording.read, int(segment)), n_times, begin, int(some[-1]) + config.n_times + config.margin)
             offsets = some - config.margin - begin
             eeg = np.zeros((batch_size, length, block.shape[1]), np.float32)
             for row, offset in enumerate(offsets):

@@ -132,11 +132,11 @@ def _extents(
     if not peaks.size:
         return
     valleys = [a + int(np.argmin(logits[a : b + 1])) for a, b in zip(peaks[:-1], peaks[1:], strict=True)]
-    for peak, low, high in zip(peaks, [0, *valleys], [*valleys, len(logits) - 1], strict=True):
-        below = logits[low : high + 1] < logits[peak] - math.log(2)
+    for peak, low, stop in zip(peaks, [0, *valleys], [*valleys, len(logits)], strict=True):
+        below = logits[low:stop] < logits[peak] - math.log(2)
         before, after = np.flatnonzero(below[: peak - low]), np.flatnonzero(below[peak - low :])
         left = low + before[-1] + 1 if before.size else low
-        right = peak + after[0] - 1 if after.size else high
+        right = peak + after[0] - 1 if after.size else stop - 1
         yield int(left), int(right)
 
 
@@ -193,7 +193,7 @@ def match_peaks(
         raise ValueError(f"times must be numbers and tolerance_seconds 0 or more, given {tolerance_seconds}")
     by_time, reference_by_time = np.argsort(detected_seconds), np.argsort(reference_seconds)
     times, reference_times = detected_seconds[by_time].tolist(), reference_seconds[reference_by_time].tolist()
-    reach = tolerance_seconds + 1e-9  # 1.1 s is within 0.1 s of 1.0 s, whatever binary fractions say
+    reach = tolerance_seconds + 1e-9  # 0.8 s is within 0.1 s of 0.7 s, whatever binary fractions say
     pairs, i, j = [], 0, 0
     while i < len(times) and j < len(reference_times):
         if times[i] < reference_times[j] - reach:

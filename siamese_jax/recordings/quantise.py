@@ -80,8 +80,8 @@ def quantised_blocks(
 ) -> Iterator[QuantisedBlock]:
     """The segments one after another, at most a minute at a time: round((microvolts - offset) / scale).
 
-    Absent channels are 0. A second is bad if all EEG channels present stand still in it (the amplifier was off, or a part of the
-    file was blanked), or if some sample is not finite; such samples are stored as 0 uV.
+    Absent channels are 0. A second is bad if all EEG channels present stand still in it (the amplifier was
+    off, or a part of the file was blanked), or if some sample is not finite; such samples are stored as 0 uV.
 
     Raises:
         UnreadableRecordingError: the signal cannot be read.

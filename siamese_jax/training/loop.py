@@ -74,6 +74,7 @@ def train(
         state = create_state(config, tasks)
         state = checkpoints.restore(manager, state) or state
         step = start = int(state.step)
+        state = parallel.place_state(state)
         batches = stream(training, config, seed=config.training.seed, start_step=start)
         with closing(_Log(workdir / "training.jsonl", start)) as log, closing(batches):
             clock = _Clock(config.training.batch_size)

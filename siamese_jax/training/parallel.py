@@ -20,10 +20,12 @@ class DataParallel(NamedTuple):
     """A training step over several devices.
 
     Attributes:
+        place_state: puts a state that was just made or restored where `step` wants it.
         place: lays a global batch out over the devices.
         step: `(state, placed batch) -> (state, metrics)`; the state keeps its natural shapes and is donated.
     """
 
+    place_state: Callable[[TrainState], TrainState]
     place: Callable[[Batch], Any]
     step: Callable[[TrainState, Any], Any]
 
@@ -68,12 +70,20 @@ def _by_pmap(step: Callable, devices: list[jax.Device]) -> DataParallel:
     n = len(devices)
     # The state goes in and out unreplicated (None): it keeps its shapes, and checkpoints take it as it is.
     mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0)
-    return DataParallel(lambda batch: jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch), mapped)
+    return DataParallel(
+        place_state=lambda state: state,
+        place=lambda batch: jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch),
+        step=mapped,
+    )
 
 
 def _by_shard_map(step: Callable, devices: list[jax.Device]) -> DataParallel:
     mesh = Mesh(np.array(devices), (AXIS,))
     # check_vma=True would add its own sum to gradients that the step has summed already: n times too big, silently.
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)
-    sharding = NamedSharding(mesh, P(AXIS))
-    return DataParallel(lambda batch: jax.device_put(batch, sharding), jax.jit(mapped, donate_argnums=0))
+    replicated, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    return DataParallel(
+        place_state=lambda state: jax.device_put(state, replicated),
+        place=lambda batch: jax.device_put(batch, sharded),
+        step=jax.jit(mapped, donate_argnums=0),
+    )

@@ -279,6 +279,15 @@ def test_a_split_depends_on_seed_and_names_alone() -> None:
     assert len({tuple(sorted(split.items())) for split in others}) == 5
 
 
+def test_a_split_is_the_same_in_every_process_and_version() -> None:
+    """Worked out by hand: the order of sha256("0:a"), sha256("0:b"), ...; IED patients a to d first."""
+    order = sorted("abcdefgh", key=lambda p: subprocess.check_output(["sha256sum"], input=f"0:{p}".encode()))
+    ied, other = [p for p in order if p in "abcd"], [p for p in order if p not in "abcd"]
+    splits = split_patients({p: p in "abcd" for p in "abcdefgh"}, fractions=(0.5, 0.25, 0.25), seed=0)
+    assert [splits[p] for p in ied] == ["train", "train", "validation", "test"]
+    assert [splits[p] for p in other] == ["train", "train", "validation", "test"]
+
+
 @pytest.mark.parametrize("n_ied", [0, 1, 2, 3, 4, 7, 20])
 @pytest.mark.parametrize("n_other", [0, 1, 3, 11])
 def test_splits_follow_the_fractions_and_spread_ieds(n_ied: int, n_other: int) -> None:

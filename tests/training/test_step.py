@@ -32,7 +32,7 @@ def test_loss_and_gradient_on_n_devices_equal_those_on_one(with_training, make_b
     batch = make_batch()
     expected, numbers = one_device(config, batch)
     data = data_parallel(config, TASKS, jax.devices()[:n_devices])
-    state, found = data.step(create_state(config, TASKS), data.place(batch))
+    state, found = data.step(data.place_state(create_state(config, TASKS)), data.place(batch))
     np.testing.assert_allclose(found.loss, numbers.loss, rtol=1e-5)
     np.testing.assert_allclose(found.gradient_norm, numbers.gradient_norm, rtol=1e-4)
     chex.assert_trees_all_close(found.task_losses, numbers.task_losses, rtol=1e-5)
@@ -50,7 +50,7 @@ def test_pmap_and_shard_map_give_the_same_bits(with_training, make_batch):
     for parallel in ("pmap", "shard_map"):
         config = with_training(parallel=parallel)
         data = data_parallel(config, TASKS, jax.devices()[:2])
-        state = create_state(config, TASKS)
+        state = data.place_state(create_state(config, TASKS))
         for step in range(3):
             state, _ = data.step(state, data.place(make_batch(step)))
         ends.append(jax.device_get(state.variables))

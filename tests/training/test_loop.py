@@ -1,0 +1,158 @@
+"""Life cycle of a run: stopping, resuming, failing, logging."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from siamese_jax import checkpoints
+from siamese_jax.recordings.shards import open_shards
+from siamese_jax.training.loop import train
+from siamese_jax.training.step import create_state
+from tests.cohort import tiny_shards
+
+DEVICES = jax.devices()[:2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tiny_shards(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture
+def run(folder, tiny):
+    def go(workdir, config=tiny, **options):
+        training, validation = (tuple(open_shards(folder / split)) for split in ("train", "validation"))
+        return train(config, training, validation, workdir, devices=DEVICES, **options)
+
+    return go
+
+
+def final_state(workdir, config):
+    folder = workdir / "checkpoint"
+    _, tasks = checkpoints.read_description(folder)
+    with checkpoints.open_manager(folder) as manager:
+        return manager.latest_step(), jax.device_get(checkpoints.restore(manager, create_state(config, tasks)))
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "training.jsonl").read_text().splitlines()]
+
+
+def test_stop_and_resume_equals_one_go_bit_for_bit(run, tiny, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(whole).finished
+    assert not run(parts, stop_at=3).finished  # not a step at which a checkpoint was due
+    assert run(parts).finished
+    (step, a), (_, b) = final_state(whole, tiny), final_state(parts, tiny)
+    assert step == 8
+    chex.assert_trees_all_equal(a, b)
+    numbers = lines(whole)
+    assert lines(parts) == numbers
+    assert [line["step"] for line in numbers if "loss" in line] == list(range(1, 9))
+    assert [line["step"] for line in numbers if "validation/ied/auroc" in line] == [4, 8]
+
+
+def test_state_depends_on_the_seed(run, tiny, with_training, tmp_path):
+    other = with_training(seed=1)
+    run(tmp_path / "a")
+    run(tmp_path / "b", config=other)
+    a, b = final_state(tmp_path / "a", tiny)[1], final_state(tmp_path / "b", other)[1]
+    assert any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a.ema), jax.tree.leaves(b.ema), strict=True))
+
+
+def test_lines_after_the_checkpoint_are_dropped_on_resume(run, tiny, tmp_path):
+    run(tmp_path, stop_at=4)
+    log = tmp_path / "training.jsonl"
+    with log.open("a") as file:  # as a run that was killed at step 6 leaves it
+        file.write('{"step": 5, "loss": 9.0}\n{"step": 6, "lo')
+    run(tmp_path)
+    steps = [line["step"] for line in lines(tmp_path) if "loss" in line]
+    assert steps == list(range(1, 9)) and 9.0 not in [line.get("loss") for line in lines(tmp_path)]
+
+
+def test_a_finished_run_does_nothing_more(run, tiny, tmp_path):
+    run(tmp_path)
+    before = final_state(tmp_path, tiny)
+    outcome = run(tmp_path)
+    assert outcome.finished and outcome.step == 8
+    chex.assert_trees_all_equal(before, final_state(tmp_path, tiny))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(run, with_training, tmp_path):
+    healthy = with_training(checkpoint_every=2, steps=50)
+    run(tmp_path, config=healthy, stop_at=2)
+    good = final_state(tmp_path, healthy)
+    folder = tmp_path / "checkpoint"
+    _, tasks = checkpoints.read_description(folder)
+    with checkpoints.open_manager(folder) as manager:
+        state = checkpoints.restore(manager, create_state(healthy, tasks))
+        broken = jax.tree.map(lambda x: x * np.float32(np.nan), state.variables)
+        checkpoints.save(manager, 3, state._replace(step=state.step + 1, variables=broken), state.ema)
+    with pytest.raises(FloatingPointError, match=r"training step 4: loss is nan; stopped"):
+        run(tmp_path, config=healthy)
+    with checkpoints.open_manager(folder) as manager:
+        assert manager.all_steps() == [2, 3]  # nothing was saved after the fault
+        manager.delete(3)
+    chex.assert_trees_all_equal(good, final_state(tmp_path, healthy))
+
+
+def test_another_configuration_is_refused_naming_the_fields_that_differ(run, tiny, with_training, tmp_path):
+    run(tmp_path, stop_at=1)
+    with pytest.raises(ValueError, match=r"training.learning_rate: 0.003 there, 0.001 given"):
+        run(tmp_path, config=with_training(learning_rate=1e-3))
+    other = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, fusion="gated"))
+    with pytest.raises(ValueError, match=r"model.fusion: 'concat' there, 'gated' given"):
+        run(tmp_path, config=other)
+    assert run(tmp_path, config=with_training(parallel="shard_map"), stop_at=2).step == 2
+
+
+def test_other_devices_see_the_same_batches_and_draws(folder, tiny, tmp_path):
+    training = tuple(open_shards(folder / "train"))
+    losses = []
+    for n in (1, 4):
+        train(tiny, training, (), tmp_path / str(n), devices=jax.devices()[:n], stop_at=3)
+        losses.append([line["loss"] for line in lines(tmp_path / str(n))])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_sigterm_saves_and_ends_cleanly(folder, tiny, tmp_path):
+    script = tmp_path / "run.py"
+    config = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, steps=100_000, warmup_steps=2))
+    (tmp_path / "config.json").write_text(config.to_json())
+    script.write_text(
+        "import sys, jax\n"
+        "from pathlib import Path\n"
+        "from siamese_jax.config import Config\n"
+        "from siamese_jax.recordings.shards import open_shards\n"
+        "from siamese_jax.training.loop import train\n"
+        "here, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
+        "config = Config.from_json((here / 'config.json').read_text())\n"
+        "say = lambda step, line: print(step, flush=True)\n"
+        "out = train(config, tuple(open_shards(folder / 'train')), (), here / 'run', devices=jax.devices()[:1], on_step=say)\n"
+        "print('ended', out.step, out.finished, flush=True)\n"
+    )
+    command = [sys.executable, str(script), str(tmp_path), str(folder)]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 3:
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read().split("\n")
+        assert process.wait(60) == 0
+    ended = rest[-2].split()
+    assert ended[0] == "ended" and ended[2] == "False"
+    step, state = final_state(tmp_path / "run", config)
+    assert step == int(ended[1]) == int(state.step) >= 3
+    assert lines(tmp_path / "run")[-1]["step"] == step
