@@ -80,9 +80,7 @@ def add_background(scene: Scene, rng: np.random.Generator) -> None:
     _overlap_add(scene.signals, sources, n_block, len(frequency), rng)
 
 
-def add_muscle_tone(
-    signals: Signals, *, sfreq: float, hypnogram: Sequence[str], rng: np.random.Generator
-) -> None:
+def add_muscle_tone(signals: Signals, *, sfreq: float, hypnogram: Sequence[str], rng: np.random.Generator) -> None:
     """Add muscle noise above about 20 Hz to EMG `signals` in place, in microvolts, its size by the stage."""
     n_block = 2 * round(BLOCK_SECONDS * sfreq / 2)
     frequency = fft.rfftfreq(n_block, 1 / sfreq)
@@ -127,9 +125,7 @@ def add_mains(signals: Signals, *, sfreq: float, mains_hz: float, rng: np.random
         signals[:, start : start + step] += parts @ np.stack([np.cos(phase), np.sin(phase)])
 
 
-def background_rms_uv(
-    profile: PatientProfile, stage: str, ch_names: Sequence[str]
-) -> Float[np.ndarray, "chan"]:
+def background_rms_uv(profile: PatientProfile, stage: str, ch_names: Sequence[str]) -> Float[np.ndarray, "chan"]:
     """The root mean square that `add_background` gives each EEG lead in a stage, in microvolts."""
     share = np.full(len(ch_names), _noise_share(stage))
     for rhythm in physiology.RHYTHMS:
@@ -176,9 +172,7 @@ def _rhythm_psd(
     return profile.rms_uv(stage) ** 2 * share * _unit_power(peak, frequency)
 
 
-def _unit_power(
-    shape: Float[np.ndarray, "freq"], frequency: Float[np.ndarray, "freq"]
-) -> Float[np.ndarray, "freq"]:
+def _unit_power(shape: Float[np.ndarray, "freq"], frequency: Float[np.ndarray, "freq"]) -> Float[np.ndarray, "freq"]:
     shape = np.where(frequency > 0, shape, 0.0)
     return shape / (shape.sum() * (frequency[1] - frequency[0]))
 

@@ -111,9 +111,7 @@ def _add_discharge(
     )
 
 
-def _onsets(
-    scene: Scene, per_minute: Mapping[str, float], rng: np.random.Generator, *, gap: float
-) -> list[float]:
+def _onsets(scene: Scene, per_minute: Mapping[str, float], rng: np.random.Generator, *, gap: float) -> list[float]:
     """Onsets of a Poisson process at the stages' rates, less those within `gap` of the one before."""
     rates = np.array([per_minute.get(stage, 0.0) for stage in scene.hypnogram])
     counts = rng.poisson(rates * EPOCH_SECONDS / 60)
@@ -127,9 +125,7 @@ def _onsets(
     return kept
 
 
-def _topography(
-    transient: Transient, ch_names: tuple[str, ...], rng: np.random.Generator
-) -> Float[np.ndarray, "chan"]:
+def _topography(transient: Transient, ch_names: tuple[str, ...], rng: np.random.Generator) -> Float[np.ndarray, "chan"]:
     """A field with its maximum at 1: one of the transient's, moved a little, or one electrode alone."""
     poles = transient.fields[rng.integers(len(transient.fields))]
     if not poles:

@@ -18,19 +18,28 @@ import tyro
 from data_tools.simulate import SimulationConfig, simulate_cohort
 from experiments.picture import draw_demo
 from siamese_jax import cli
-from siamese_jax.config import SMALL, Config
+from siamese_jax.config import Config
+from siamese_jax.presets import SMALL
 
 PATIENTS, MINUTES, SEED = 40, 10.0, 0
 STEPS = 700
 
 
-def main(out: Path = Path("runs/demo"), *, devices: int | None = None, patients: int = PATIENTS, steps: int = STEPS) -> int:
+def main(
+    out: Path = Path("runs/demo"),
+    *,
+    devices: int | None = None,
+    patients: int = PATIENTS,
+    minutes: float = MINUTES,
+    steps: int = STEPS,
+) -> int:
     """Run the demo.
 
     Args:
         out: Everything lands here; what an earlier demo left is replaced.
         devices: How many devices to train on; default all there are. On a CPU, N devices are forced.
-        patients: Size of the simulated cohort, 10 minutes each.
+        patients: Size of the simulated cohort.
+        minutes: Length of each recording.
         steps: Of training.
     """
     began = time.monotonic()
@@ -41,12 +50,12 @@ def main(out: Path = Path("runs/demo"), *, devices: int | None = None, patients:
     )
     print("Everything in this demo is SIMULATED: the figures show that the machinery works, not clinical accuracy.\n")
 
-    _say(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {MINUTES:g} --seed {SEED}")
-    simulation = SimulationConfig(minutes=MINUTES)
+    _say(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {minutes:g} --seed {SEED}")
+    simulation = SimulationConfig(minutes=minutes)
     with cli.progress_bar() as progress:
         for i, _ in enumerate(simulate_cohort(recordings, simulation, patients=patients, seed=SEED), 1):
             progress("simulating", i, patients)
-    print(f"{patients} simulated recordings of {MINUTES:g} min in {recordings}")
+    print(f"{patients} simulated recordings of {minutes:g} min in {recordings}")
 
     _say(f"siamese-jax prepare {recordings} {shards}")
     _must(cli.prepare(recordings, shards))
@@ -63,22 +72,23 @@ def main(out: Path = Path("runs/demo"), *, devices: int | None = None, patients:
     _say(f"siamese-jax detect {unseen} --checkpoint {checkpoint} --out {detection}")
     _must(cli.detect((unseen,), checkpoint=checkpoint, out=detection))
 
-    picture = draw_demo(out, unseen)
-    print(
-        f"""
-Done in {(time.monotonic() - began) / 60:.1f} min. All data are SIMULATED.
-  recordings  {recordings}  (EDF+ with annotations; events.csv and patients.csv hold the truth)
-  shards      {shards}
-  checkpoint  {checkpoint}
+    print(_farewell(out, draw_demo(out, unseen), (time.monotonic() - began) / 60))
+    return cli.OK
+
+
+def _farewell(out: Path, picture: Path, minutes: float) -> str:
+    return f"""
+Done in {minutes:.1f} min. All data are SIMULATED.
+  recordings  {out / "recordings"}  (EDF+ with annotations; events.csv and patients.csv hold the truth)
+  shards      {out / "shards"}
+  checkpoint  {out / "checkpoint"}
   figures     {out / "metrics.json"}
-  detection   {detection}
+  detection   {out / "detection"}
   picture     {picture}
 Next:
   siamese-jax info YOUR.edf
-  siamese-jax detect YOUR.edf --checkpoint {checkpoint} --out detection
+  siamese-jax detect YOUR.edf --checkpoint {out / "checkpoint"} --out detection
   siamese-jax prepare YOUR_FOLDER YOUR_SHARDS && siamese-jax train YOUR_SHARDS runs/mine small"""
-    )
-    return cli.OK
 
 
 def _clear(out: Path) -> None:
@@ -92,7 +102,12 @@ def _clear(out: Path) -> None:
 
 def _training_options(steps: int) -> list[str]:
     every = max(steps // 4, 1)
-    numbers = {"steps": steps, "warmup-steps": steps // 10, "evaluate-every": every, "checkpoint-every": every}
+    numbers = {
+        "steps": steps,
+        "warmup-steps": steps // 10,
+        "evaluate-every": every,
+        "checkpoint-every": every,
+    }
     return [text for name, value in numbers.items() for text in (f"--training.{name}", str(value))]
 
 

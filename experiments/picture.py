@@ -76,7 +76,11 @@ def _draw_validation(axes: Axes, lines: list[dict[str, float]], figures: dict) -
             place = last * (1.06 + 0.04 * i)
             axes.errorbar([place], [item["value"]], error, fmt="s", color=line.get_color(), capsize=3)
     axes.axhline(figures["ied"]["prevalence"], color="grey", lw=0.8, ls=":", label="IED prevalence (test)")
-    axes.set(xlabel="step", title="Validation patients (lines); test patients with 95 % interval (squares)", ylim=(0, 1.02))
+    axes.set(
+        xlabel="step",
+        title="Validation patients (lines); test patients with 95 % interval (squares)",
+        ylim=(0, 1.02),
+    )
     axes.legend(loc="lower left", fontsize=8)
 
 
@@ -115,12 +119,17 @@ def _draw_mimics(axes: Axes, annotations: tuple[Annotation, ...], start: float) 
             axes.text(mark.onset_seconds, -19.1 * SPACING_UV, mark.text, fontsize=7, color="tab:green", rotation=30)
 
 
-def _draw_night(
-    axes: Axes, recording: Recording, hypnogram: list[dict[str, str]], detected: list[float]
-) -> None:
+def _draw_night(axes: Axes, recording: Recording, hypnogram: list[dict[str, str]], detected: list[float]) -> None:
     truth = [(a.onset_seconds, stage_of(a.text)) for a in recording.annotations]
     truth = [(onset, stage) for onset, stage in truth if stage is not None]
-    axes.step([t / 60 for t, _ in truth], [SHOWN_AS[s] for _, s in truth], where="post", lw=6, alpha=0.3, label="simulated")
+    axes.step(
+        [t / 60 for t, _ in truth],
+        [SHOWN_AS[s] for _, s in truth],
+        where="post",
+        lw=6,
+        alpha=0.3,
+        label="simulated",
+    )
     found = [(float(row["onset"]) / 60, SHOWN_AS[row["stage"]]) for row in hypnogram]
     axes.step(*zip(*found, strict=True), where="post", color="black", lw=1.3, label="found")
     peaks = ied_marks(recording.annotations).first_peak

@@ -8,8 +8,8 @@ from typing import Any
 
 _HOME = {
     "Config": "siamese_jax.config",
-    "PAPER": "siamese_jax.config",
-    "SMALL": "siamese_jax.config",
+    "PAPER": "siamese_jax.presets",
+    "SMALL": "siamese_jax.presets",
     "build_model": "siamese_jax.models.build",
     "detect": "siamese_jax.deployment.detect",
     "load": "siamese_jax.checkpoints",

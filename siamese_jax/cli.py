@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from siamese_jax.config import PRESETS, Config
-
-PRESET_HELP = {
-    "small": "Ours, for CPUs and long recordings: 200 Hz, common average, logits per frame.",
-    "paper": "As published: 29 leads at 500 Hz, 45 rows, EfficientNetV2 rw_t.",
-}
+from siamese_jax.config import Config
+from siamese_jax.presets import PRESET_HELP, PRESETS
 
 if TYPE_CHECKING:
     from siamese_jax.deployment.annotate import Written
@@ -25,7 +21,8 @@ if TYPE_CHECKING:
 
 Preset = Literal["small", "paper"]
 PresetConfig = Annotated[
-    tyro.extras.subcommand_type_from_defaults(PRESETS, PRESET_HELP, prefix_names=False), tyro.conf.arg(name="")
+    tyro.extras.subcommand_type_from_defaults(PRESETS, PRESET_HELP, prefix_names=False),
+    tyro.conf.arg(name=""),
 ]
 """A preset's name on the command line, then any field of it: `small --model.fusion gated`."""
 NOTICE = "Research use only. Not a medical device. Review the events before any use."
@@ -139,9 +136,7 @@ def train(
             text = f"loss {line['loss']:.3f}, {line['windows_per_second']:.0f} windows/s"
             progress(f"training ({text})", step, config.training.steps)
 
-        outcome = run_training(
-            config, training, watched, run, devices=chosen, stop_at=stop_at, on_step=on_step
-        )
+        outcome = run_training(config, training, watched, run, devices=chosen, stop_at=stop_at, on_step=on_step)
     state = "finished" if outcome.finished else "stopped; the same command goes on"
     print(f"step {outcome.step} of {config.training.steps}: {state}; {outcome.windows_per_second:.0f} windows/s")
     print(f"wrote {run / 'checkpoint'} and {run / 'training.jsonl'}")
@@ -278,7 +273,9 @@ def detection_text(found: "Detections", written: "Written") -> str:
         f"{counts[-1].events} IEDs in {_duration(found.analysed_seconds)} analysed of"
         f" {_duration(found.recording_seconds)}"
     )
-    lines += [f"  {row.stage:<4}{row.events:>6} IEDs {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts]
+    lines += [
+        f"  {row.stage:<4}{row.events:>6} IEDs {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts
+    ]
     paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run]
     lines.append("wrote     " + "\n          ".join(str(path) for path in paths if path is not None))
     if written.copy is None:
@@ -329,7 +326,12 @@ def progress_bar() -> Iterator[Callable[[str, float, float], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("")
 

@@ -1,19 +1,18 @@
 """Every knob, as frozen dataclasses that check themselves; JSON in and out.
 
-Imports the standard library and the vocabulary only. A configuration is hashable, so it may be static under
+Imports the standard library, the vocabulary and `typed`. A configuration is hashable, so it may be static under
 `jax.jit`, and it knows the geometry of a window (margins, frames), so that host and device rooms agree on it.
 """
 
 import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
-from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY, channel_kind
+from siamese_jax.typed import typed
+from siamese_jax.vocabulary import TEN_TWENTY, channel_kind
 
 Band = tuple[float | None, float | None]
 PAPER_STAGES = 7
@@ -84,7 +83,7 @@ class ConverterConfig:
     """Samples from one frame to the next."""
     band_hz: tuple[float, float] = (0.0, 55.0)
     """Bins outside are cropped; both ends included."""
-    amplitude: Literal["magnitude", "log"] = "log"
+    amplitude: Literal["magnitude", "log"] = "magnitude"
     """`log` is log1p of the magnitude."""
     implementation: Literal["auto", "fft", "dft"] = "auto"
 
@@ -121,8 +120,9 @@ class ModelConfig:
     """`paper`: EfficientNetV2 rw_t as disclosed; `small`: ours, convolution only along time, for CPUs."""
     width: float = 1.0
     """Multiplies the number of features of every stage (rounded to a multiple of 8)."""
-    dilations: tuple[int, ...] = (1, 1, 2, 4)
-    """Of `small`: one stage each; the temporal kernel is 3 frames, so each adds its dilation to the margin."""
+    dilations: tuple[int, ...] = (1, 1, 2, 4, 8)
+    """Of `small`: one stage each, the first two over single rows; kernels are 3 frames long, so that each adds its
+    dilation to the margin."""
     shared_stages: int = 2
     """How many leading stages both branches share (hard parameter sharing); 0 shares the converter alone."""
     fusion: Literal["none", "concat", "gated", "film"] = "concat"
@@ -139,6 +139,8 @@ class ModelConfig:
     """Depthwise convolution: shift-and-add (CPU) or XLA's grouped convolution; `auto` chooses by platform."""
 
     def __post_init__(self) -> None:
+        if len(self.dilations) < 3:
+            raise ValueError(f"model.dilations needs 3 stages or more (two over single rows), given {self.dilations}")
         if not 0 <= self.shared_stages < self.n_stages:
             raise ValueError(
                 f"model.shared_stages must be 0 to {self.n_stages - 1} for model.size={self.size!r},"
@@ -203,14 +205,12 @@ class TrainingConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be in [0, 1), given {getattr(self, name)}")
         if not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(
-                f"training.warmup_steps={self.warmup_steps} must lie within training.steps={self.steps}"
-            )
+            raise ValueError(f"training.warmup_steps={self.warmup_steps} must lie within training.steps={self.steps}")
 
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment. `Config()` is the small Siamese-ES; `PAPER` the published size."""
+    """One experiment; `presets.py` holds the two that have a name."""
 
     tasks: tuple[str, ...] = ("ied", "sleep")
     data: DataConfig = field(default_factory=DataConfig)
@@ -228,10 +228,18 @@ class Config:
     def _check_rates(self) -> None:
         data, prep = self.data, self.preprocess
         if self.sfreq > data.sfreq:
-            raise ValueError(f"preprocess.sfreq={prep.sfreq} is above data.sfreq={data.sfreq}: it may only lower the rate")
+            raise ValueError(
+                f"preprocess.sfreq={prep.sfreq} is above data.sfreq={data.sfreq}: it may only lower the rate"
+            )
         for name, value in (
-            ("data.window_seconds x data.sfreq", Fraction(str(data.window_seconds)) * Fraction(str(data.sfreq))),
-            ("data.window_seconds x preprocess.sfreq", Fraction(str(data.window_seconds)) * Fraction(str(self.sfreq))),
+            (
+                "data.window_seconds x data.sfreq",
+                Fraction(str(data.window_seconds)) * Fraction(str(data.sfreq)),
+            ),
+            (
+                "data.window_seconds x preprocess.sfreq",
+                Fraction(str(data.window_seconds)) * Fraction(str(self.sfreq)),
+            ),
         ):
             if value.denominator != 1:
                 raise ValueError(f"{name} must be a whole number of samples, is {float(value)}")
@@ -255,7 +263,9 @@ class Config:
                     f" needs the stop band (edge + {self.transition_hz:.2f} Hz) below {nyquist} Hz"
                 )
         if self.converter.kind != "none" and self.converter.band_hz[1] > nyquist:
-            raise ValueError(f"converter.band_hz={self.converter.band_hz} reaches above {nyquist} Hz, half of {self.sfreq} Hz")
+            raise ValueError(
+                f"converter.band_hz={self.converter.band_hz} reaches above {nyquist} Hz, half of {self.sfreq} Hz"
+            )
 
     def _check_model(self) -> None:
         has_sleep = any(task in self.model.sleep_tasks for task in self.tasks)
@@ -313,8 +323,10 @@ class Config:
 
     @property
     def margin(self) -> int:
-        """Raw samples (at `data.sfreq`) that travel with a window on each side: filter, converter and network,
-        rounded up until window and margins have an FFT-friendly length."""
+        """Raw samples (at `data.sfreq`) that travel with a window on each side.
+
+        For filter, converter and network, rounded up until window and margins have an FFT-friendly length.
+        """
         step = self.decimation.denominator
         margin = self.filter_half + math.ceil(self.context / self.decimation / step) * step
         while not _is_smooth(self.n_times + 2 * margin):
@@ -354,7 +366,7 @@ class Config:
             tree = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"the configuration is not JSON: {error}") from None
-        return _build(cls, tree, "config")
+        return typed(cls, tree, "config")
 
 
 def _is_smooth(n: int) -> bool:
@@ -362,69 +374,3 @@ def _is_smooth(n: int) -> bool:
         while n % prime == 0:
             n //= prime
     return n == 1
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """`value` (from JSON) as type `kind`, checked, or a ValueError that names the place."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object, given {value!r}")
-        hints = typing.get_type_hints(kind)
-        unknown = sorted(set(value) - set(hints))
-        if unknown:
-            raise ValueError(f"{where} has unknown keys {unknown}; allowed: {sorted(hints)}")
-        return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError(f"{where} must be one of {arguments}, given {value!r}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _build(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where} must be a list, given {value!r}")
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-        if len(value) != len(arguments):
-            raise ValueError(f"{where} must have {len(arguments)} items, given {value!r}")
-        return tuple(_build(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{where} must be {kind.__name__}, given {value!r}")
-    return value
-
-
-SMALL = Config(preprocess=PreprocessConfig(filter_half_seconds=2.0))
-"""Ours: 200 Hz, common average of 19 electrodes, per-frame logits; for CPUs and long recordings."""
-
-PAPER = Config(
-    data=DataConfig(ch_names=LEADS_29, sfreq=500.0),
-    preprocess=PreprocessConfig(
-        eeg_band_hz=(0.5, 70.0),
-        ecg_band_hz=(0.5, 150.0),
-        montage="paper45",
-        eeg_scale_uv=1e3,
-        other_scale_uv=1e4,
-    ),
-    converter=ConverterConfig(n_fft=(256,), hop=16, band_hz=(0.0, 250.0), amplitude="magnitude"),
-    model=ModelConfig(size="paper", shared_stages=4, pooling="average", dropout=0.5),
-    training=TrainingConfig(
-        steps=40_000,
-        batch_size=128,
-        learning_rate=5e-4,
-        warmup_steps=1500,
-        label_smoothing=0.1,
-        amplitude=0.0,
-        electrode_dropout=0.0,
-        flip=0.0,
-        evaluate_every=2000,
-        checkpoint_every=2000,
-    ),
-)
-"""What the papers and their group's code disclose: 29 leads at 500 Hz, 45 rows of 129 x 126, EfficientNetV2 rw_t."""
-
-PRESETS: dict[str, Config] = {"small": SMALL, "paper": PAPER}

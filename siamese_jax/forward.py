@@ -1,9 +1,9 @@
 """The spine: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
 
-    eeg [batch, n_times + 2 margin, chan], present [batch, chan]
-      -> preprocess -> rows [batch, n_times_out + 2 context, row]
-      -> convert    -> maps [batch, freq, frame, row]
-      -> model      -> Logits
+eeg [batch, n_times + 2 margin, chan], present [batch, chan]
+  -> preprocess -> rows [batch, n_times_out + 2 context, row]
+  -> convert    -> maps [batch, freq, frame, row]
+  -> model      -> Logits
 """
 
 from typing import Any
@@ -67,6 +67,6 @@ def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""])
     rows, row_present = jax.eval_shape(lambda e, p: preprocess(config, e, p), eeg, present)
     maps = jax.eval_shape(lambda r: convert(config, r), rows)
     model = build_model(config, tasks)
-    return jax.jit(
-        lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_))
-    )(key)
+    return jax.jit(lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_)))(
+        key
+    )

@@ -192,8 +192,10 @@ def timelines(
     """
     found = []
     per_frame = config.data.sfreq * config.frame_seconds
-    by_frame = task in predictions.frame and _is_whole(hop_seconds / config.frame_seconds) and _is_whole(
-        config.data.window_seconds / config.frame_seconds
+    by_frame = (
+        task in predictions.frame
+        and _is_whole(hop_seconds / config.frame_seconds)
+        and _is_whole(config.data.window_seconds / config.frame_seconds)
     )
     for index, segment in enumerate(segments):
         mine = predictions.grid.segment == index
@@ -204,7 +206,10 @@ def timelines(
             logits = _merged(predictions.frame[task][mine, :, 0], np.rint(starts / per_frame).astype(np.int64))
             line = Timeline(logits, config.frame_seconds, segment.onset_seconds, SPAN_SECONDS, APART_SECONDS)
         else:
-            logits = _merged(predictions.window[task][mine], np.rint(starts / (hop_seconds * config.data.sfreq)).astype(np.int64))
+            logits = _merged(
+                predictions.window[task][mine],
+                np.rint(starts / (hop_seconds * config.data.sfreq)).astype(np.int64),
+            )
             centre = segment.onset_seconds + config.data.window_seconds / 2
             line = Timeline(logits, hop_seconds, centre, 0.0, config.data.window_seconds)
         found.append((line, index))
@@ -220,9 +225,7 @@ def probabilities(task: TaskSpec, logits: Float32[np.ndarray, "*batch _logits"])
     return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
 
 
-def _merged(
-    logits: Float32[np.ndarray, "window frame"], first: Int[np.ndarray, "window"]
-) -> Float32[np.ndarray, "_"]:
+def _merged(logits: Float32[np.ndarray, "window frame"], first: Int[np.ndarray, "window"]) -> Float32[np.ndarray, "_"]:
     """Windows' logits on one axis, averaged where they overlap; `first` is where each window's begin."""
     index = (first[:, None] + np.arange(logits.shape[1])).ravel()
     count = np.bincount(index)
@@ -245,7 +248,12 @@ def _recording_batches(
         for first in range(0, len(starts), batch_size):
             some = starts[first : first + batch_size]
             begin = int(some[0]) - config.margin
-            block = read_padded(partial(recording.read, int(segment)), n_times, begin, int(some[-1]) + config.n_times + config.margin)
+            block = read_padded(
+                partial(recording.read, int(segment)),
+                n_times,
+                begin,
+                int(some[-1]) + config.n_times + config.margin,
+            )
             offsets = some - config.margin - begin
             eeg = np.zeros((batch_size, length, block.shape[1]), np.float32)
             for row, offset in enumerate(offsets):
@@ -257,5 +265,6 @@ def _fetch(logits: Logits, n: int) -> Logits:
     return jax.tree.map(lambda x: np.asarray(x)[:n], logits)
 
 
-def _concatenated(parts: list[Logits]) -> Logits:
-    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+def _concatenated(parts: list[Logits]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    return whole.window, whole.frame

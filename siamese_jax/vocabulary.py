@@ -223,9 +223,7 @@ _STAGE_TOKENS: dict[str, str] = {
 _STAGE_DIGITS: dict[str, str] = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R"}
 """A bare digit is a stage only after the word "stage": alone it may be any event code."""
 
-_STAGE_TEXT = re.compile(
-    r"(?P<word>(sleep[\s_-]*)?stage[\s_:-]*|sleep[\s_:-]+)?(?P<token>[a-z]*\d?)", re.IGNORECASE
-)
+_STAGE_TEXT = re.compile(r"(?P<word>(sleep[\s_-]*)?stage[\s_:-]*|sleep[\s_:-]+)?(?P<token>[a-z]*\d?)", re.IGNORECASE)
 
 
 def stage_of(text: str) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from data_tools.simulate import SimulationConfig, simulate_cohort
 from siamese_jax.config import DataConfig
 from siamese_jax.recordings.prepare import prepare
-from tests.training.conftest import CH_NAMES
+from tests.conftest import CH_NAMES
 
 
 def tiny_shards(folder: Path, *, patients: int = 6, minutes: float = 1.0) -> Path:

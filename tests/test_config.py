@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from siamese_jax.config import PAPER, PRESETS, SMALL, Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
+from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
+from siamese_jax.presets import PAPER, PRESETS, SMALL
 
 
 def changed(config=SMALL, **sections):
@@ -19,9 +20,9 @@ def test_paper_geometry_is_the_published_one():
 
 
 def test_small_geometry():
-    # 4 s at 200 Hz in hops of 10; the network's kernels reach 1 + 1 + 2 + 4 frames to each side
+    # 4 s at 200 Hz in hops of 10; the network's kernels reach 1 + 1 + 2 + 4 + 8 frames to each side
     assert (SMALL.n_times, SMALL.n_frames, SMALL.frame_seconds) == (800, 81, 0.05)
-    assert SMALL.context == 32 + 8 * 10
+    assert SMALL.context == 32 + 16 * 10
     assert SMALL.filter_half == 400
 
 
@@ -86,7 +87,7 @@ def test_values_of_the_wrong_type_are_named(path, value, message):
     [
         ({"tasks": ("ied",)}, "model.fusion='concat' needs a sleep task in tasks"),
         ({"tasks": ("ied", "ied")}, "tasks must be distinct"),
-        ({"model": {"shared_stages": 4}}, "model.shared_stages must be 0 to 3"),
+        ({"model": {"shared_stages": 5}}, "model.shared_stages must be 0 to 4"),
         ({"preprocess": {"scaling": "window"}}, "model.size='small' needs preprocess.scaling='fixed'"),
         ({"preprocess": {"sfreq": 400.0}}, "it may only lower the rate"),
         ({"preprocess": {"sfreq": 100.0}}, "preprocess.eeg_band_hz ends at 55.0 Hz, but preprocess.sfreq"),
@@ -113,6 +114,7 @@ def test_a_stop_band_must_fit_below_the_lowered_nyquist():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
+        (lambda: ModelConfig(dilations=(1, 1), shared_stages=1), "model.dilations needs 3 stages"),
         (lambda: ConverterConfig(kind="stft", n_fft=(64, 128)), "does not fit converter.n_fft"),
         (lambda: ConverterConfig(kind="multi_resolution"), "does not fit converter.n_fft"),
         (lambda: ConverterConfig(n_fft=(63,)), "converter.n_fft even"),

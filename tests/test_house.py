@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(
-    p for top in ("siamese_jax", "data_tools", "experiments") for p in (ROOT / top).rglob("*.py")
-)
+SOURCES = sorted(p for top in ("siamese_jax", "data_tools", "experiments") for p in (ROOT / top).rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
-    {"vocabulary"},
+    {"vocabulary", "typed"},
     {"config"},
+    {"presets"},
     {"models", "signals"},
     {"forward", "recordings"},
     {"checkpoints"},
@@ -29,7 +28,7 @@ FLOORS = (
 
 HOST_ROOMS = {"recordings", "evaluation", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
-WITHOUT_JAX = HOST_ROOMS | {"config", "vocabulary"}
+WITHOUT_JAX = HOST_ROOMS | {"config", "presets", "typed", "vocabulary"}
 
 OWNERS = {
     "edfio": ["siamese_jax/recordings/edf*.py"],
@@ -61,7 +60,25 @@ FLAGS = {
 }
 """The design's ablation table: each flag and the one file that reads it."""
 
-TESTED_WITH: dict[str, str] = {}
+TESTED_WITH: dict[str, str] = {
+    "data_tools/physiology.py": "tests/data_tools/test_events.py",
+    "data_tools/waveforms.py": "tests/data_tools/test_events.py",
+    "experiments/picture.py": "tests/experiments/test_demo.py",
+    "siamese_jax/deployment/annotate.py": "tests/deployment/test_detect.py",
+    "siamese_jax/forward.py": "tests/test_predict.py",
+    "siamese_jax/models/blocks.py": "tests/models/test_siamese_es.py",
+    "siamese_jax/models/build.py": "tests/models/test_siamese_es.py",
+    "siamese_jax/presets.py": "tests/test_config.py",
+    "siamese_jax/recordings/channels.py": "tests/recordings/test_edf.py",
+    "siamese_jax/recordings/cohort.py": "tests/recordings/test_prepare.py",
+    "siamese_jax/recordings/edf_records.py": "tests/recordings/test_edf.py",
+    "siamese_jax/recordings/quantise.py": "tests/recordings/test_shards.py",
+    "siamese_jax/recordings/resample.py": "tests/recordings/test_edf.py",
+    "siamese_jax/recordings/sidecars.py": "tests/recordings/test_prepare.py",
+    "siamese_jax/recordings/summary.py": "tests/recordings/test_prepare.py",
+    "siamese_jax/training/parallel.py": "tests/training/test_step.py",
+    "siamese_jax/typed.py": "tests/test_config.py",
+}
 """Modules without tests of their own, and the test file of the only module that uses them."""
 
 COMMON_WORDS = {"name", "kind", "implementation", "parallel"}
@@ -112,7 +129,7 @@ def test_host_rooms_import_host_rooms_only(path):
     third = {name.split(".")[0] for name in imported(TREES[path])}
     assert not third & {"jax", "flax", "optax", "orbax", "chex"}
     assert set(our_rooms(TREES[path])) <= WITHOUT_JAX
-    if room_of(path) in ("config", "vocabulary"):
+    if room_of(path) in ("config", "presets", "typed", "vocabulary"):
         assert third <= set(sys.stdlib_module_names) | {"siamese_jax"}
     if room_of(path) == "evaluation":
         assert third <= set(sys.stdlib_module_names) | {"siamese_jax", "numpy", "jaxtyping", "scipy"}
@@ -120,11 +137,7 @@ def test_host_rooms_import_host_rooms_only(path):
 
 def test_host_rooms_never_load_jax():
     names = [path.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for path in TREES]
-    hosts = [
-        name
-        for name, path in zip(names, TREES, strict=True)
-        if room_of(path) in WITHOUT_JAX | {"siamese_jax"}
-    ]
+    hosts = [name for name, path in zip(names, TREES, strict=True) if room_of(path) in WITHOUT_JAX | {"siamese_jax"}]
     program = (
         f"import importlib, sys\nfor name in {hosts}: importlib.import_module(name)\n"
         "print(*sorted({m.split('.')[0] for m in sys.modules} & {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}))"
@@ -162,9 +175,7 @@ def test_files_and_functions_stay_readable(path):
 @pytest.mark.parametrize("flag", FLAGS)
 def test_each_flag_is_read_in_one_file(flag):
     package = {path: tree for path, tree in TREES.items() if path.startswith("siamese_jax/")}
-    readers = {
-        path for path, tree in package.items() if path != "siamese_jax/config.py" and reads(tree, flag)
-    }
+    readers = {path for path, tree in package.items() if path != "siamese_jax/config.py" and reads(tree, flag)}
     assert readers == {FLAGS[flag]}
 
 
@@ -208,9 +219,7 @@ def test_tests_mirror_the_package():
         return Path("tests", *inner, f"test_{parts[-1]}").as_posix()
 
     modules = [path for path in TREES if not path.endswith(("__init__.py", "__main__.py"))]
-    tests = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py")} - {
-        "tests/test_house.py"
-    }
+    tests = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py")} - {"tests/test_house.py"}
     assert tests - {mirror(path) for path in modules} == set(), "tests of no module"
     assert set(TESTED_WITH) <= set(modules)
     untested = [path for path in modules if mirror(path) not in tests and TESTED_WITH.get(path) not in tests]
@@ -225,6 +234,4 @@ def test_the_wheel_holds_the_package_only(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"siamese_jax"}
-    assert {n for n in names if n.endswith(".py")} == {
-        path for path in TREES if path.startswith("siamese_jax/")
-    }
+    assert {n for n in names if n.endswith(".py")} == {path for path in TREES if path.startswith("siamese_jax/")}

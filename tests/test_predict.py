@@ -1,4 +1,4 @@
-"""Training and clinic see the same: a window from a shard, the same window in a long recording, dense and windowed passes."""
+"""Training and clinic see the same: a window from a shard and in its recording, dense and windowed passes."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from siamese_jax.config import SMALL, DataConfig
+from siamese_jax.config import DataConfig
 from siamese_jax.forward import initialise
 from siamese_jax.predict import (
     Predictions,
@@ -16,12 +16,13 @@ from siamese_jax.predict import (
     probabilities,
     timelines,
 )
+from siamese_jax.presets import SMALL
 from siamese_jax.recordings.edf import Recording, Segment, recording_from_array
 from siamese_jax.recordings.quantise import LabelledRecording
 from siamese_jax.recordings.shards import ShardInfo, open_shard, write_shard
 from siamese_jax.recordings.windows import WindowGrid, label_windows, window_grid, window_onsets
 from siamese_jax.vocabulary import IED, SLEEP
-from tests.training.conftest import CH_NAMES, tiny  # noqa: F401
+from tests.conftest import CH_NAMES
 
 TASKS = (IED, SLEEP)
 
@@ -35,9 +36,7 @@ def noise(seconds: float, seed: int = 0, sfreq: float = 100.0) -> np.ndarray:
 
 
 def recording_of(eeg: np.ndarray, sfreq: float = 100.0) -> Recording:
-    return recording_from_array(
-        eeg, sfreq=sfreq, ch_names=CH_NAMES, target_ch_names=CH_NAMES, target_sfreq=sfreq
-    )
+    return recording_from_array(eeg, sfreq=sfreq, ch_names=CH_NAMES, target_ch_names=CH_NAMES, target_sfreq=sfreq)
 
 
 def with_gap(recording: Recording, cut: int, gap_seconds: float) -> Recording:
@@ -52,14 +51,17 @@ def with_gap(recording: Recording, cut: int, gap_seconds: float) -> Recording:
 def variables_of():
     def make(config):
         variables = initialise(config, TASKS, jax.random.key(0))
-        rng = np.random.default_rng(1)  # statistics as if trained
-        return jax.tree.map(lambda x: x + 0.1 * np.abs(rng.normal(size=x.shape)).astype(np.float32), variables)
+        rng = np.random.default_rng(1)
+        noisy = jax.tree.map(
+            lambda x: x + 0.1 * np.abs(rng.normal(size=x.shape)).astype(np.float32), variables["batch_stats"]
+        )
+        return variables | {"batch_stats": noisy}  # as if trained
 
     return make
 
 
 @pytest.fixture
-def predict(tiny, variables_of):  # noqa: F811
+def predict(tiny, variables_of):
     predictor, variables = make_predictor(tiny, TASKS), variables_of(tiny)
 
     def run(recording, *, hop_seconds, batch_size=8, **options):
@@ -73,7 +75,10 @@ def predict(tiny, variables_of):  # noqa: F811
 def shard_of(path, recording, config):
     grid = window_grid(recording.segments, window=config.n_times, hop=config.n_times)
     labels = label_windows(
-        (), window_onsets(recording.segments, grid, sfreq=recording.sfreq), window_seconds=1.0, labelled_for=("ied",)
+        (),
+        window_onsets(recording.segments, grid, sfreq=recording.sfreq),
+        window_seconds=1.0,
+        labelled_for=("ied",),
     )
     info = ShardInfo(config.data.sfreq, CH_NAMES, config.n_times, config.n_times, TASKS, "p1")
     write_shard(path, [LabelledRecording("r", recording, grid, labels)], info=info)
@@ -87,7 +92,10 @@ def quantised(recording: Recording, shard) -> Recording:
 
 
 def test_a_window_from_a_shard_has_the_logits_of_the_same_window_inside_the_recording(
-    tiny, predict, variables_of, tmp_path  # noqa: F811
+    tiny,
+    predict,
+    variables_of,
+    tmp_path,
 ):
     recording = recording_of(noise(30))
     shard = shard_of(tmp_path / "p1.h5", recording, tiny)
@@ -101,11 +109,11 @@ def test_a_window_from_a_shard_has_the_logits_of_the_same_window_inside_the_reco
         # The same int16 samples: the same bits.
         np.testing.assert_array_equal(from_shard.window[task], exact.window[task])
         # 0.1 uV per step against 20 uV of EEG.
-        np.testing.assert_allclose(from_shard.window[task], close.window[task], atol=0.02)
-        assert np.ptp(from_shard.window[task], axis=0).min() > 0.05
+        np.testing.assert_allclose(from_shard.window[task], close.window[task], atol=2e-3)
+        assert np.ptp(from_shard.window[task], axis=0).min() > 0.02
 
 
-def test_overlapping_windows_agree_on_every_frame_that_they_share(tiny, predict):  # noqa: F811
+def test_overlapping_windows_agree_on_every_frame_that_they_share(tiny, predict):
     """So a pass at any hop gives the same logits a moment, away from the recording's ends."""
     recording = recording_of(noise(20))
     (apart, _), (dense, _) = (
@@ -124,7 +132,7 @@ def test_the_size_of_batches_changes_nothing(predict):
     np.testing.assert_array_equal(some.grid.start, many.grid.start)
 
 
-def test_no_window_and_no_frame_crosses_a_gap(tiny, predict):  # noqa: F811
+def test_no_window_and_no_frame_crosses_a_gap(tiny, predict):
     eeg = noise(21)
     recording = with_gap(recording_of(eeg), 1050, 1000.0)
     predictions = predict(recording, hop_seconds=1.0)
@@ -162,7 +170,7 @@ def test_averages_where_windows_overlap_and_nan_where_there_is_none():
     assert line.frame_logits[80] == 2 and len(line.frame_logits) == 161
 
 
-def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):  # noqa: F811
+def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):
     config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
     recording = recording_of(noise(10))
     predictions = predict_recording(
@@ -182,7 +190,7 @@ def test_probabilities_by_kind_of_task():
 
 
 @pytest.mark.parametrize("sfreq", [200.0, 500.0])
-def test_an_electrode_that_is_absent_may_hold_anything(tiny, variables_of, sfreq):  # noqa: F811
+def test_an_electrode_that_is_absent_may_hold_anything(tiny, variables_of, sfreq):
     data = dataclasses.replace(tiny.data, sfreq=sfreq)
     config = dataclasses.replace(tiny, data=data, preprocess=dataclasses.replace(tiny.preprocess, sfreq=100.0))
     predictor, variables = make_predictor(config, TASKS), variables_of(config)

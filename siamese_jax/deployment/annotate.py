@@ -6,7 +6,6 @@ Each file is written under a temporary name and renamed, so that a file that is 
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +43,7 @@ def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
 def write_detections(folder: Path, recording: Recording, detections: Detections, *, model: str) -> Written:
     """Write all that one detection gives into `folder`, names beginning with the recording's.
 
-    `<stem>_events.csv`, `<stem>_hypnogram.csv` (if stages are known), `<stem>_annotations.edf` (EDF+, annotations
+    `<stem>_events.csv`, `<stem>_hypnogram.csv` (if stages are known), `<stem>_detected.edf` (EDF+, annotations
     alone), `<stem>_annotated.edf` (a copy of the recording with the annotations added, its signals' bytes unchanged)
     and `<stem>_run.json` (what was analysed, with which threshold and versions).
 
@@ -66,9 +65,12 @@ def write_detections(folder: Path, recording: Recording, detections: Detections,
     hypnogram = None
     if detections.hypnogram:
         hypnogram = folder / f"{stem}_hypnogram.csv"
-        rows = ((f"{e.onset_seconds:.3f}", f"{EPOCH_SECONDS:.3f}", e.stage, f"{e.probability:.4f}") for e in detections.hypnogram)
+        rows = (
+            (f"{e.onset_seconds:.3f}", f"{EPOCH_SECONDS:.3f}", e.stage, f"{e.probability:.4f}")
+            for e in detections.hypnogram
+        )
         _write_csv(hypnogram, ("onset", "duration", "stage", "probability"), rows)
-    only = folder / f"{stem}_annotations.edf"
+    only = folder / f"{stem}_detected.edf"
     write_annotations(only, annotations, start=recording.start_datetime, patient_code=recording.patient_code)
     copy, refused = _write_copy(folder / f"{stem}_annotated.edf", recording, annotations)
     _write_text(run, json.dumps(_run_record(recording, detections, model), indent=2) + "\n")
@@ -129,10 +131,10 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _write_text(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -155,7 +155,12 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording) -
     epochs = np.flatnonzero(analysed >= EPOCH_SECONDS / 2)
     mean = total[epochs] / count[epochs, None]
     return tuple(
-        Epoch(float(epoch * EPOCH_SECONDS), SLEEP.classes[int(row.argmax())], float(row.max()), float(analysed[epoch]))
+        Epoch(
+            float(epoch * EPOCH_SECONDS),
+            SLEEP.classes[int(row.argmax())],
+            float(row.max()),
+            float(analysed[epoch]),
+        )
         for epoch, row in zip(epochs, mean, strict=True)
     )
 

@@ -71,9 +71,7 @@ def find_events(
         reaching = summed >= math.log(threshold) - math.log1p(-threshold)
         peaks, summed = peaks[reaching], summed[reaching]
         kept = _highest_apart(peaks, logits[peaks], separation=separation)
-        for peak, logit, (left, right) in zip(
-            peaks[kept], summed[kept], _extents(logits, peaks[kept]), strict=True
-        ):
+        for peak, logit, (left, right) in zip(peaks[kept], summed[kept], _extents(logits, peaks[kept]), strict=True):
             # A frame stands for half a step to each side, but the signal ends at its first and last frame.
             begin, end = max(left - 0.5, 0), min(right + 0.5, len(logits) - 1)
             events.append(
@@ -125,9 +123,7 @@ def _highest_apart(
     return kept
 
 
-def _extents(
-    logits: Float64[np.ndarray, "frame"], peaks: Int[np.ndarray, "peak"]
-) -> Iterator[tuple[int, int]]:
+def _extents(logits: Float64[np.ndarray, "frame"], peaks: Int[np.ndarray, "peak"]) -> Iterator[tuple[int, int]]:
     """First and last frame around each peak whose odds are at least half of the peak's."""
     if not peaks.size:
         return
@@ -221,11 +217,7 @@ def count_events(
 def pool_counts(counts: Iterable[EventCounts]) -> EventCounts:
     """The counts of several recordings as of one."""
     rows = list(counts)
-    return (
-        EventCounts(*(sum(column) for column in zip(*rows, strict=True)))
-        if rows
-        else EventCounts(0, 0, 0, 0.0)
-    )
+    return EventCounts(*(sum(column) for column in zip(*rows, strict=True))) if rows else EventCounts(0, 0, 0, 0.0)
 
 
 class Froc(NamedTuple):

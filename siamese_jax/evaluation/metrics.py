@@ -175,9 +175,7 @@ def max_f1_threshold(scores: Scores, labels: Labels, *, weights: Weights = None)
     return float(counts.thresholds[np.argmax(counts.f1)])
 
 
-def threshold_at_sensitivity(
-    scores: Scores, labels: Labels, *, sensitivity: float, weights: Weights = None
-) -> float:
+def threshold_at_sensitivity(scores: Scores, labels: Labels, *, sensitivity: float, weights: Weights = None) -> float:
     """The highest threshold that detects at least this share of the positives; NaN without positives.
 
     Arguments and errors as for `curve`; a `sensitivity` outside (0, 1] is a ValueError too.
@@ -332,9 +330,7 @@ def expected_calibration_error(
     """
     probabilities, positive, weights = _selected(probabilities, labels, weights)
     if probabilities.size and (probabilities.min() < 0 or probabilities.max() > 1):
-        raise ValueError(
-            f"probabilities must be 0 to 1, given {probabilities.min()} to {probabilities.max()}"
-        )
+        raise ValueError(f"probabilities must be 0 to 1, given {probabilities.min()} to {probabilities.max()}")
     bins = np.minimum((probabilities * n_bins).astype(int), n_bins - 1)
     excess = np.bincount(bins, weights=weights * (positive - probabilities), minlength=n_bins)
     return _quotient(float(np.abs(excess).sum()), float(weights.sum()))
@@ -353,15 +349,11 @@ def _selected(
     bad = np.isnan(scores)
     if bad.any():
         window = np.flatnonzero(used)[np.argmax(bad)]
-        raise ValueError(
-            f"{bad.sum()} of {scores.size} windows that count have no score (NaN), first window {window}"
-        )
+        raise ValueError(f"{bad.sum()} of {scores.size} windows that count have no score (NaN), first window {window}")
     return scores, labels[used] > 0.5, weights[used]
 
 
-def _checked_weights(
-    weights: np.ndarray | None, n_labels: int, n_scores: int
-) -> Float64[np.ndarray, "batch"]:
+def _checked_weights(weights: np.ndarray | None, n_labels: int, n_scores: int) -> Float64[np.ndarray, "batch"]:
     weights = np.ones(n_labels) if weights is None else weights.astype(np.float64)
     if not n_labels == n_scores == len(weights):
         raise ValueError(

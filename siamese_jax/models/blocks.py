@@ -61,13 +61,24 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all devices of `axis`; running statistics outside training."""
+    """Batch normalisation over all devices of `axis`; running statistics outside training.
+
+    `feature_axis` is the array axis whose entries are normalised each by itself.
+    """
 
     axis: str | None = None
+    feature_axis: int = -1
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *rest"], *, train: bool) -> Float[Array, "batch *rest"]:
-        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis)(x)
+        norm = nn.BatchNorm(
+            use_running_average=not train,
+            axis=self.feature_axis,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis,
+        )
+        return norm(x)
 
 
 class DepthwiseConv(nn.Module):
@@ -112,7 +123,9 @@ def _depthwise_shift(x: Array, kernel: Array, stride: int) -> Array:
     total = jnp.zeros((x.shape[0], n_freqs, n_frames, x.shape[3]), x.dtype)
     for i in range(3):
         for j in range(3):
-            shifted = padded[:, i : i + (n_freqs - 1) * stride + 1 : stride, j : j + (n_frames - 1) * stride + 1 : stride]
+            shifted = padded[
+                :, i : i + (n_freqs - 1) * stride + 1 : stride, j : j + (n_frames - 1) * stride + 1 : stride
+            ]
             total = total + shifted * kernel[i, j][None, None].astype(x.dtype)
     return total
 

@@ -34,7 +34,8 @@ from siamese_jax.vocabulary import TaskSpec
 Map = Float[Array, "batch _freq _frame _feature"]
 Frames = Float[Array, "batch _frame _feature"]
 
-SMALL_FEATURES = (24, 32, 48, 64)
+ROW_STAGES, ROW_FEATURES, JOINED_FEATURES = 2, 24, 64
+"""Of `small`: stages over single rows and their features; features once the rows are joined."""
 
 
 class PaperStage(NamedTuple):
@@ -88,20 +89,18 @@ class SiameseES(nn.Module):
             keys: one random key a sample in training; None for running statistics and no dropout.
         """
         config, train = self.config, keys is not None
-        # The rows that are there stand in for those that are not, as in inverted dropout.
-        share = row_present.shape[-1] / jnp.maximum(row_present.sum(-1), 1)
-        x = maps * share.astype(maps.dtype)[:, None, None, None]
+        x = maps
         for i in range(config.shared_stages):
-            x = self._stage(i, "shared")(x, train=train)
+            x = self._stage(i, "shared")(x, row_present, train=train)
 
-        electron = self._branch("electron", x, train=train)
+        electron = self._branch("electron", x, row_present, train=train)
         uses_sleep = config.fusion != "none" or any(t.name in config.sleep_tasks for t in self.tasks)
-        sleep = self._branch("sleep", x, train=train) if uses_sleep else None
+        sleep = self._branch("sleep", x, row_present, train=train) if uses_sleep else None
         fused = self._fuse(electron, sleep)
 
         logits = Logits({}, {})
         for salt, task in enumerate(self.tasks):
-            of_state = task.name in config.sleep_tasks
+            of_state = sleep is not None and task.name in config.sleep_tasks
             features = Dropout(config.dropout, salt=salt)(sleep if of_state else fused, keys)
             # Odds of frames add up over the window; starting at minus the log of their number makes them sum to 1.
             adds_odds = config.pooling == "frames" and not of_state
@@ -117,16 +116,23 @@ class SiameseES(nn.Module):
         kind = SmallStage if self.config.size == "small" else RwtStage
         return kind(self.config, i, self.axis, name=f"{owner}_{i}")
 
-    def _branch(self, owner: str, x: Map, *, train: bool) -> Frames:
+    def _branch(self, owner: str, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Frames:
         for i in range(self.config.shared_stages, self.config.n_stages):
-            x = self._stage(i, owner)(x, train=train)
-        kind = SmallFeatures if self.config.size == "small" else RwtFeatures
-        frames = kind(self.config, self.axis, name=f"{owner}_features")(x, train=train)
+            x = self._stage(i, owner)(x, row_present, train=train)
+        if self.config.size == "paper":
+            x = Conv(
+                scaled_width(RW_T_FEATURES, self.config.width),
+                (1, 1),
+                padding=(0, 0),
+                axis=self.axis,
+                name=f"{owner}_features",
+            )(x, train=train)
+        frames = x.mean(1)  # over what is left of the frequencies; of `small`, the one joined row
         return frames if self.config.pooling == "frames" else frames.mean(1, keepdims=True)
 
     def _fuse(self, electron: Frames, sleep: Frames | None) -> Frames:
         """What the IED head reads: features of both branches, as `config.fusion` says."""
-        if self.config.fusion == "none":
+        if self.config.fusion == "none" or sleep is None:
             return electron
         if self.config.stop_sleep_gradient:
             sleep = jax.lax.stop_gradient(sleep)
@@ -143,37 +149,50 @@ class SiameseES(nn.Module):
 
 
 class SmallStage(nn.Module):
-    """One dense convolution: strided along frequency, dilated and unpadded along time."""
+    """One stage of `small`: a temporal convolution, dilated and unpadded, of kernel 3.
+
+    The first `ROW_STAGES` stages run over each row by itself with the same weights, frequency being their features:
+    what a spike looks like is learnt once for all electrodes. The next stage joins the rows: the largest and the mean
+    of each feature over the head, and a weighted sum that knows which row is which. From there on, time is all there
+    is. Maps are [batch, row, frame, feature].
+    """
 
     config: ModelConfig
     index: int
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        tall = x.shape[1] > 1
-        features = SMALL_FEATURES[min(self.index, len(SMALL_FEATURES) - 1)]
-        return Conv(
+    def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
+        if self.index == 0:
+            # EEG falls by orders of magnitude from 1 to 50 Hz: without this, low frequencies alone are heard.
+            x = BatchNorm(self.axis)(jnp.transpose(x, (0, 3, 2, 1)), train=train)
+        if self.index == ROW_STAGES:
+            x = self._join(x, row_present)
+        features = ROW_FEATURES if self.index < ROW_STAGES else JOINED_FEATURES
+        dilation = self.config.dilations[self.index]
+        conv = Conv(
             scaled_width(features, self.config.width),
-            kernel=(3 if tall else 1, 3),
-            strides=(2 if tall else 1, 1),
-            dilation=(1, self.config.dilations[self.index]),
-            padding=(1 if tall else 0, 0),
+            kernel=(1, 3),
+            dilation=(1, dilation),
+            padding=(0, 0),
             axis=self.axis,
-        )(x, train=train)
+        )
+        y = conv(x, train=train)
+        centre = x[:, :, dilation : x.shape[2] - dilation]
+        return centre + y if centre.shape == y.shape else y
 
-
-class SmallFeatures(nn.Module):
-    """Features of each frame from what is left of the frequency axis."""
-
-    config: ModelConfig
-    axis: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Frames:
-        frames = jnp.moveaxis(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
-        frames = nn.Dense(scaled_width(SMALL_FEATURES[-1], self.config.width), use_bias=False)(frames)
-        return nn.silu(BatchNorm(self.axis)(frames, train=train))
+    def _join(self, x: Map, row_present: Bool[Array, "batch row"]) -> Map:
+        there = row_present[:, :, None, None]
+        n_there = jnp.maximum(row_present.sum(-1), 1).astype(x.dtype)[:, None, None, None]
+        present = jnp.where(there, x, jnp.zeros_like(x))
+        mean = present.sum(1, keepdims=True) / n_there
+        largest = jnp.where(there, x, jnp.full_like(x, -jnp.inf)).max(1, keepdims=True)
+        largest = jnp.where(row_present.any(-1)[:, None, None, None], largest, jnp.zeros_like(largest))
+        # The rows that are there stand in for those that are not, as in inverted dropout.
+        rows = jnp.transpose(present * (x.shape[1] / n_there), (0, 2, 1, 3))
+        rows = rows.reshape(*rows.shape[:2], -1)[:, None]
+        by_place = nn.Dense(scaled_width(JOINED_FEATURES, self.config.width), use_bias=False)(rows)
+        return jnp.concatenate([largest, mean, by_place], -1)
 
 
 # --- paper ---
@@ -187,10 +206,12 @@ class RwtStage(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
         if self.index == 0:
+            # The rows that are there stand in for those that are not, as in inverted dropout.
+            share = row_present.shape[-1] / jnp.maximum(row_present.sum(-1), 1)
             stem = Conv(scaled_width(RW_T_STEM, self.config.width), strides=(2, 2), axis=self.axis)
-            return stem(x, train=train)
+            return stem(x * share.astype(x.dtype)[:, None, None, None], train=train)
         stage = RW_T[self.index - 1]
         for i in range(stage.repeats):
             x = RwtBlock(self.config, stage, stage.stride if i == 0 else 1, self.axis)(x, train=train)
@@ -225,17 +246,3 @@ class RwtBlock(nn.Module):
 
     def _pointwise(self, features: int, activation=nn.silu) -> Conv:
         return Conv(features, kernel=(1, 1), padding=(0, 0), axis=self.axis, activation=activation)
-
-
-class RwtFeatures(nn.Module):
-    """The network's last pointwise convolution, then the mean over frequency."""
-
-    config: ModelConfig
-    axis: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Frames:
-        features = scaled_width(RW_T_FEATURES, self.config.width)
-        return Conv(features, kernel=(1, 1), padding=(0, 0), axis=self.axis)(x, train=train).mean(1)
-
-

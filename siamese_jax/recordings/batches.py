@@ -5,7 +5,7 @@ an order drawn from the seed and the pass's number, and what a pass leaves over 
 step is the whole state of a stream, and one that starts at step k continues any other.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
@@ -69,7 +69,7 @@ def task_specs(shards: Sequence[Shard], config: Config) -> tuple[TaskSpec, ...]:
     return tuple(next(t for t in shards[0].info.tasks if t.name == name) for name in config.tasks)
 
 
-def stream(shards: Sequence[Shard], config: Config, *, seed: int, start_step: int = 0) -> Iterator[Batch]:
+def stream(shards: Sequence[Shard], config: Config, *, seed: int, start_step: int = 0) -> Generator[Batch, None, None]:
     """Full training batches of `config.training.batch_size` without end, from step `start_step` on.
 
     Every window with a label for one of `config.tasks` comes once in a pass. A thread reads the next batch;
@@ -127,7 +127,7 @@ def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int)
     return _prefetched(batch, range(0, source.n, batch_size))
 
 
-def _prefetched(make: Callable[[int], T], places: Iterable[int]) -> Iterator[T]:
+def _prefetched(make: Callable[[int], T], places: Iterable[int]) -> Generator[T, None, None]:
     """`make(place)` for each place in turn, one ahead of the consumer in a thread of its own."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         rest = iter(places)

@@ -122,8 +122,7 @@ def choose_channels(
 def _distinct(labels: Sequence[str]) -> list[str]:
     """Labels with a count after those that occur again, so that each is one key of the report."""
     return [
-        f"{label} (#{labels[:i].count(label) + 1})" if label in labels[:i] else label
-        for i, label in enumerate(labels)
+        f"{label} (#{labels[:i].count(label) + 1})" if label in labels[:i] else label for i, label in enumerate(labels)
     ]
 
 
@@ -183,9 +182,7 @@ def _factor(channel: FileChannel, name: str, units: Mapping[str, str], source: s
     )
 
 
-def _warnings(
-    channels: Sequence[FileChannel], chosen: Mapping[str, Chosen], units: Mapping[str, str]
-) -> list[str]:
+def _warnings(channels: Sequence[FileChannel], chosen: Mapping[str, Chosen], units: Mapping[str, str]) -> list[str]:
     labels = {name: channels[one.index].label for name, one in chosen.items()}
     warnings = [f"{labels[name]}: {w}" for name, one in chosen.items() if (w := channels[one.index].warning)]
     megavolts = [
@@ -244,9 +241,7 @@ def without_implausible(
     warnings = list(report.warnings)
     if dead:
         warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
-    warnings += _amplitude_warnings(
-        {n: float(np.median(spreads[n])) for n in alive if channel_kind(n) == "eeg"}
-    )
+    warnings += _amplitude_warnings({n: float(np.median(spreads[n])) for n in alive if channel_kind(n) == "eeg"})
     return alive, dataclasses.replace(
         report,
         used={name: label for name, label in report.used.items() if name in alive},

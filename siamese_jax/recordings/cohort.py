@@ -143,9 +143,7 @@ def split_patients(
         ValueError: fractions that are not three numbers from 0 to 1 with sum 1.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise ValueError(
-            f"fractions for {SPLITS} must be three numbers >= 0 with sum 1, given {tuple(fractions)}"
-        )
+        raise ValueError(f"fractions for {SPLITS} must be three numbers >= 0 with sum 1, given {tuple(fractions)}")
     splits = dict(fixed or {})
     free = [patient for patient in has_ied if patient not in splits]
     free.sort(key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest())

@@ -95,9 +95,7 @@ class Recording:
             raise ValueError(f"segment must be 0 to {len(self.segments) - 1}, is {segment}")
         n_times = self.segments[segment].n_times
         if not 0 <= start <= stop <= n_times:
-            raise ValueError(
-                f"segment {segment} has samples 0 to {n_times}: [{start}, {stop}) cannot be read"
-            )
+            raise ValueError(f"segment {segment} has samples 0 to {n_times}: [{start}, {stop}) cannot be read")
         return self.source(segment, start, stop)
 
 
@@ -137,8 +135,7 @@ def read_recording(
         ch_names=tuple(ch_names),
         present=np.array([name in chosen for name in ch_names], bool),
         segments=tuple(
-            Segment(run.onset_seconds, int(run.n_records * layout.record_seconds * _exact(sfreq)))
-            for run in runs
+            Segment(run.onset_seconds, int(run.n_records * layout.record_seconds * _exact(sfreq))) for run in runs
         ),
         annotations=_annotations(stamps),
         patient_code=patient_code(layout),
@@ -188,8 +185,7 @@ def recording_from_array(
     starts = range(0, len(signal), max(1, len(signal) // _N_SAMPLED))
     n_sampled = max(2, int(_SAMPLED_SECONDS * sfreq))
     stretches = (
-        {name: signal[start : start + n_sampled, one.index] for name, one in chosen.items()}
-        for start in starts
+        {name: signal[start : start + n_sampled, one.index] for name, one in chosen.items()} for start in starts
     )
     chosen, report = without_implausible(chosen, report, stretches, source="the array")
     columns = [(list(target_ch_names).index(name), one.index) for name, one in chosen.items()]
@@ -272,9 +268,7 @@ def _calibration(
     gain = (top - bottom) / (high - low)
     warning = None
     if low < -(2 ** (bits - 1)) or high >= 2 ** (bits - 1):
-        warning = (
-            f"its digital range, {low} to {high}, is beyond {bits} bits: larger values were cut when written"
-        )
+        warning = f"its digital range, {low} to {high}, is beyond {bits} bits: larger values were cut when written"
     return gain, bottom - low * gain, None, warning
 
 
@@ -299,9 +293,7 @@ def _lanes(
 ) -> tuple[_Lane, ...]:
     lanes = []
     n_in_record = {name: layout.samples[layout.ordinary[one.index]] for name, one in chosen.items()}
-    for n, group in itertools.groupby(
-        sorted(chosen, key=n_in_record.__getitem__), key=n_in_record.__getitem__
-    ):
+    for n, group in itertools.groupby(sorted(chosen, key=n_in_record.__getitem__), key=n_in_record.__getitem__):
         names = tuple(group)
         picked = [chosen[name] for name in names]
         lanes.append(
@@ -331,9 +323,7 @@ class _EdfSamples:
     def __call__(self, segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
         run = self.runs[segment]
         out = np.zeros((stop - start, self.n_chans), np.float32)
-        n_block = max(
-            1, round(_BLOCK_SECONDS * self.sfreq)
-        )  # so that a long read needs little beside its result
+        n_block = max(1, round(_BLOCK_SECONDS * self.sfreq))  # so that a long read needs little beside its result
         for lane in self.lanes:
             native = functools.partial(self._native, lane, run.first)
             for a in range(start, stop, n_block):

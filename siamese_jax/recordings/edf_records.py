@@ -86,20 +86,12 @@ class Layout:
         found = []
         expected = self.records_expected
         if expected != self.n_records:
-            claim = (
-                "does not say how many data records there are" if expected is None else f"claims {expected}"
-            )
-            found.append(
-                f"the header {claim}; the file holds {self.n_records} whole data records, all are read"
-            )
+            claim = "does not say how many data records there are" if expected is None else f"claims {expected}"
+            found.append(f"the header {claim}; the file holds {self.n_records} whole data records, all are read")
         if self.n_left_over:
-            found.append(
-                f"the last data record is cut ({self.n_left_over} of {self.record_bytes} bytes): left out"
-            )
+            found.append(f"the last data record is cut ({self.n_left_over} of {self.record_bytes} bytes): left out")
         if self.field(184, 8) != str(len(self.header)):
-            found.append(
-                f"the header's own length is wrong in it: {self.field(184, 8)!r}, not {len(self.header)}"
-            )
+            found.append(f"the header's own length is wrong in it: {self.field(184, 8)!r}, not {len(self.header)}")
         return tuple(found)
 
     def field(self, start: int, length: int) -> str:
@@ -149,8 +141,7 @@ def read_layout(path: Path) -> Layout:
     record_bytes = sum(samples) * (3 if bdf else 2)
     if not 0 < record_bytes <= MAX_RECORD_BYTES:
         raise ValueError(
-            f"{path.name}: its header claims data records of {record_bytes} bytes;"
-            f" 1 to {MAX_RECORD_BYTES} can be read"
+            f"{path.name}: its header claims data records of {record_bytes} bytes; 1 to {MAX_RECORD_BYTES} can be read"
         )
     n_records, n_left_over = divmod(size - len(header), record_bytes)
     if not n_records:
@@ -179,8 +170,7 @@ def _check_start(name: str, start: bytes, size: int) -> int:
     n_signals = _integer(start[252:256], f"{name}: number of signals", 1, 9999)
     if size < 256 * (n_signals + 1):
         raise ValueError(
-            f"{name} is cut inside its header: {size} of {256 * (n_signals + 1)} bytes"
-            f" for {n_signals} signals"
+            f"{name} is cut inside its header: {size} of {256 * (n_signals + 1)} bytes for {n_signals} signals"
         )
     return n_signals
 
@@ -265,9 +255,7 @@ class Run(NamedTuple):
     onset_seconds: float
 
 
-def find_runs(
-    layout: Layout, stamps: Stamps, *, tolerance_seconds: float
-) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+def find_runs(layout: Layout, stamps: Stamps, *, tolerance_seconds: float) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     """The gap-free runs of records, and warnings.
 
     A record follows the one before without a gap if it starts where that ends (EDF+ 2.2.4), within the
@@ -296,9 +284,7 @@ def find_runs(
     if len(overlaps):
         warnings.append(f"{len(overlaps)} data record(s) start before the one before them ends: kept apart")
     if layout.annotation_spans and not known.all():
-        warnings.append(
-            f"{(~known).sum()} data record(s) without a time stamp: taken to follow the one before"
-        )
+        warnings.append(f"{(~known).sum()} data record(s) without a time stamp: taken to follow the one before")
     if stamps.n_damaged:
         warnings.append(f"{stamps.n_damaged} annotation list(s) are damaged and left out")
     return runs, tuple(warnings)

@@ -76,9 +76,7 @@ def write_recording(
         raise ValueError(f"{path.name}: {len(ch_names)} names for {eeg_uv.shape[1]} channels")
     n_in_record = Fraction(str(float(sfreq))).numerator
     if not len(eeg_uv) or len(eeg_uv) % n_in_record:
-        raise ValueError(
-            f"{path.name}: {len(eeg_uv)} samples are no whole number of data records of {n_in_record}"
-        )
+        raise ValueError(f"{path.name}: {len(eeg_uv)} samples are no whole number of data records of {n_in_record}")
     labels = [_label(name) for name in ch_names]
     edf = edfio.Edf(
         [_signal(eeg_uv[:, i], sfreq, label) for i, label in enumerate(labels)],
@@ -205,9 +203,7 @@ def _said(annotation: Annotation, labels: Sequence[str]) -> str:
     """The text as it goes into the file, checked."""
     onset, duration, text, channel = annotation
     if not (math.isfinite(onset) and math.isfinite(duration) and duration >= 0):
-        raise ValueError(
-            f"annotation {text!r}: onset {onset} and duration {duration} must be numbers of seconds"
-        )
+        raise ValueError(f"annotation {text!r}: onset {onset} and duration {duration} must be numbers of seconds")
     if not text or not text.isprintable():
         raise ValueError(f"annotation at {onset} s: its text {text!r} must be printable and not empty")
     return text if channel is None else f"{text}@@{_label_of(channel, labels)}"
@@ -236,9 +232,7 @@ def _annotation_blocks(layout: Layout, stamped: Sequence[tuple[float, float, str
     """
     lists = []
     for onset, duration, text in sorted(stamped):
-        timing = f"{'' if onset < 0 else '+'}{_seconds(onset)}" + (
-            f"\x15{_seconds(duration)}" if duration else ""
-        )
+        timing = f"{'' if onset < 0 else '+'}{_seconds(onset)}" + (f"\x15{_seconds(duration)}" if duration else "")
         lists.append(f"{timing}\x14{text}\x14\x00".encode())
     stamps = [b""] * layout.n_records
     if not layout.annotation_spans:  # the first annotation signal keeps the time (EDF+ 2.2.4)
@@ -318,10 +312,7 @@ def _check_copy(old: Layout, new: Layout, stamped: Sequence[tuple[float, float, 
             raise ValueError(f"the annotated copy of {old.path.name} has other signals")
     before, after = read_stamps(old), read_stamps(new)
     tolerance = float(old.record_seconds) / max(old.samples) / 2
-    if (
-        find_runs(old, before, tolerance_seconds=tolerance)[0]
-        != find_runs(new, after, tolerance_seconds=tolerance)[0]
-    ):
+    if find_runs(old, before, tolerance_seconds=tolerance)[0] != find_runs(new, after, tolerance_seconds=tolerance)[0]:
         raise ValueError(f"the annotated copy of {old.path.name} has other record onsets")
     added = Counter((round(onset, 6), round(duration, 6), text) for onset, duration, text in stamped)
     if Counter(before.annotations) + added != Counter(after.annotations):

@@ -193,9 +193,7 @@ def _split(files: Sequence[FoundFile], settings: _Settings) -> tuple[dict[str, s
     for file in files:
         wanted = file.manifest.split
         if wanted and fixed.setdefault(file.patient, wanted) != wanted:
-            raise ValueError(
-                f"{MANIFEST} puts patient {file.patient!r} into {fixed[file.patient]} and {wanted}"
-            )
+            raise ValueError(f"{MANIFEST} puts patient {file.patient!r} into {fixed[file.patient]} and {wanted}")
         has_ied[file.patient] = has_ied.get(file.patient, False) or file.has_ied
     splits = split_patients(has_ied, fractions=settings.fractions, seed=settings.seed, fixed=fixed)
     origins = sorted({file.patient_from for file in files})
@@ -317,9 +315,7 @@ def _labelled(file: FoundFile, tasks: tuple[str, ...], settings: _Settings) -> L
         name=file.name,
         recording=recording,
         grid=grid,
-        labels=label_windows(
-            annotations, onsets, window_seconds=settings.data.window_seconds, labelled_for=tasks
-        ),
+        labels=label_windows(annotations, onsets, window_seconds=settings.data.window_seconds, labelled_for=tasks),
         events=annotations,
         bad=tuple((a.onset_seconds, a.duration_seconds) for a in annotations if is_bad(a)),
     )
@@ -343,9 +339,7 @@ def _check_configuration(out: Path, settings: _Settings) -> None:
     differing = [name for name in now if before.get(name) != now[name]]
     if differing:
         changes = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in differing)
-        raise ValueError(
-            f"{out} holds shards of another configuration ({changes}): prepare into an empty folder"
-        )
+        raise ValueError(f"{out} holds shards of another configuration ({changes}): prepare into an empty folder")
 
 
 def _check_expected(out: Path, shards: Mapping[str, Path]) -> None:

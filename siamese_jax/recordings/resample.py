@@ -22,9 +22,7 @@ def resampled_length(n_times: int, ratio: Fraction) -> int:
     return n_times * ratio.numerator // ratio.denominator
 
 
-def resample(
-    read: Read, n_times: int, *, ratio: Fraction, start: int, stop: int
-) -> Float32[np.ndarray, "time chan"]:
+def resample(read: Read, n_times: int, *, ratio: Fraction, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
     """Output samples [start, stop) of a stretch of `n_times` samples, resampled by `ratio`, output / input.
 
     Output sample n lies at input time n / ratio. The filter is that of `scipy.signal.resample_poly` (a sinc
@@ -57,9 +55,7 @@ def resample(
 def _positions(ratio: Fraction, start: int, stop: int, *, n_phases: int) -> tuple[np.ndarray, np.ndarray]:
     """For each output sample: the input sample at or before it, and which of `n_phases` fractions follows."""
     up, down = ratio.numerator, ratio.denominator
-    whole, rest = divmod(
-        start * down, up
-    )  # Python's integers: a long recording at an odd rate overflows 64 bits
+    whole, rest = divmod(start * down, up)  # Python's integers: a long recording at an odd rate overflows 64 bits
     ahead = rest + np.arange(stop - start, dtype=np.int64) * down
     sample, part = whole + ahead // up, ahead % up
     phase = (part * n_phases + up // 2) // up if n_phases < up else part

@@ -224,9 +224,7 @@ def _load(path: Path, file: _Node) -> Shard:
         raise ValueError("its tables do not fit together")
     onset_seconds = tables["segments"]["onset_seconds"][segment] + (start - rows) / info.sfreq
     recording = tables["segments"]["recording"][segment]
-    return Shard(
-        path, info, start, segment, recording, onset_seconds, labels, weights, **tables, _signal=_Signal(path)
-    )
+    return Shard(path, info, start, segment, recording, onset_seconds, labels, weights, **tables, _signal=_Signal(path))
 
 
 def _read_table(group: _Node) -> dict[str, np.ndarray]:

@@ -47,9 +47,7 @@ def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:
             raise ValueError(f"{path}, line {line}: duration must not be negative, given {held}")
         text = next(row[name] for name in TEXT if name in row)
         channel = row.get(CHANNEL, "")
-        annotations.append(
-            Annotation(onset, duration, text, None if channel.lower() in _NO_VALUE else channel)
-        )
+        annotations.append(Annotation(onset, duration, text, None if channel.lower() in _NO_VALUE else channel))
     return tuple(annotations)
 
 
@@ -73,9 +71,7 @@ def read_manifest(path: str | Path) -> dict[str, ManifestRow]:
             raise ValueError(f"{path}, line {line}: split must be one of {SPLITS}, given {split!r}")
         if labelled is not None and labelled not in _YES_NO:
             raise ValueError(f"{path}, line {line}: ied_labelled must be yes or no, given {labelled!r}")
-        manifest[name] = ManifestRow(
-            row.get("patient") or None, split, _YES_NO[labelled] if labelled else None
-        )
+        manifest[name] = ManifestRow(row.get("patient") or None, split, _YES_NO[labelled] if labelled else None)
     return manifest
 
 
@@ -122,9 +118,7 @@ def _check_columns(
     for wanted in required:
         names = (wanted,) if isinstance(wanted, str) else wanted
         if not set(names) & set(columns):
-            raise ValueError(
-                f"{path}, line {line}: the header needs a column {' or '.join(names)}, it has {columns}"
-            )
+            raise ValueError(f"{path}, line {line}: the header needs a column {' or '.join(names)}, it has {columns}")
     if len(set(columns)) != len(columns):
         raise ValueError(f"{path}, line {line}: the header names a column twice: {columns}")
     unknown = sorted(set(columns) - set(allowed)) if allowed is not None else []

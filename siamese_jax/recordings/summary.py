@@ -91,9 +91,7 @@ def clipped_channels(paths: Iterable[Path]) -> list[str]:
     lines = []
     for shard in map(open_shard, paths):
         lengths = np.bincount(shard.segments["recording"], weights=shard.segments["length"])
-        for name, row, length in zip(
-            shard.recordings["name"], shard.recordings["clipped"], lengths, strict=True
-        ):
+        for name, row, length in zip(shard.recordings["name"], shard.recordings["clipped"], lengths, strict=True):
             channels = np.array(shard.info.ch_names)[row > CLIPPED_SHARE * length]
             if len(channels):
                 lines.append(f"{name}: beyond the shard's range and clipped: {', '.join(channels)}")
@@ -128,8 +126,7 @@ def check(folder: str | Path) -> Check:
         for name in ("sfreq", "ch_names", "window", "hop", "tasks"):
             if getattr(first, name) != getattr(other, name):
                 errors.append(
-                    f"{shard.path}: {name} is {getattr(other, name)}, but {getattr(first, name)}"
-                    f" in {every[0].path}"
+                    f"{shard.path}: {name} is {getattr(other, name)}, but {getattr(first, name)} in {every[0].path}"
                 )
     summary = ShardSummary(Path(folder), tuple(_summary(split, shards[split]) for split in SPLITS))
     return Check(summary, tuple(errors))

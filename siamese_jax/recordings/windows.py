@@ -26,9 +26,7 @@ TASKS: tuple[TaskSpec, ...] = (IED, SLEEP, STATE)
 _TOLERANCE = 1e-6  # seconds: onsets are sums of rounded decimals, and the rules' limits count as inside
 _ASLEEP = "asleep"  # asleep in a stage that nobody scored: vEpiSet marks 'Waking' and 'Sleeping' only
 _SLEEPING = re.compile(r"(sleeping|asleep|sleep)", re.IGNORECASE)
-_UNSCORED = re.compile(
-    r"((sleep )?stage (\?|mt?|unknown|unscored))|\?|(not |un)scored|movement( time)?", re.IGNORECASE
-)
+_UNSCORED = re.compile(r"((sleep )?stage (\?|mt?|unknown|unscored))|\?|(not |un)scored|movement( time)?", re.IGNORECASE)
 
 
 class WindowGrid(NamedTuple):
@@ -61,9 +59,7 @@ def window_grid(segments: Sequence[Segment], *, window: int, hop: int) -> Window
     return WindowGrid(index, np.concatenate([np.zeros(0, np.int64), *starts]))
 
 
-def window_onsets(
-    segments: Sequence[Segment], grid: WindowGrid, *, sfreq: float
-) -> Float64[np.ndarray, "window"]:
+def window_onsets(segments: Sequence[Segment], grid: WindowGrid, *, sfreq: float) -> Float64[np.ndarray, "window"]:
     """Each window's onset in seconds from the start of the recording, gaps included."""
     onsets = np.array([segment.onset_seconds for segment in segments], np.float64)
     return onsets[grid.segment] + grid.start / sfreq

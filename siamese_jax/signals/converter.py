@@ -18,9 +18,7 @@ BIN_TOLERANCE_HZ = 1e-6
 """A bin this close to an edge of the band counts as on it, whatever the rounding."""
 
 
-def convert(
-    config: Config, rows: Float[jax.Array, "batch time row"]
-) -> Float32[jax.Array, "batch freq frame row"]:
+def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32[jax.Array, "batch freq frame row"]:
     """The magnitude of every row over frequency and time.
 
     Frame 0 is centred on `config.model.context_frames` hops before the window's first sample, the last as
@@ -49,9 +47,7 @@ def convert(
     rows = rows.astype(jnp.float32)
     if config.converter.kind == "none":
         return rows[:, None]
-    maps = jnp.concatenate(
-        [_magnitude(config, rows, n_fft=n_fft) for n_fft in config.converter.n_fft], axis=1
-    )
+    maps = jnp.concatenate([_magnitude(config, rows, n_fft=n_fft) for n_fft in config.converter.n_fft], axis=1)
     return jnp.log1p(maps) if config.converter.amplitude == "log" else maps
 
 

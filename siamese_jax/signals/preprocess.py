@@ -55,9 +55,7 @@ def preprocess(
     rows, row_present = apply_montage(filtered, present, kind=prep.montage, ch_names=config.data.ch_names)
     if prep.scaling == "fixed":
         names = montage_rows(prep.montage, config.data.ch_names)
-        scale_uv = [
-            prep.eeg_scale_uv if channel_kind(name) == "eeg" else prep.other_scale_uv for name in names
-        ]
+        scale_uv = [prep.eeg_scale_uv if channel_kind(name) == "eeg" else prep.other_scale_uv for name in names]
         return rows / np.array(scale_uv, np.float32)[None, None], row_present
     return rows / _spread_uv(config, rows), row_present
 
@@ -85,8 +83,7 @@ def filter_taps(config: Config, kind: str) -> Float[np.ndarray, "tap"]:
     offsets = np.arange(-half, half + 1)
     window = np.hamming(2 * half + 1)
     taps = window * sum(
-        _low_pass(high, offsets, sfreq) - _low_pass(low, offsets, sfreq)
-        for low, high in _pass_bands(config, kind)
+        _low_pass(high, offsets, sfreq) - _low_pass(low, offsets, sfreq) for low, high in _pass_bands(config, kind)
     )
     taps += window * (_dc_gain(config, kind) - taps.sum()) / window.sum()
     taps.flags.writeable = False
@@ -106,9 +103,7 @@ def filter_report(config: Config) -> dict[str, dict[float, float]]:
         taps = filter_taps(config, kind)
         phase = 2 * np.pi * np.arange(-config.filter_half, config.filter_half + 1) / config.data.sfreq
         wanted = {0.0, *config.band_hz(kind), config.preprocess.mains_hz} - {None}
-        gains = {
-            f: abs(float(taps @ np.cos(phase * f))) for f in sorted(wanted) if f <= config.data.sfreq / 2
-        }
+        gains = {f: abs(float(taps @ np.cos(phase * f))) for f in sorted(wanted) if f <= config.data.sfreq / 2}
         report[kind] = {f: 20 * math.log10(max(gain, GAIN_FLOOR)) for f, gain in gains.items()}
     return report
 
@@ -140,9 +135,7 @@ def _pass_bands(config: Config, kind: str) -> list[tuple[float, float]]:
     return bands
 
 
-def _filter(
-    config: Config, eeg: Float32[jax.Array, "batch time chan"]
-) -> Float32[jax.Array, "batch time_out chan"]:
+def _filter(config: Config, eeg: Float32[jax.Array, "batch time chan"]) -> Float32[jax.Array, "batch time_out chan"]:
     """Filters, lowers the rate, crops the margins to `config.context`."""
     response, dc_gain = _response(config)
     n_out = round(eeg.shape[1] * config.decimation)
@@ -171,9 +164,7 @@ def _response(config: Config) -> tuple[Float32[np.ndarray, "chan freq"], Float32
     return response, np.array([_dc_gain(config, kind) for kind in kinds], np.float32)
 
 
-def _spread_uv(
-    config: Config, rows: Float32[jax.Array, "batch time row"]
-) -> Float32[jax.Array, "batch 1 row"]:
+def _spread_uv(config: Config, rows: Float32[jax.Array, "batch time row"]) -> Float32[jax.Array, "batch 1 row"]:
     """A robust standard deviation of each row within the window proper, plus the floor."""
     window = rows[:, config.context : config.context + config.n_times_out]
     deviation = jnp.abs(window - jnp.median(window, axis=1, keepdims=True))

@@ -18,7 +18,14 @@ from siamese_jax.evaluation.events import Event, EventCounts, count_events, find
 from siamese_jax.evaluation.metrics import OperatingPoint
 from siamese_jax.evaluation.statistics import Interval, patient_bootstrap
 from siamese_jax.forward import Variables
-from siamese_jax.predict import Predictions, Timeline, make_predictor, predict_shards, probabilities, timelines
+from siamese_jax.predict import (
+    Predictions,
+    Timeline,
+    make_predictor,
+    predict_shards,
+    probabilities,
+    timelines,
+)
 from siamese_jax.recordings.edf import Annotation, Segment
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.recordings.windows import IedMarks, ied_marks
@@ -138,13 +145,20 @@ def report(
         def interval(metric: Metric, task: TaskSpec = task, weights: np.ndarray = weights) -> dict[str, Any]:
             return _plain(
                 patient_bootstrap(
-                    metric, test.patients, _arrays(task, test), weights=weights, seed=seed, n_resamples=n_resamples
+                    metric,
+                    test.patients,
+                    _arrays(task, test),
+                    weights=weights,
+                    seed=seed,
+                    n_resamples=n_resamples,
                 )
             )
 
         if task.kind == "multiclass":
             tree[task.name] = {name: interval(metric) for name, metric in _multiclass_figures(task).items()}
-            tree[task.name]["confusion"] = _matrix(*_arrays(task, test), weights=weights, task=task).astype(int).tolist()
+            tree[task.name]["confusion"] = (
+                _matrix(*_arrays(task, test), weights=weights, task=task).astype(int).tolist()
+            )
             tree[task.name]["classes"] = list(task.classes)
             continue
         tree[task.name] = {name: interval(metric) for name, metric in _ranking_figures(task).items()}
@@ -196,7 +210,12 @@ def _multiclass_figures(task: TaskSpec) -> dict[str, Metric]:
 
 
 def _from_matrix(
-    figure: Callable[[np.ndarray], float], task: TaskSpec, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray
+    figure: Callable[[np.ndarray], float],
+    task: TaskSpec,
+    chance: np.ndarray,
+    labels: np.ndarray,
+    *,
+    weights: np.ndarray,
 ) -> float:
     return figure(_matrix(chance, labels, weights=weights, task=task))
 
@@ -231,9 +250,7 @@ def _events(
         yield _recording_events(shard.info.patient, found, marks, mine)
 
 
-def _recording_events(
-    patient: str, found: list[Event], marks: IedMarks, lines: list[Timeline]
-) -> RecordingEvents:
+def _recording_events(patient: str, found: list[Event], marks: IedMarks, lines: list[Timeline]) -> RecordingEvents:
     """Events with those found inside one annotated run made one, since nobody counts a run's discharges."""
     middle = (marks.first_peak + marks.last_peak) / 2
     for first, last, centre in zip(marks.first_peak, marks.last_peak, middle, strict=True):
@@ -286,16 +303,15 @@ def _event_report(
     for recording in events:
         peaks = np.array([e.peak_seconds for e in recording.found if e.probability >= threshold], np.float64)
         rows.append(
-            count_events(
-                peaks, recording.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=recording.hours
-            )
+            count_events(peaks, recording.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=recording.hours)
         )
     columns = tuple(np.array(column, np.float64) for column in zip(*rows, strict=True))
     patients = np.array([recording.patient for recording in events], object)
 
     def interval(rate: str) -> dict[str, Any]:
         def metric(*columns: np.ndarray, weights: np.ndarray) -> float:
-            return getattr(EventCounts(*(float(weights @ column) for column in columns)), rate)
+            matched, false, missed, hours = (float(weights @ column) for column in columns)
+            return getattr(EventCounts(round(matched), round(false), round(missed), hours), rate)
 
         return _plain(patient_bootstrap(metric, patients, columns, seed=seed, n_resamples=n_resamples))
 

@@ -6,24 +6,23 @@ same next batch and the same draws, since both are functions of the step alone.
 
 import json
 import math
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import jax
+import jax.numpy as jnp
 
 from siamese_jax import checkpoints
 from siamese_jax.config import Config
-from siamese_jax.forward import Variables
 from siamese_jax.recordings.batches import stream, task_specs
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.training.evaluate import window_scores
-from siamese_jax.training.parallel import data_parallel
+from siamese_jax.training.parallel import Device, data_parallel
 from siamese_jax.training.step import StepMetrics, create_state, learning_rate
 
 
@@ -41,7 +40,7 @@ def train(
     validation: tuple[Shard, ...],
     workdir: Path,
     *,
-    devices: list[jax.Device],
+    devices: list[Device],
     stop_at: int | None = None,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, line: None,
 ) -> Outcome:
@@ -60,7 +59,8 @@ def train(
         on_step: called after each step with what was logged.
 
     Raises:
-        ValueError: shards that do not fit the configuration, a batch that the devices cannot share, a workdir of another configuration.
+        ValueError: shards that do not fit the configuration, a batch that the devices cannot share, a workdir of
+            another configuration.
         FloatingPointError: loss or gradient is not finite; the step is named, the last good checkpoint kept.
     """
     tasks = task_specs(training, config)
@@ -68,99 +68,80 @@ def train(
     folder = workdir / "checkpoint"
     checkpoints.write_description(folder, config, tasks)
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
-    schedule = learning_rate(config.training)
-
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop:
         state = create_state(config, tasks)
         state = checkpoints.restore(manager, state) or state
         step = start = int(state.step)
         state = parallel.place_state(state)
         batches = stream(training, config, seed=config.training.seed, start_step=start)
-        with closing(_Log(workdir / "training.jsonl", start)) as log, closing(batches):
-            clock = _Clock(config.training.batch_size)
-
-            def report(step: int, metrics: StepMetrics) -> None:
-                line = _line(step, metrics, float(schedule(step - 1)))
-                log.write(line)
-                on_step(step, line | {"windows_per_second": clock.rate()})
-
-            waiting: tuple[int, StepMetrics] | None = None
+        with closing(_Diary(workdir / "training.jsonl", config, start, on_step)) as diary, closing(batches):
             while step < last and not stop.is_set():
                 state, metrics = parallel.step(state, parallel.place(next(batches)))
                 step += 1
-                if waiting is not None:
-                    # The previous step's numbers are fetched while this one runs: the device never waits for the log.
-                    report(*waiting)
-                    clock.tick()
-                waiting = (step, metrics)
+                diary.step(step, metrics)
                 evaluates = step % config.training.evaluate_every == 0 or step == config.training.steps
-                saves = step % config.training.checkpoint_every == 0 or step == last
+                saves = step % config.training.checkpoint_every == 0 or step == last or stop.is_set()
                 if evaluates or saves:
-                    report(*waiting)
-                    waiting = None
-                    with clock.paused():
-                        if evaluates and validation:
-                            log.write({"step": step} | window_scores(config, tasks, _local(state.ema, devices), validation))
-                        if saves:
-                            checkpoints.save(manager, step, state, state.ema)
-            if waiting is not None:  # stopped by a signal
-                report(*waiting)
+                    diary.catch_up()  # nothing is saved before its loss was seen to be finite
+                with diary.paused():
+                    if evaluates and validation:
+                        variables = jax.device_put(state.ema, devices[0])  # need not be repeated on every device
+                        diary.write({"step": step} | window_scores(config, tasks, variables, validation))
+                    if saves:
+                        checkpoints.save(manager, step, state, state.ema)
+            diary.catch_up()
+            if step > start and manager.latest_step() != step:  # stopped just after the last look
                 checkpoints.save(manager, step, state, state.ema)
         manager.wait_until_finished()
-    return Outcome(step, step == config.training.steps, clock.rate())
+    return Outcome(step, step == config.training.steps, diary.windows_per_second())
 
 
-def _line(step: int, metrics: StepMetrics, rate: float) -> dict[str, float]:
-    numbers = {"loss": metrics.loss, **{f"loss/{k}": v for k, v in metrics.task_losses.items()}}
-    numbers["gradient_norm"] = metrics.gradient_norm
-    line = {name: float(value) for name, value in numbers.items()}
-    wrong = [name for name, value in line.items() if not math.isfinite(value)]
-    if wrong:
-        raise FloatingPointError(
-            f"training step {step}: {wrong[0]} is {line[wrong[0]]}; stopped. The last checkpoint saved before it is"
-            " intact; try a lower training.learning_rate or training.clip_norm"
-        )
-    return {"step": step, **line, "learning_rate": rate}
+class _Diary:
+    """What a run says of itself: a JSON line a step, in `path` and to `on_step`.
 
+    A step's numbers are fetched while the next one runs, so that the device never waits for them.
+    """
 
-def _local(variables: Variables, devices: list[jax.Device]) -> Variables:
-    """The same variables on one device: evaluation need not be repeated on every device."""
-    return jax.device_put(variables, devices[0])
+    def __init__(
+        self, path: Path, config: Config, start: int, on_step: Callable[[int, dict[str, float]], None]
+    ) -> None:
+        self._file = _resumed_lines(path, start)
+        self._schedule, self._batch_size = learning_rate(config.training), config.training.batch_size
+        self._on_step = on_step
+        self._waiting: tuple[int, StepMetrics] | None = None
+        self._steps, self._since = 0, time.monotonic()
 
+    def step(self, step: int, metrics: StepMetrics) -> None:
+        self.catch_up()
+        self._waiting = (step, metrics)
 
-class _Clock:
-    """Windows per second since the first step, without compilation and pauses."""
+    def catch_up(self) -> None:
+        """Write down the step that is waiting.
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._steps, self._since = batch_size, 0, time.monotonic()
-
-    def tick(self) -> None:
+        Raises:
+            FloatingPointError: one of its numbers is not finite.
+        """
+        if self._waiting is None:
+            return
+        (step, metrics), self._waiting = self._waiting, None
+        line = _line(step, metrics) | {"learning_rate": float(jnp.asarray(self._schedule(step - 1)))}
         if self._steps == 0:
-            self._since = time.monotonic()
+            self._since = time.monotonic()  # compilation is over
         self._steps += 1
+        self.write(line)
+        self._on_step(step, line | {"windows_per_second": self.windows_per_second()})
 
-    def rate(self) -> float:
+    def windows_per_second(self) -> float:
+        """Since the first step, without compilation and pauses."""
         elapsed = time.monotonic() - self._since
         return (self._steps - 1) * self._batch_size / elapsed if self._steps > 1 else math.nan
 
     @contextmanager
     def paused(self) -> Iterator[None]:
+        """Time that does not count."""
         began = time.monotonic()
         yield
         self._since += time.monotonic() - began
-
-
-class _Log:
-    """JSON lines, one a step; lines after the step that a run resumes from are dropped first."""
-
-    def __init__(self, path: Path, resumed_from: int) -> None:
-        kept = []
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= resumed_from]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(temporary, path)
-        self._file = path.open("a")
 
     def write(self, line: dict[str, float]) -> None:
         # JSON has no NaN: a figure that is undefined (an AUROC without positives) is null.
@@ -170,6 +151,30 @@ class _Log:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _line(step: int, metrics: StepMetrics) -> dict[str, float]:
+    numbers = {"loss": metrics.loss, **{f"loss/{k}": v for k, v in metrics.task_losses.items()}}
+    numbers["gradient_norm"] = metrics.gradient_norm
+    line = {name: float(value) for name, value in numbers.items()}
+    wrong = [name for name, value in line.items() if not math.isfinite(value)]
+    if wrong:
+        raise FloatingPointError(
+            f"training step {step}: {wrong[0]} is {line[wrong[0]]}; stopped. The last checkpoint saved before it is"
+            " intact; try a lower training.learning_rate or training.clip_norm"
+        )
+    return {"step": step, **line}
+
+
+def _resumed_lines(path: Path, start: int) -> TextIO:
+    """The log, open at its end; lines of steps after `start` (of a run that was killed) are dropped first."""
+    kept = []
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in kept))
+    temporary.replace(path)
+    return path.open("a")
 
 
 def _step_of(line: str) -> float:

@@ -1,7 +1,7 @@
-"""The one place that names devices: how a batch is laid out over them, and how one device's step becomes everybody's."""
+"""The one place that names devices: how batches are laid out over them, how one device's step becomes everybody's."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from siamese_jax.recordings.batches import Batch
 from siamese_jax.training.step import TrainState, make_train_step
 from siamese_jax.vocabulary import TaskSpec
 
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] (JAX defines it by assignment)
 AXIS = "data"
 
 
@@ -30,7 +31,7 @@ class DataParallel(NamedTuple):
     step: Callable[[TrainState, Any], Any]
 
 
-def choose_devices(n: int | None) -> list[jax.Device]:
+def choose_devices(n: int | None) -> list[Device]:
     """The first `n` devices, or all there are. On a CPU, `n` devices are forced; call this before anything else in JAX.
 
     Raises:
@@ -50,7 +51,7 @@ def choose_devices(n: int | None) -> list[jax.Device]:
     return devices[:n]
 
 
-def data_parallel(config: Config, tasks: tuple[TaskSpec, ...], devices: list[jax.Device]) -> DataParallel:
+def data_parallel(config: Config, tasks: tuple[TaskSpec, ...], devices: list[Device]) -> DataParallel:
     """The training step over `devices`, by `config.training.parallel`.
 
     Raises:
@@ -66,7 +67,7 @@ def data_parallel(config: Config, tasks: tuple[TaskSpec, ...], devices: list[jax
     return _by_pmap(step, devices) if config.training.parallel == "pmap" else _by_shard_map(step, devices)
 
 
-def _by_pmap(step: Callable, devices: list[jax.Device]) -> DataParallel:
+def _by_pmap(step: Callable, devices: list[Device]) -> DataParallel:
     n = len(devices)
     # The state goes in and out unreplicated (None): it keeps its shapes, and checkpoints take it as it is.
     mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0)
@@ -77,7 +78,7 @@ def _by_pmap(step: Callable, devices: list[jax.Device]) -> DataParallel:
     )
 
 
-def _by_shard_map(step: Callable, devices: list[jax.Device]) -> DataParallel:
+def _by_shard_map(step: Callable, devices: list[Device]) -> DataParallel:
     mesh = Mesh(np.array(devices), (AXIS,))
     # check_vma=True would add its own sum to gradients that the step has summed already: n times too big, silently.
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)

@@ -5,7 +5,7 @@ device with the whole batch. Randomness is keyed by a sample's place in the stre
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,23 +91,24 @@ def make_train_step(
         return value if axis is None else jax.lax.psum(value, axis)
 
     def loss_of(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, tuple[dict[str, Array], Variables]]:
-        augment_keys, dropout_keys = _sample_keys(config, batch.sample)
-        eeg, present = augment(config, batch.eeg, batch.present, augment_keys)
+        arrays: Any = jax.tree.map(jnp.asarray, batch)
+        augment_keys, dropout_keys = _sample_keys(config, arrays.sample)
+        eeg, present = augment(config, arrays.eeg, arrays.present, augment_keys)
         variables = {"params": params, "batch_stats": state.variables["batch_stats"]}
         logits, batch_stats = forward_training(config, model, variables, eeg, present, keys=dropout_keys)
-        means = {}
+        means, loss = {}, jnp.float32(0)
         for task in heads:
             total, weight = task_loss(
                 task,
                 logits.window[task.name],
-                batch.labels[task.name],
-                batch.weights[task.name],
+                arrays.labels[task.name],
+                arrays.weights[task.name],
                 pos_weight=config.training.pos_weight,
                 label_smoothing=config.training.label_smoothing,
             )
             # This device's share of the global mean; a batch without a single label of the task gives 0, not NaN.
             means[task.name] = total / jnp.maximum(across(weight), jnp.float32(1e-6))
-        loss = sum(task_weights.get(name, 1.0) * mean for name, mean in means.items())
+            loss = loss + task_weights.get(task.name, 1.0) * means[task.name]
         return loss, (means, batch_stats)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:

@@ -68,9 +68,7 @@ def test_alpha_is_occipital_and_of_wakefulness(backgrounds):
         assert abs(frequency[alpha][awake[lead, alpha].argmax()] - profile().rhythm_hz("alpha")) < 0.6
         assert awake[lead, alpha].max() > 8 * awake[lead, beside].mean()
         assert deep[lead, alpha].max() < 8 * deep[lead, beside].mean()
-        assert (
-            5 < np.sqrt(awake[lead, alpha].sum() * frequency[1]) < 40
-        )  # 20-60 uV are rms times about 2 or 3
+        assert 5 < np.sqrt(awake[lead, alpha].sum() * frequency[1]) < 40  # 20-60 uV are rms times about 2 or 3
     frontal = awake[TEN_TWENTY.index("Fp1"), alpha].sum()
     assert awake[TEN_TWENTY.index("O1"), alpha].sum() > 3 * frontal
 
@@ -103,9 +101,7 @@ def test_power_is_steady_across_blocks(backgrounds):
 def test_stages_glide_into_one_another():
     patient = profile()
     signals = np.zeros((19, round(120 * SFREQ)), np.float32)
-    add_background(
-        Scene(signals, SFREQ, TEN_TWENTY, ("W", "W", "N3", "N3"), patient), np.random.default_rng(3)
-    )
+    add_background(Scene(signals, SFREQ, TEN_TWENTY, ("W", "W", "N3", "N3"), patient), np.random.default_rng(3))
     power = (signals.astype(float) ** 2).mean(0).reshape(60, -1).mean(1)  # of 2 s each
     assert power[40:].mean() > 4 * power[:20].mean()
     steps = np.diff(signals, axis=1)

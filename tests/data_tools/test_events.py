@@ -99,9 +99,7 @@ def test_vertex_waves_are_as_sharp_as_sharp_waves():
 
 def test_events_come_at_their_rate_and_in_their_stages():
     hypnogram = ("W", "N1", "N2", "N3", "R") * 400
-    scene = Scene(
-        np.zeros((19, round(30 * len(hypnogram) * 16)), np.float32), 16.0, TEN_TWENTY, hypnogram, profile()
-    )
+    scene = Scene(np.zeros((19, round(30 * len(hypnogram) * 16)), np.float32), 16.0, TEN_TWENTY, hypnogram, profile())
     (kind,) = [kind for kind in physiology.TRANSIENTS if kind.text == "Vertex wave"]
     events = add_transients(scene, kind, {"N1": 3.0, "N2": 1.0}, np.random.default_rng(0))
     counts = {stage: sum(event.stage == stage for event in events) for stage in STAGES}
@@ -199,9 +197,7 @@ def test_generalised_discharges_come_in_runs_longest_in_wakefulness():
         runs[stage] = max(event.duration_seconds for event in events)
         run = max(events, key=lambda event: event.duration_seconds)
         start = round((run.onset_seconds - 0.05) * SFREQ)
-        wave = scene.signals[
-            TEN_TWENTY.index(run.channel), start : start + round(run.duration_seconds * SFREQ)
-        ]
+        wave = scene.signals[TEN_TWENTY.index(run.channel), start : start + round(run.duration_seconds * SFREQ)]
         rate = np.fft.rfftfreq(4096, 1 / SFREQ)
         in_band = (rate > 2) & (rate < 6)
         assert 2.3 < rate[in_band][np.abs(np.fft.rfft(wave - wave.mean(), 4096))[in_band].argmax()] < 4.3

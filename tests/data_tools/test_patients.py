@@ -36,18 +36,12 @@ def test_a_twentieth_to_an_eighth_of_the_windows_hold_an_ied():
 
 def test_a_short_recording_holds_several_stages_and_a_natural_night_has_longer_bouts():
     def bouts(compression):
-        nights = [
-            draw_hypnogram(960, compression=compression, rng=np.random.default_rng(i)) for i in range(5)
-        ]
+        nights = [draw_hypnogram(960, compression=compression, rng=np.random.default_rng(i)) for i in range(5)]
         return np.mean([1 + sum(a != b for a, b in zip(night, night[1:], strict=False)) for night in nights])
 
     assert bouts(5.0) > 3 * bouts(1.0)
     for seed in range(30):
         assert len(set(draw_hypnogram(10, compression=5.0, rng=np.random.default_rng(seed)))) >= 3
-    many = [
-        stage
-        for i in range(50)
-        for stage in draw_hypnogram(20, compression=5.0, rng=np.random.default_rng(i))
-    ]
+    many = [stage for i in range(50) for stage in draw_hypnogram(20, compression=5.0, rng=np.random.default_rng(i))]
     for stage in STAGES:
         assert many.count(stage) > 0.04 * len(many)

@@ -27,9 +27,7 @@ def profile(region=None, seed=1):
 
 def test_transients_do_not_know_about_ieds():
     config = SimulationConfig(minutes=5)
-    without, with_ieds = (
-        simulate_patient(profile(region, 4), config, seed=4) for region in (None, "temporal")
-    )
+    without, with_ieds = (simulate_patient(profile(region, 4), config, seed=4) for region in (None, "temporal"))
     assert without.hypnogram == with_ieds.hypnogram
     assert without.events == tuple(event for event in with_ieds.events if not is_ied(event.kind))
     assert any(is_ied(event.kind) for event in with_ieds.events)
@@ -37,9 +35,7 @@ def test_transients_do_not_know_about_ieds():
 
 def test_the_largest_amplitude_hardly_tells_the_label():
     scores, labels = [], []
-    for seed, region in enumerate(
-        [None, "temporal", "frontal", "centro-parietal", "occipital", "generalized"]
-    ):
+    for seed, region in enumerate([None, "temporal", "frontal", "centro-parietal", "occipital", "generalized"]):
         recording = simulate_patient(profile(region, seed), SimulationConfig(minutes=10), seed=seed)
         windows = recording.eeg_uv.reshape(150, 1024, 19)
         found = ied_labels(recording.annotations(), np.arange(150) * 4.0, window_seconds=4.0)
@@ -53,8 +49,7 @@ def test_the_largest_amplitude_hardly_tells_the_label():
 
 def test_a_window_is_positive_where_the_signal_holds_a_spike():
     without, with_ieds = (
-        simulate_patient(profile(region, 3), SimulationConfig(minutes=10), seed=3)
-        for region in (None, "temporal")
+        simulate_patient(profile(region, 3), SimulationConfig(minutes=10), seed=3) for region in (None, "temporal")
     )
     focus = TEN_TWENTY.index(profile("temporal", 3).ied.focus)
     added = (with_ieds.eeg_uv - without.eeg_uv)[:, focus].reshape(150, 1024)
@@ -82,9 +77,7 @@ def test_annotations_cover_the_recording_and_stay_within_it():
         assert 0 <= mark.onset_seconds <= mark.onset_seconds + mark.duration_seconds <= seconds
     assert SIMULATED in {mark.text for mark in annotations}
     for event in recording.events:
-        middle = (
-            event.onset_seconds + event.duration_seconds / 2 if is_ied(event.kind) else event.onset_seconds
-        )
+        middle = event.onset_seconds + event.duration_seconds / 2 if is_ied(event.kind) else event.onset_seconds
         assert event.stage == recording.hypnogram[int(middle // 30)] or event.duration_seconds > 1
 
 
@@ -101,9 +94,7 @@ def test_29_leads_bring_a_heart_and_muscles_that_relax_in_sleep():
     assert 45 < 60 / np.median(np.diff(beats) / 500) < 90
     assert recording.eeg_uv[:, LEADS_29.index("ECG2")].min() < -300
     epochs = recording.eeg_uv[:, LEADS_29.index("EMG1")].reshape(20, -1).std(1)
-    tone = {
-        stage: epochs[[s == stage for s in recording.hypnogram]].mean() for stage in set(recording.hypnogram)
-    }
+    tone = {stage: epochs[[s == stage for s in recording.hypnogram]].mean() for stage in set(recording.hypnogram)}
     ordered = [tone[stage] for stage in STAGES if stage in tone]
     assert len(ordered) >= 3 and (np.diff(ordered) < 0).all()
     frequency, density = welch(recording.eeg_uv[:, 0], 500, nperseg=1000)
@@ -149,9 +140,7 @@ def test_a_file_says_what_was_simulated(tmp_path):
 def test_a_file_holds_the_microvolts_that_were_simulated(tmp_path):
     (path,) = simulate_cohort(tmp_path, MINUTE, patients=1, ied_free=1.0, seed=6)
     profile_seed, seed = np.random.SeedSequence([6, 0]).generate_state(2).tolist()
-    expected = simulate_patient(
-        draw_profile("SIM0001", region=None, seed=profile_seed), MINUTE, seed=seed
-    ).eeg_uv
+    expected = simulate_patient(draw_profile("SIM0001", region=None, seed=profile_seed), MINUTE, seed=seed).eeg_uv
     recording = read_recording(path, ch_names=TEN_TWENTY, sfreq=SFREQ)
     read = recording.read(0, 0, len(expected))
     assert np.abs(read - expected).max() <= np.abs(expected).max() / 65534 + 1e-3

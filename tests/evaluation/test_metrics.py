@@ -171,9 +171,7 @@ def test_threshold_at_sensitivity_is_the_highest_that_reaches_it(sensitivity):
     labels = np.ones(10, np.float32)
     threshold = threshold_at_sensitivity(scores, labels, sensitivity=sensitivity)
     # of 10 positives it takes as many as the share rounded up
-    assert confusion(scores, labels, threshold=threshold).true_positives == math.ceil(
-        round(sensitivity * 10, 9)
-    )
+    assert confusion(scores, labels, threshold=threshold).true_positives == math.ceil(round(sensitivity * 10, 9))
 
 
 def test_operating_points_say_what_they_gave_where_they_were_fixed():
@@ -187,9 +185,7 @@ def test_operating_points_say_what_they_gave_where_they_were_fixed():
 
 
 def test_operating_points_survive_json_undefined_ones_included():
-    points = operating_points(SCORES, LABELS, task="ied") + operating_points(
-        SCORES, np.zeros(7), task="spindle"
-    )
+    points = operating_points(SCORES, LABELS, task="ied") + operating_points(SCORES, np.zeros(7), task="spindle")
     text = points_to_json(points)
     assert "NaN" not in text
     back = points_from_json(text)

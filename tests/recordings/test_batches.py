@@ -94,9 +94,7 @@ def test_batches_are_full_and_carry_margins_types_and_positions(shards: list[Sha
 
 def test_signal_and_labels_are_of_the_same_window(shards: list[Shard]) -> None:
     for batch in taken(stream(shards, CONFIG, seed=1), 6):
-        wanted = [
-            float(k in (0, N_WINDOWS[0])) for k in numbers(batch)
-        ]  # each shard's first window has the IED
+        wanted = [float(k in (0, N_WINDOWS[0])) for k in numbers(batch)]  # each shard's first window has the IED
         assert batch.labels["ied"].tolist() == wanted
         assert set(batch.labels["sleep"].tolist()) == {2}
 
@@ -172,9 +170,7 @@ def test_a_shard_without_any_wanted_channel_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 4, 21, 50])
-def test_evaluation_takes_every_window_once_in_order_and_fills_up_with_weight_0(
-    shards: list[Shard], size: int
-) -> None:
+def test_evaluation_takes_every_window_once_in_order_and_fills_up_with_weight_0(shards: list[Shard], size: int) -> None:
     shard, window, order = [], [], []
     for found in evaluation_batches(shards, CONFIG, size):
         assert found.batch.eeg.shape[0] == size
@@ -207,9 +203,7 @@ def test_no_shards_are_refused() -> None:
         stream([], CONFIG, seed=0)
 
 
-def test_two_shards_whose_task_differs_in_classes_are_refused_by_name(
-    shards: list[Shard], tmp_path: Path
-) -> None:
+def test_two_shards_whose_task_differs_in_classes_are_refused_by_name(shards: list[Shard], tmp_path: Path) -> None:
     stages = ("W", "N1", "N2", "N3")
     recording = recording_of([noise(600, n_chans=3)], ch_names=CH_NAMES)
     info = info_of(recording, hop=200)
@@ -230,9 +224,7 @@ def test_a_shard_without_a_wanted_task_is_refused(shards: list[Shard]) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("sfreq", 200.0), ("window_seconds", 4.0)])
-def test_another_rate_or_window_says_what_to_prepare_again(
-    shards: list[Shard], name: str, value: float
-) -> None:
+def test_another_rate_or_window_says_what_to_prepare_again(shards: list[Shard], name: str, value: float) -> None:
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, **{name: value}))
     with pytest.raises(ValueError, match=rf"A\.h5 .*siamese-jax prepare.*{name}={value:g}"):
         stream(shards, config, seed=0)
@@ -242,12 +234,8 @@ def test_multilabel_tasks_travel_as_vectors(tmp_path: Path) -> None:
     recording = recording_of([noise(600, n_chans=3)], ch_names=CH_NAMES)
     task = TaskSpec("kind", "multilabel", ("a", "b"))
     rows = np.array([[1, 0], [1, 1], [1, 1]], np.float32)
-    item = labelled(recording, hop=200)._replace(
-        labels={"kind": Labels(rows, np.array([1, 1, 0], np.float32))}
-    )
-    write_shard(
-        tmp_path / "m.h5", [item], info=dataclasses.replace(info_of(recording, hop=200), tasks=(task,))
-    )
+    item = labelled(recording, hop=200)._replace(labels={"kind": Labels(rows, np.array([1, 1, 0], np.float32))})
+    write_shard(tmp_path / "m.h5", [item], info=dataclasses.replace(info_of(recording, hop=200), tasks=(task,)))
     config = dataclasses.replace(CONFIG, tasks=("kind",), model=ModelConfig(fusion="none"))
     shard = open_shard(tmp_path / "m.h5")
     assert shard.labels["kind"].tolist() == [[1, 0], [1, 1], [0, 0]]  # missing: 0, never a magic value
@@ -286,9 +274,7 @@ def test_what_goes_wrong_in_the_reading_thread_is_raised_to_the_consumer(tmp_pat
     assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
-def test_the_next_batch_is_read_while_this_one_is_used(
-    shards: list[Shard], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_batch_is_read_while_this_one_is_used(shards: list[Shard], monkeypatch: pytest.MonkeyPatch) -> None:
     begun = threading.Event()
     read, calls = batches_module._Source.read, itertools.count()
 

@@ -109,9 +109,7 @@ def test_a_given_unit_must_be_known(tmp_path):
         read_recording(path, ch_names=("C3",), sfreq=200, units={"C3": "parsec"})
 
 
-@pytest.mark.parametrize(
-    ("unit", "gain", "factor"), [("nV", 1e-3, "1000"), ("mV", 1e3, "0.001"), ("V", 1e6, "1e-06")]
-)
+@pytest.mark.parametrize(("unit", "gain", "factor"), [("nV", 1e-3, "1000"), ("mV", 1e3, "0.001"), ("V", 1e6, "1e-06")])
 def test_an_implausible_amplitude_is_said_with_its_factor_and_never_scaled(tmp_path, unit, gain, factor):
     path = save(tmp_path, [Signal("C3", noise(9, 200), unit=unit)])
     recording = read_recording(path, ch_names=("C3",), sfreq=200)
@@ -282,18 +280,14 @@ def test_resampling_keeps_a_sine_in_amplitude_and_time(rate):
 
 def test_resampling_removes_what_the_lower_rate_cannot_hold():
     sine = 100 * np.sin(2 * np.pi * 140 * np.arange(5000) / 500)[:, None]
-    recording = recording_from_array(
-        sine, sfreq=500, ch_names=("C3",), target_ch_names=("C3",), target_sfreq=200
-    )
+    recording = recording_from_array(sine, sfreq=500, ch_names=("C3",), target_ch_names=("C3",), target_sfreq=200)
     assert np.abs(whole(recording)[100:-100]).max() < 0.2  # it would alias to 60 Hz
 
 
 def test_an_electrode_offset_leaves_no_ripple():
     step = np.full((4000, 1), 3e5, np.float32)
     step[0] += 1  # not constant
-    recording = recording_from_array(
-        step, sfreq=512, ch_names=("C3",), target_ch_names=("C3",), target_sfreq=200
-    )
+    recording = recording_from_array(step, sfreq=512, ch_names=("C3",), target_ch_names=("C3",), target_sfreq=200)
     assert np.ptp(whole(recording)[100:]) < 0.3  # ten steps of float32 at this size
 
 
@@ -369,9 +363,7 @@ def test_annotations_as_the_standard_writes_them(tmp_path):
         b"+0\x14\x14Recording starts\x14\x00"  # EDF+ 2.2.4: more after the empty first annotation
         b"+10.5\x152.25\x14one\x14two\x14\x00"  # two annotations of one onset
         b"-0.5\x14before\x14\x00"
-        b"+3\x14spike@@EEG T7-REF\x14\x00"
-        + "+4\x14Füße\x14\x00".encode()
-        + "+5\x14Füße\x14\x00".encode("latin-1")
+        b"+3\x14spike@@EEG T7-REF\x14\x00" + "+4\x14Füße\x14\x00".encode() + "+5\x14Füße\x14\x00".encode("latin-1")
     )
     path = save(tmp_path, [Signal("C3", noise(1, 200))], lists=[block], reserved="EDF+C")
     assert read_annotations(path) == (
@@ -526,9 +518,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_said(tmp_path):
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("segment", "start", "stop"), [(1, 0, 1), (-1, 0, 1), (0, -1, 5), (0, 0, 401), (0, 5, 4)]
-)
+@pytest.mark.parametrize(("segment", "start", "stop"), [(1, 0, 1), (-1, 0, 1), (0, -1, 5), (0, 0, 401), (0, 5, 4)])
 def test_samples_that_do_not_exist_are_refused(tmp_path, segment, start, stop):
     recording = read_recording(save(tmp_path, [Signal("C3", noise(2, 200))]), ch_names=("C3",), sfreq=200)
     with pytest.raises(ValueError, match="segment"):
@@ -596,9 +586,7 @@ def test_an_array_is_the_same_recording_as_its_file(tmp_path):
 
 def test_an_array_in_volts_is_doubted():
     volts = 30e-6 * np.random.default_rng(0).standard_normal((2000, 1))
-    recording = recording_from_array(
-        volts, sfreq=200, ch_names=("C3",), target_ch_names=("C3",), target_sfreq=200
-    )
+    recording = recording_from_array(volts, sfreq=200, ch_names=("C3",), target_ch_names=("C3",), target_sfreq=200)
     assert "times 1e+06" in recording.report.warnings[0]
 
 

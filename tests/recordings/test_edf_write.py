@@ -160,9 +160,7 @@ def test_a_copy_keeps_every_signal_byte_and_gets_the_annotations(tmp_path, kind)
 
 def test_a_copy_is_a_valid_edf_plus_file_to_pyedflib(tmp_path):
     write_annotated_copy(source(tmp_path, "EDF"), tmp_path / "target.edf", EVENTS)
-    with pyedflib.EdfReader(
-        str(tmp_path / "target.edf")
-    ) as oracle:  # strict about records that follow each other
+    with pyedflib.EdfReader(str(tmp_path / "target.edf")) as oracle:  # strict about records that follow each other
         assert oracle.filetype == pyedflib.FILETYPE_EDFPLUS
         onsets, durations, texts = oracle.readAnnotations()
         np.testing.assert_allclose(onsets, [0.5, 1.25, 2.123456], atol=1e-6)

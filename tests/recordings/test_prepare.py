@@ -29,16 +29,12 @@ IED = Annotation(5.0, 0.1, "IED")
 N2 = Annotation(0.0, 0.0, "Sleep stage N2")
 
 
-def edf(
-    path: Path, *annotations: Annotation, patient: str = "X", seconds: int = 20, seed: int | None = None
-) -> Path:
+def edf(path: Path, *annotations: Annotation, patient: str = "X", seconds: int = 20, seed: int | None = None) -> Path:
     """An EDF+ file of noise that no other file holds (by its path), unless `seed` says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = sum(str(path).encode()) if seed is None else seed
     signal = noise(seconds * 100, seed=seed, n_chans=3)
-    write_recording(
-        path, signal, sfreq=100.0, ch_names=CH_NAMES, annotations=annotations, patient_code=patient
-    )
+    write_recording(path, signal, sfreq=100.0, ch_names=CH_NAMES, annotations=annotations, patient_code=patient)
     return path
 
 
@@ -96,10 +92,7 @@ def test_labels_come_from_the_annotations(prepared: tuple) -> None:
     assert len(shards) == 10
     positives = [int(shard.labels["ied"].sum()) for shard in shards.values()]
     assert sorted(positives) == [0] * 5 + [1] * 5  # 5.05 s lies in 4 to 6 s; of 5 to 7 s it touches the edge
-    assert all(
-        shard.weights["ied"].sum() == len(shard) - (shard.labels["ied"].sum() > 0)
-        for shard in shards.values()
-    )
+    assert all(shard.weights["ied"].sum() == len(shard) - (shard.labels["ied"].sum() > 0) for shard in shards.values())
     scored = [shard for shard in shards.values() if shard.weights["sleep"].any()]
     assert len(scored) == 3
     for shard in scored:
@@ -118,9 +111,7 @@ def test_one_patient_is_in_one_split_with_all_nights(prepared: tuple) -> None:
     assert [len(group) for group in groups] == [6, 2, 2]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
     both = [s for s in every_shard(out).values() if len(s.recordings["name"]) == 2]
-    assert [sorted(shard.recordings["name"].tolist()) for shard in both] == [
-        ["later/night0.edf", "night0.edf"]
-    ]
+    assert [sorted(shard.recordings["name"].tolist()) for shard in both] == [["later/night0.edf", "night0.edf"]]
 
 
 def test_every_split_has_patients_with_ieds(prepared: tuple) -> None:
@@ -169,21 +160,15 @@ def test_progress_reaches_its_end(cohort: Path, tmp_path: Path) -> None:
 # --- again
 
 
-def test_the_same_folder_gives_the_same_shards_byte_for_byte(
-    prepared: tuple, cohort: Path, tmp_path: Path
-) -> None:
+def test_the_same_folder_gives_the_same_shards_byte_for_byte(prepared: tuple, cohort: Path, tmp_path: Path) -> None:
     out, _ = prepared
     run(cohort, tmp_path / "again")
     names = sorted(path.relative_to(out) for path in out.rglob("*.h5"))
-    assert names == sorted(
-        path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*.h5")
-    )
+    assert names == sorted(path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*.h5"))
     assert all((out / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
 
 
-def test_a_second_run_writes_nothing_and_a_lost_or_damaged_shard_comes_back(
-    cohort: Path, out_copy: Path
-) -> None:
+def test_a_second_run_writes_nothing_and_a_lost_or_damaged_shard_comes_back(cohort: Path, out_copy: Path) -> None:
     before = {path: path.read_bytes() for path in sorted(out_copy.rglob("*.h5"))}
     stamps = {path: path.stat().st_mtime_ns for path in before}
     assert run(cohort, out_copy).written == 0
@@ -326,9 +311,7 @@ def test_an_empty_split_is_said(tmp_path: Path) -> None:
 def test_who_a_recording_is_of(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     edf(folder / "a" / "night.edf", patient="X")
-    edf(
-        folder / "b" / "night.edf", patient="X"
-    )  # another person, or not: never joined by the file's name alone
+    edf(folder / "b" / "night.edf", patient="X")  # another person, or not: never joined by the file's name alone
     edf(folder / "sub-07" / "ses-1" / "sub-07_ses-1_task-sleep_eeg.edf", patient="X")
     edf(folder / "sub-07" / "ses-2" / "sub-07_ses-2_task-sleep_eeg.edf", patient="X")
     edf(folder / "coded.edf", IED, patient="MRN-77")
@@ -401,9 +384,7 @@ def test_one_patient_in_two_splits_by_the_manifest_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("ending", COMPANIONS)
-def test_an_annotation_file_beside_a_recording_labels_it_and_is_no_recording(
-    tmp_path: Path, ending: str
-) -> None:
+def test_an_annotation_file_beside_a_recording_labels_it_and_is_no_recording(tmp_path: Path, ending: str) -> None:
     edf(tmp_path / "in" / "a.edf")
     write_annotations(tmp_path / "in" / f"a{ending}.edf", [IED, N2])
     report = run(tmp_path / "in", tmp_path / "out")

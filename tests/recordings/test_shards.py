@@ -77,9 +77,7 @@ def test_a_window_comes_back_within_half_a_step(path: Path, pieces: list[np.ndar
         assert got.flags.c_contiguous
 
 
-def test_margins_hold_the_segment_and_its_reflection_never_the_neighbour(
-    path: Path, pieces: list[np.ndarray]
-) -> None:
+def test_margins_hold_the_segment_and_its_reflection_never_the_neighbour(path: Path, pieces: list[np.ndarray]) -> None:
     """Margins of 9 s on segments of 7.4 s: reflected again and again, and no sample of another segment."""
     shard = open_shard(path)
     margin = 900
@@ -142,9 +140,7 @@ def test_the_signal_is_stored_once_contiguous_and_as_int16(path: Path) -> None:
         assert signal.id.get_offset() is not None
 
 
-def test_the_same_recordings_give_the_same_bytes(
-    path: Path, pieces: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_the_same_recordings_give_the_same_bytes(path: Path, pieces: list[np.ndarray], tmp_path: Path) -> None:
     recording = recording_of(pieces, present=[True, True, False, True])
     write_shard(tmp_path / "again.h5", [labelled(recording, MARKS)], info=info_of(recording))
     assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
@@ -187,9 +183,7 @@ def test_windows_without_a_signal_have_no_label(tmp_path: Path) -> None:
     signal[500:700, :3] = 7.0  # all EEG channels stand still from 5 to 7 s; the ECG goes on
     signal[1500:1600, 0] = 0  # one channel alone
     recording = recording_of([signal])
-    write_shard(
-        tmp_path / "x.h5", [labelled(recording, MARKS[:1], bad=[(12.5, 0.2)])], info=info_of(recording)
-    )
+    write_shard(tmp_path / "x.h5", [labelled(recording, MARKS[:1], bad=[(12.5, 0.2)])], info=info_of(recording))
     shard = open_shard(tmp_path / "x.h5")
     assert shard.bad_intervals["onset_seconds"].tolist() == [5.0, 12.5]
     np.testing.assert_allclose(shard.bad_intervals["duration_seconds"], [2.0, 0.2])
@@ -221,9 +215,7 @@ class _Boom(Exception):
 
 
 @pytest.mark.parametrize("step", ["_write_signal", "_write_index", "_checksum", "_flush"])
-def test_a_write_that_fails_leaves_nothing(
-    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def boom(*_: object, **__: object) -> None:
         raise _Boom
 
@@ -234,9 +226,7 @@ def test_a_write_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_fails_keeps_the_shard_that_was_there(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_keeps_the_shard_that_was_there(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def boom(_: object) -> None:
         raise _Boom
 
@@ -335,9 +325,7 @@ def _everything(shard: Shard) -> bytes:
         shard.bad_intervals,
     )
     shard.close()
-    return signal + pickle.dumps(
-        [shard.info, *[{k: v.tolist() for k, v in table.items()} for table in tables]]
-    )
+    return signal + pickle.dumps([shard.info, *[{k: v.tolist() for k, v in table.items()} for table in tables]])
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, 0.3, 0.9, -1])

@@ -62,9 +62,7 @@ def test_windows_and_hops_below_a_sample_are_refused(window: int, hop: int) -> N
 
 
 @pytest.mark.parametrize("n_times", [1, 2, 3, 7, 50])
-@pytest.mark.parametrize(
-    ("start", "stop"), [(-20, 30), (-3, 2), (0, 1), (4, 60), (-100, 200), (55, 80), (-9, -2)]
-)
+@pytest.mark.parametrize(("start", "stop"), [(-20, 30), (-3, 2), (0, 1), (4, 60), (-100, 200), (55, 80), (-9, -2)])
 def test_beyond_its_ends_a_segment_is_reflected_as_numpy_does_it(n_times: int, start: int, stop: int) -> None:
     signal = np.random.default_rng(n_times).normal(size=(n_times, 2)).astype(np.float32)
     padded = np.pad(signal, ((200, 200), (0, 0)), mode="reflect" if n_times > 1 else "edge")
@@ -138,16 +136,12 @@ def test_the_peak_of_a_short_interval_is_its_middle(onset: float, duration: floa
         (14.0, 2.0, (0, 1)),
     ],
 )
-def test_a_run_marks_every_window_it_overlaps_by_a_tenth(
-    onset: float, duration: float, expected: tuple
-) -> None:
+def test_a_run_marks_every_window_it_overlaps_by_a_tenth(onset: float, duration: float, expected: tuple) -> None:
     assert label_and_weight(ied_labels([ied(onset, duration)], ONE, window_seconds=WINDOW)) == expected
 
 
 def test_start_and_end_marks_enclose_a_run_and_lonely_ones_are_single() -> None:
-    marks = ied_marks(
-        [ied(5, text="!start"), ied(9, text="!end"), ied(20, text="!end"), ied(30, text="!start")]
-    )
+    marks = ied_marks([ied(5, text="!start"), ied(9, text="!end"), ied(20, text="!end"), ied(30, text="!start")])
     np.testing.assert_array_equal(np.stack(marks, 1), [[5, 5, 9, 9], [20] * 4, [30] * 4])
     onsets = np.arange(0.0, 40.0, 4.0)
     got = ied_labels([ied(5, text="!start"), ied(9, text="!end")], onsets, window_seconds=WINDOW)
@@ -165,8 +159,7 @@ def test_ied_labels_equal_the_rule_written_out_for_each_window() -> None:
     """Against the rule read from the design, window by window, on overlapping windows in any order."""
     rng = np.random.default_rng(0)
     events = [
-        ied(float(t), float(d))
-        for t, d in zip(rng.uniform(0, 300, 60), rng.choice([0, 0.15, 0.7, 3], 60), strict=True)
+        ied(float(t), float(d)) for t, d in zip(rng.uniform(0, 300, 60), rng.choice([0, 0.15, 0.7, 3], 60), strict=True)
     ]
     onsets = rng.permutation(np.arange(0, 296, 0.5))
     got = ied_labels(events, onsets, window_seconds=WINDOW)
@@ -188,12 +181,8 @@ def stages(*marks: tuple[float, float, str]) -> list[Annotation]:
     return [Annotation(*mark) for mark in marks]
 
 
-@pytest.mark.parametrize(
-    ("n2_from", "expected"), [(13.0, (0, 1)), (12.96, (0, 0)), (11.0, (2, 1)), (11.04, (2, 0))]
-)
-def test_three_quarters_of_a_window_must_share_the_stage_at_its_centre(
-    n2_from: float, expected: tuple
-) -> None:
+@pytest.mark.parametrize(("n2_from", "expected"), [(13.0, (0, 1)), (12.96, (0, 0)), (11.0, (2, 1)), (11.04, (2, 0))])
+def test_three_quarters_of_a_window_must_share_the_stage_at_its_centre(n2_from: float, expected: tuple) -> None:
     """13.0: 75 % wake; 12.96: 74 %; 11.0: 75 % N2; 11.04: 74 %."""
     marks = stages((0, n2_from, "Sleep stage W"), (n2_from, 60, "Sleep stage N2"))
     got = sleep_labels(marks, ONE, window_seconds=WINDOW)

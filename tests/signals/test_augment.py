@@ -59,9 +59,7 @@ def test_one_gain_a_sample_uniform_around_1():
     there = np.broadcast_to(present[:, None], eeg.shape)
     gains = np.where(there, np.asarray(new_eeg) / np.where(there, eeg, 1), np.nan)
     of_sample = np.nanmean(gains, axis=(1, 2))
-    np.testing.assert_allclose(
-        gains[there], np.broadcast_to(of_sample[:, None, None], eeg.shape)[there], rtol=1e-5
-    )
+    np.testing.assert_allclose(gains[there], np.broadcast_to(of_sample[:, None, None], eeg.shape)[there], rtol=1e-5)
     assert 0.8 <= of_sample.min() < 0.82 and 1.18 < of_sample.max() <= 1.2
     assert of_sample.mean() == pytest.approx(1, abs=3 * 0.2 / np.sqrt(3 * 400))
 
@@ -106,9 +104,7 @@ def test_rows_of_a_flipped_sample_are_the_rows_of_the_other_side():
     names = montage_rows("bipolar", TEN_TWENTY)
     for left, right in (("Fp1-F7", "Fp2-F8"), ("T5-O1", "T6-O2"), ("C3-P3", "C4-P4"), ("Fz-Cz", "Fz-Cz")):
         np.testing.assert_allclose(new_rows[..., names.index(left)], rows[..., names.index(right)], atol=1e-4)
-        np.testing.assert_array_equal(
-            new_row_present[:, names.index(left)], row_present[:, names.index(right)]
-        )
+        np.testing.assert_array_equal(new_row_present[:, names.index(left)], row_present[:, names.index(right)])
 
 
 def test_derivations_are_mirrored_by_their_electrodes_and_a_lone_side_is_refused():

@@ -105,8 +105,7 @@ def test_frame_0_is_centred_on_the_window_s_first_sample_after_the_context(imple
 def test_the_implementations_agree_and_auto_is_one_of_them_on_every_transformation():
     config = config_of(kind="multi_resolution", n_fft=(64, 128, 32), band_hz=(2.0, 60.0))
     fft, dft, auto = (
-        replace(config, converter=replace(config.converter, implementation=name))
-        for name in ("fft", "dft", "auto")
+        replace(config, converter=replace(config.converter, implementation=name)) for name in ("fft", "dft", "auto")
     )
     rows = noise(config, n_batch=8)
     assert agree(maps_of(dft, rows), maps_of(fft, rows))
@@ -181,9 +180,7 @@ def test_none_hands_on_the_samples_as_frames_of_one_bin():
 
 def test_rows_of_another_length_and_a_band_without_bins_are_refused():
     config = config_of()
-    with pytest.raises(
-        ValueError, match=rf"time={config.n_times_out + 2 * config.context}.*given \(1, 400, 2\)"
-    ):
+    with pytest.raises(ValueError, match=rf"time={config.n_times_out + 2 * config.context}.*given \(1, 400, 2\)"):
         convert(config, jnp.zeros((1, 400, 2)))
     with pytest.raises(ValueError, match="holds no bin of converter.n_fft=64: bins are 3.12 Hz apart"):
         frequencies(config_of(band_hz=(1.0, 2.0)))

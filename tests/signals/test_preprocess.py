@@ -15,9 +15,7 @@ FOUR = ("C3", "Cz", "C4", "Pz")
 
 
 def config_of(prep=REFERENTIAL, *, ch_names=FOUR, sfreq=200.0, seconds=2.0, **parts):
-    return Config(
-        data=DataConfig(ch_names=ch_names, sfreq=sfreq, window_seconds=seconds), preprocess=prep, **parts
-    )
+    return Config(data=DataConfig(ch_names=ch_names, sfreq=sfreq, window_seconds=seconds), preprocess=prep, **parts)
 
 
 def rows_of(config, eeg, present=None):
@@ -103,9 +101,7 @@ def test_every_channel_kind_has_its_own_band_and_scale():
 def test_an_electrode_s_offset_changes_no_row():
     config = config_of()
     eeg = recording(config.n_times + 2 * config.margin, 4)[None]
-    eeg = (
-        np.round(2 * eeg) / 2
-    )  # float32 holds these exactly beside an offset: what differs is our arithmetic
+    eeg = np.round(2 * eeg) / 2  # float32 holds these exactly beside an offset: what differs is our arithmetic
     rows, _ = rows_of(config, eeg)
     offset, _ = rows_of(config, eeg + np.array([500.0, -500.0, 5000.0, 50_000.0]))
     np.testing.assert_allclose(offset, rows, atol=5e-5)

@@ -1,27 +1,14 @@
-"""A configuration that trains in seconds, and batches with uneven weights."""
+"""Batches with uneven weights, and variations of the tiny configuration."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
+from siamese_jax.config import (
+    Config,
+)
 from siamese_jax.recordings.batches import Batch
-
-CH_NAMES = ("F3", "F4", "C3", "C4", "Cz")
-
-
-@pytest.fixture
-def tiny() -> Config:
-    return Config(
-        data=DataConfig(ch_names=CH_NAMES, sfreq=100.0, window_seconds=1.0),
-        preprocess=PreprocessConfig(eeg_band_hz=(1.0, 30.0), filter_half_seconds=0.5),
-        converter=ConverterConfig(n_fft=(16,), hop=5, band_hz=(0.0, 30.0)),
-        model=ModelConfig(width=0.34, dilations=(1, 2), shared_stages=1, dropout=0.3),
-        training=TrainingConfig(
-            steps=8, batch_size=16, warmup_steps=2, learning_rate=3e-3, evaluate_every=4, checkpoint_every=4
-        ),
-    )
 
 
 @pytest.fixture

@@ -137,7 +137,8 @@ def test_sigterm_saves_and_ends_cleanly(folder, tiny, tmp_path):
         "here, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "config = Config.from_json((here / 'config.json').read_text())\n"
         "say = lambda step, line: print(step, flush=True)\n"
-        "out = train(config, tuple(open_shards(folder / 'train')), (), here / 'run', devices=jax.devices()[:1], on_step=say)\n"
+        "shards = tuple(open_shards(folder / 'train'))\n"
+        "out = train(config, shards, (), here / 'run', devices=jax.devices()[:1], on_step=say)\n"
         "print('ended', out.step, out.finished, flush=True)\n"
     )
     command = [sys.executable, str(script), str(tmp_path), str(folder)]

@@ -102,7 +102,11 @@ def test_the_average_forgets_the_start_quickly_and_covers_batch_statistics(tiny,
 
 def test_repeated_steps_on_one_batch_lower_its_loss(with_training, make_batch):
     config = with_training(steps=60, amplitude=0.0, electrode_dropout=0.0, flip=0.0)
-    step, state, batch = jax.jit(make_train_step(config, TASKS, axis=None)), create_state(config, TASKS), make_batch()
+    step, state, batch = (
+        jax.jit(make_train_step(config, TASKS, axis=None)),
+        create_state(config, TASKS),
+        make_batch(),
+    )
     losses = []
     for _ in range(40):
         state, numbers = step(state, batch)

@@ -1,0 +1,46 @@
+"""The two configurations that have a name, and what the command line says of them. Imports as `config` does."""
+
+from siamese_jax.config import (
+    Config,
+    ConverterConfig,
+    DataConfig,
+    ModelConfig,
+    PreprocessConfig,
+    TrainingConfig,
+)
+from siamese_jax.vocabulary import LEADS_29
+
+SMALL = Config()
+"""Ours: 200 Hz, common average of 19 electrodes, per-frame logits; for CPUs and long recordings."""
+
+PAPER = Config(
+    data=DataConfig(ch_names=LEADS_29, sfreq=500.0),
+    preprocess=PreprocessConfig(
+        eeg_band_hz=(0.5, 70.0),
+        ecg_band_hz=(0.5, 150.0),
+        montage="paper45",
+        eeg_scale_uv=1e3,
+        other_scale_uv=1e4,
+    ),
+    converter=ConverterConfig(n_fft=(256,), hop=16, band_hz=(0.0, 250.0)),
+    model=ModelConfig(size="paper", shared_stages=4, pooling="average", dropout=0.5),
+    training=TrainingConfig(
+        steps=40_000,
+        batch_size=128,
+        learning_rate=5e-4,
+        warmup_steps=1500,
+        label_smoothing=0.1,
+        amplitude=0.0,
+        electrode_dropout=0.0,
+        flip=0.0,
+        evaluate_every=2000,
+        checkpoint_every=2000,
+    ),
+)
+"""What the papers and their group's code disclose: 29 leads at 500 Hz, 45 rows of 129 x 126, EfficientNetV2 rw_t."""
+
+PRESETS: dict[str, Config] = {"small": SMALL, "paper": PAPER}
+PRESET_HELP: dict[str, str] = {
+    "small": "Ours, for CPUs and long recordings: 200 Hz, common average, logits per frame.",
+    "paper": "As published: 29 leads at 500 Hz, 45 rows, EfficientNetV2 rw_t.",
+}

@@ -1,0 +1,50 @@
+"""`make demo` at a hundredth of its size: everything lands where the README says."""
+
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import demo
+from siamese_jax import cli
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    assert demo.main(out, devices=2, patients=5, minutes=1.0, steps=4) == cli.OK
+    return out
+
+
+def test_everything_lands_in_one_folder(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        *("recordings", "shards", "checkpoint", "detection"),
+        *("metrics.json", "training.jsonl", "demo.png"),
+    }
+    assert len(list((finished / "recordings").glob("*.edf"))) == 5
+    assert len(list((finished / "shards").glob("*/*.h5"))) == 5
+    assert json.loads((finished / "metrics.json").read_text())["ied"]
+    assert len(list((finished / "detection").glob("*_annotated.edf"))) == 1
+
+
+def test_detection_was_in_a_test_patient(finished):
+    used = json.loads((finished / "shards" / "prepare.json").read_text())["used"]
+    (events,) = (finished / "detection").glob("*_events.csv")
+    split = {file["name"]: file["split"] for file in used}
+    assert split[events.name.replace("_events.csv", ".edf")] == "test"
+
+
+def test_the_picture_is_a_picture(finished):
+    pixels = matplotlib.image.imread(finished / "demo.png")
+    assert pixels.shape[0] > 800 and pixels.shape[1] > 1000
+    # Something is drawn in each third of its height.
+    assert all(np.ptp(third) > 0.5 for third in np.array_split(pixels[..., :3], 3))
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
+    (tmp_path / "thesis.docx").write_text("x")
+    with pytest.raises(ValueError, match=r"holds thesis.docx, which no demo made"):
+        demo.main(tmp_path, patients=5, steps=4)
+    assert (tmp_path / "thesis.docx").exists()

@@ -1,0 +1,225 @@
+"""The road from EDFs to an annotated EDF, as its user walks it: commands in, sentences and files out."""
+
+import csv
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+
+from data_tools.simulate import SimulationConfig, simulate_cohort
+from siamese_jax import checkpoints, cli
+from siamese_jax.presets import SMALL
+from siamese_jax.recordings.edf import Annotation
+from siamese_jax.recordings.edf_write import write_recording
+from siamese_jax.vocabulary import TEN_TWENTY
+from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
+
+DATA = Path(__file__).parents[1] / "../shared/data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real recordings is not here")
+TINY = dataclasses.replace(
+    SMALL,
+    model=dataclasses.replace(SMALL.model, width=0.34, dilations=(1, 1, 1), shared_stages=1),
+    training=dataclasses.replace(
+        SMALL.training, steps=4, warmup_steps=1, batch_size=8, evaluate_every=4, checkpoint_every=4
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """Recordings, shards and a trained, evaluated checkpoint."""
+    root = tmp_path_factory.mktemp("demo")
+    simulation = SimulationConfig(minutes=1.5, compression=20.0)
+    list(simulate_cohort(root / "recordings", simulation, patients=8, ied_free=0.0, seed=5))
+    assert cli.prepare(root / "recordings", root / "shards") == cli.OK
+    assert cli.train(root / "shards", root / "run", TINY, devices=2) == cli.OK
+    assert cli.evaluate(root / "run" / "checkpoint", root / "shards") == cli.OK
+    return root
+
+
+def with_gap(source: Path, path: Path, *, after_records: int, gap_seconds: int) -> Path:
+    """The recording as an EDF+D that paused; records of `source` last 1 s."""
+    edf = edfio.read_edf(source)
+    assert edf.data_record_duration == 1
+    signals = [
+        Signal(s.label, s.digital.reshape(edf.num_data_records, -1), physical=tuple(f"{v:g}" for v in s.physical_range))
+        for s in edf.signals
+    ]
+    onsets = [i + gap_seconds * (i >= after_records) for i in range(edf.num_data_records)]
+    path.write_bytes(edf_bytes(signals, reserved="EDF+D", lists=[stamp(f"+{onset}") for onset in onsets]))
+    return path
+
+
+def as_row(annotation) -> tuple[float, float, str]:
+    return round(annotation.onset, 4), round(annotation.duration or 0, 4), annotation.text
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from siamese_jax.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_metrics_hold_every_figure_with_its_interval(demo):
+    figures = json.loads((demo / "run" / "metrics.json").read_text())
+    ied, sleep = figures["ied"], figures["sleep"]
+    assert 0 < ied["prevalence"] < 1
+    for item in (ied["auroc"], ied["auprc"], sleep["accuracy"], sleep["kappa"], sleep["macro_f1"]):
+        assert item["n_patients"] == figures["patients"] and item["n_resamples"] == 1000
+        assert item["low"] <= item["value"] <= item["high"]
+    for name in ("max_f1", "sensitivity_0.8", "sensitivity_0.8211"):
+        assert set(ied[name]) == {"threshold", "sensitivity", "precision", "specificity", "f1"}
+    assert set(ied["events_max_f1"]) > {"sensitivity", "precision", "f1", "false_detections_per_hour", "hours"}
+    points = json.loads((demo / "run" / "checkpoint" / "operating_points.json").read_text())
+    by_name = {point["criterion"]: point["threshold"] for point in points if point["task"] == "ied"}
+    assert by_name["max_f1"] == ied["max_f1"]["threshold"]
+
+
+def test_detection_writes_events_stages_and_an_annotated_copy(demo, tmp_path, capsys):
+    source = demo / "recordings" / "SIM0001.edf"
+    code = cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path, threshold=0.05)
+    said = capsys.readouterr().out
+    assert code == cli.OK
+    assert "channels  19 of 19 used" in said and "IEDs in 1 min 30 s analysed of 1 min 30 s" in said
+    assert "Research use only" in said
+    with (tmp_path / "SIM0001_events.csv").open(newline="") as file:
+        events = list(csv.DictReader(file))
+    assert events, "a threshold this low should find something"
+    run_record = json.loads((tmp_path / "SIM0001_run.json").read_text())
+    assert run_record["threshold"] == 0.05 and run_record["events_by_stage"][-1]["events"] == len(events)
+
+    original, copy = (edfio.read_edf(path) for path in (source, tmp_path / "SIM0001_annotated.edf"))
+    for before, after in zip(original.signals, copy.signals, strict=True):
+        np.testing.assert_array_equal(before.digital, after.digital)
+    alone = edfio.read_edf(tmp_path / "SIM0001_detected.edf")
+    # In the copy a channel goes by the label that the file itself gives it.
+    labelled = [(*as_row(a)[:2], re.sub("@@(.*)", r"@@EEG \1-Ref", a.text)) for a in alone.annotations]
+    expected = [*map(as_row, original.annotations), *labelled]
+    assert sorted(map(as_row, copy.annotations)) == sorted(expected)
+    ied = [a for a in alone.annotations if a.text.startswith("IED p=")]
+    assert [f"{a.onset:.3f}" for a in ied] == [row["onset"] for row in events]
+    stages = [a.text for a in alone.annotations if a.text.startswith("Sleep stage")]
+    assert len(stages) == 3 and set(stages) <= {f"Sleep stage {s}" for s in ("W", "N1", "N2", "N3", "R")}
+
+
+def test_several_files_one_of_them_broken(demo, tmp_path, capsys):
+    broken = tmp_path / "broken.edf"
+    broken.write_bytes(b"0       not an EDF")
+    good = demo / "recordings" / "SIM0002.edf"
+    code = cli.detect((broken, good), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out")
+    said = capsys.readouterr()
+    assert code == cli.SOME_FAILED
+    assert said.err.count("error: ") == 1 and "broken.edf" in said.err
+    assert (tmp_path / "out" / "SIM0002_events.csv").exists()
+    assert cli.detect((broken,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out") == cli.NOT_ANALYSED
+
+
+def test_results_that_would_overwrite_one_another_are_refused(demo):
+    files = (Path("a/night.edf"), Path("b/night.edf"))
+    with pytest.raises(ValueError, match="several files are named night"):
+        cli.detect(files, checkpoint=demo / "run" / "checkpoint")
+
+
+def test_no_event_crosses_a_gap_and_its_time_is_the_clock_s(demo, tmp_path, capsys):
+    """An EDF+D with a pause of 100 s: edfio joins its records, our times and the copy do not."""
+    source = with_gap(demo / "recordings" / "SIM0003.edf", tmp_path / "gap.edf", after_records=40, gap_seconds=100)
+    cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out", threshold=0.05)
+    assert "in 2 stretches with gaps between" in capsys.readouterr().out
+    with (tmp_path / "out" / "gap_events.csv").open(newline="") as file:
+        peaks = np.array([float(row["peak"]) for row in csv.DictReader(file)])
+    assert ((peaks <= 40) | (peaks >= 140)).all() and (peaks >= 140).any()
+    assert (tmp_path / "out" / "gap_annotated.edf").exists()
+
+
+@needs_data
+def test_the_eeglab_sample_is_analysed_saying_what_was_used(demo, tmp_path, capsys):
+    source = DATA / "eeglab-sample/eeglab_data.edf"
+    assert cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path) == cli.OK
+    said = capsys.readouterr().out
+    assert "channels  15 of 19 used; renamed EEG T7->T3" in said
+    assert "missing   Fp1, Fp2, F7, F8" in said
+    assert "EOG1" in said
+
+
+@needs_data
+def test_the_dreams_polysomnogram_is_refused_in_one_sentence(demo, tmp_path, capsys):
+    source = DATA / "dreams-spindles/excerpt3.edf"
+    assert cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path) == cli.NOT_ANALYSED
+    said = capsys.readouterr().err
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "excerpt3.edf" in errors[0] and "50 Hz is too slow" in errors[0]
+
+
+def test_a_users_mistake_is_one_sentence_and_an_exit_code(tmp_path):
+    result = run("detect", tmp_path / "none.edf", "--checkpoint", tmp_path)
+    assert result.returncode == cli.NOT_ANALYSED
+    assert result.stderr.startswith("error: ") and "has no config.json" in result.stderr
+    assert "Traceback" not in result.stderr
+    result = run("train", tmp_path, tmp_path, "small", "--model.shared-stages", "9")
+    assert result.returncode == cli.USAGE
+    assert "model.shared_stages must be" in result.stderr and "Traceback" not in result.stderr
+    result = run("train", tmp_path / "nothing", tmp_path / "run", "small")
+    assert result.returncode == cli.NOT_ANALYSED and "no shards" in result.stderr
+
+
+def test_help_answers_at_once_and_without_jax():
+    began = time.monotonic()
+    result = run("--help")
+    assert result.returncode == 0
+    assert {"info", "prepare", "train", "evaluate", "detect"} <= set(
+        result.stdout.replace("{", " ").replace(",", " ").split()
+    )
+    assert time.monotonic() - began < 5  # half a second where nothing else runs
+    code = "import sys; import siamese_jax.cli; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_info_prints_no_patient_data(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    eeg = rng.normal(0, 30, (20 * 200, 19)).astype(np.float32)
+    path = tmp_path / "night.edf"
+    marks = [Annotation(1.0, 0.0, "Jane Doe opened eyes")]
+    write_recording(path, eeg, sfreq=200.0, ch_names=TEN_TWENTY, annotations=marks, patient_code="JANE-DOE-1")
+    assert cli.info(path) == cli.OK
+    said = capsys.readouterr().out.lower()
+    assert "jane" not in said and "19 of 19 used" in said
+
+
+def test_units_can_be_given(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    eeg = rng.normal(0, 30e3, (20 * 200, 19)).astype(np.float32)  # nanovolts called microvolts
+    write_recording(tmp_path / "nv.edf", eeg, sfreq=200.0, ch_names=TEN_TWENTY)
+    cli.info(tmp_path / "nv.edf")
+    assert "note" in capsys.readouterr().out
+    cli.info(tmp_path / "nv.edf", units=("*=nV",))
+    assert "note" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--units takes CHANNEL=UNIT, given 'nV'"):
+        cli.info(tmp_path / "nv.edf", units=("nV",))
+
+
+def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):
+    assert cli.prepare(demo / "shards", check=True) == cli.OK
+    assert "all shards are sound" in capsys.readouterr().out
+    original = sorted((demo / "shards" / "train").glob("*.h5"))[0]
+    (tmp_path / "train").mkdir()
+    damaged = tmp_path / "train" / original.name
+    content = bytearray(original.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert cli.prepare(tmp_path, check=True) == cli.NOT_ANALYSED
+    assert damaged.name in capsys.readouterr().err
+    with pytest.raises(ValueError, match="give either a folder and --check"):
+        cli.prepare(tmp_path)
+
+
+def test_a_checkpoint_without_the_task_cannot_detect(demo, tmp_path, monkeypatch):
+    loaded = checkpoints.load(demo / "run" / "checkpoint")
+    config = dataclasses.replace(loaded.config, tasks=("sleep",))
+    monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config))
+    assert cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path) == cli.NOT_ANALYSED

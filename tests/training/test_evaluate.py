@@ -1,0 +1,112 @@
+"""From answers to figures: arithmetic by hand on crafted scores, and runs of discharges counted once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from siamese_jax.evaluation.events import Event
+from siamese_jax.predict import Timeline
+from siamese_jax.recordings.edf import Annotation
+from siamese_jax.recordings.windows import ied_marks
+from siamese_jax.training.evaluate import (
+    RecordingEvents,
+    Scores,
+    _recording_events,
+    fix_operating_points,
+    report,
+    report_text,
+)
+from siamese_jax.vocabulary import IED, SLEEP
+
+TASKS = (IED, SLEEP)
+
+
+def event(peak: float, probability: float = 0.9) -> Event:
+    return Event(peak - 0.05, peak, 0.1, probability)
+
+
+def scores(events=()) -> Scores:
+    """Two patients of four windows; IED scores in perfect order but for one pair; one window without any label."""
+    return Scores(
+        patients=np.array(["a"] * 4 + ["b"] * 4, object),
+        labels={"ied": np.array([0, 0, 1, 1, 0, 1, 0, 0], np.float32), "sleep": np.array([0, 1, 2, 3, 4, 0, 1, 0])},
+        weights={"ied": np.array([1, 1, 1, 1, 1, 1, 1, 0], np.float32), "sleep": np.ones(8, np.float32)},
+        probabilities={
+            "ied": np.array([[0.1], [0.2], [0.6], [0.9], [0.3], [0.5], [0.55], [0.99]], np.float32),
+            "sleep": np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 4, 0, 1, 4]],
+        },
+        events=events,
+    )
+
+
+def test_figures_by_hand(tiny):
+    validation = scores()
+    points = fix_operating_points(tiny, TASKS, validation)
+    tree = report(tiny, TASKS, validation, points, n_resamples=50)
+    ied = tree["ied"]
+    assert ied["auroc"]["value"] == pytest.approx(11 / 12)  # 3 positives x 4 negatives, one pair the wrong way
+    assert ied["prevalence"] == pytest.approx(3 / 7)
+    # F1 is greatest where all three positives and one negative are detected.
+    assert ied["max_f1"]["threshold"] == pytest.approx(0.5)
+    assert ied["max_f1"]["sensitivity"]["value"] == 1 and ied["max_f1"]["precision"]["value"] == 0.75
+    assert ied["max_f1"]["specificity"]["value"] == 0.75
+    assert tree["sleep"]["accuracy"]["value"] == 7 / 8
+    assert np.array(tree["sleep"]["confusion"]).trace() == 7
+    assert (tree["patients"], tree["windows"]) == (2, 8)
+    json.dumps(tree, allow_nan=False)
+    text = report_text(tree)
+    assert "ied (prevalence 0.429)" in text and "threshold 0.500 from validation patients" in text
+
+
+def test_thresholds_come_from_validation_and_are_only_applied_to_test(tiny):
+    points = fix_operating_points(tiny, TASKS, scores())
+    harder = scores()
+    harder.probabilities["ied"][:] *= 0.5
+    tree = report(tiny, TASKS, harder, points, n_resamples=10)
+    assert tree["ied"]["auroc"]["value"] == pytest.approx(11 / 12)  # ranks have not changed
+    assert tree["ied"]["max_f1"]["sensitivity"]["value"] == 0  # but nothing reaches the threshold
+
+
+def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
+    found = (event(10.0), event(20.2), event(20.3, 0.4), event(50.0, 0.8))
+    mine = (RecordingEvents("a", found, np.array([10.1, 20.0, 90.0]), 0.5),)
+    points = fix_operating_points(tiny, TASKS, scores(mine))
+    (point,) = [p for p in points if p.criterion == "events_max_f1"]
+    # At 0.9: 2 matched, none false, 1 missed: F1 0.8; at 0.8 one false more.
+    assert point.threshold == pytest.approx(0.9) and point.f1 == pytest.approx(0.8)
+    tree = report(tiny, TASKS, scores(mine), [point], n_resamples=10)["ied"]["events_max_f1"]
+    assert tree["sensitivity"]["value"] == pytest.approx(2 / 3) and tree["precision"]["value"] == 1
+    assert tree["false_detections_per_hour"]["value"] == 0 and tree["annotated"] == 3
+    low = point.__class__(**{**point.__dict__, "threshold": 0.3})
+    tree = report(tiny, TASKS, scores(mine), [low], n_resamples=10)["ied"]["events_max_f1"]
+    assert tree["false_detections_per_hour"]["value"] == 2 / 0.5
+
+
+def test_a_run_is_one_event_however_many_discharges_are_found_in_it():
+    marks = ied_marks([Annotation(10.0, 3.0, "IED spike-and-wave"), Annotation(30.0, 0.1, "IED spike")])
+    line = Timeline(np.zeros(1201, np.float32), 0.05, 0.0, 0.3, 0.2)
+    found = [event(9.9, 0.5), event(11.0, 0.95), event(12.9, 0.7), event(30.05), event(40.0)]
+    mine = _recording_events("a", found, marks, [line])
+    np.testing.assert_allclose(mine.annotated_seconds, [11.5, 30.05])
+    assert sorted((e.peak_seconds, e.probability) for e in mine.found) == [(11.5, 0.95), (30.05, 0.9), (40.0, 0.9)]
+    assert mine.hours == pytest.approx(60 / 3600, rel=1e-2)
+
+
+def test_what_lies_where_nobody_looked_is_neither_missed_nor_counted():
+    marks = ied_marks([Annotation(10.0, 0.0, "IED spike"), Annotation(50.0, 0.0, "IED spike")])
+    logits = np.zeros(1201, np.float32)
+    logits[900:1101] = np.nan  # 45 s to 55 s
+    mine = _recording_events("a", [], marks, [Timeline(logits, 0.05, 0.0, 0.3, 0.2)])
+    np.testing.assert_allclose(mine.annotated_seconds, [10.0])
+    assert mine.hours == pytest.approx(50 / 3600, rel=1e-2)
+
+
+def test_without_any_ied_figures_are_undefined_and_nothing_breaks(tiny):
+    nothing = scores((RecordingEvents("a", (), np.zeros(0), 1.0),))
+    nothing.labels["ied"][:] = 0
+    points = fix_operating_points(tiny, TASKS, nothing)
+    tree = report(tiny, TASKS, nothing, points, n_resamples=10)
+    assert tree["ied"]["auroc"]["value"] is None
+    json.dumps(tree["ied"]["auroc"], allow_nan=False)
+    assert "undefined" in report_text(tree)
