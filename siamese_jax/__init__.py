@@ -16,7 +16,7 @@ _HOME = {
     "read_recording": "siamese_jax.recordings.edf",
     "recording_from_array": "siamese_jax.recordings.edf",
 }
-__all__ = list(_HOME)
+__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,10 @@ eeg [batch, n_times + 2 margin, chan], present [batch, chan]
   -> model      -> Logits
 """
 
+from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Key, PyTree
@@ -39,8 +41,8 @@ def forward(
         eeg: microvolts at `config.data.sfreq`, each window with `config.margin` samples on both sides.
         present: electrodes that were recorded; what `eeg` holds of the others is not looked at.
     """
-    rows, row_present = preprocess(config, eeg, present)
-    return model.apply(variables, convert(config, rows), row_present)
+    maps, row_present = _maps(config, eeg, present)
+    return model.apply(variables, maps, row_present)
 
 
 def forward_training(
@@ -53,8 +55,7 @@ def forward_training(
     keys: Key[Array, "batch"],
 ) -> tuple[Logits, Variables]:
     """As `forward`, with batch statistics and dropout; also gives the updated `batch_stats`."""
-    rows, row_present = preprocess(config, eeg, present)
-    maps = convert(config, rows)
+    maps, row_present = _maps(config, eeg, present)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
     return logits, updated["batch_stats"]
 
@@ -64,9 +65,16 @@ def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""])
     n_chans = len(config.data.ch_names)
     eeg = jax.ShapeDtypeStruct((1, config.n_times + 2 * config.margin, n_chans), jnp.float32)
     present = jax.ShapeDtypeStruct((1, n_chans), jnp.bool_)
-    rows, row_present = jax.eval_shape(lambda e, p: preprocess(config, e, p), eeg, present)
-    maps = jax.eval_shape(lambda r: convert(config, r), rows)
+    maps, row_present = jax.eval_shape(partial(_maps, config), eeg, present)
     model = build_model(config, tasks)
     return jax.jit(lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_)))(
         key
     )
+
+
+def _maps(
+    config: Config, eeg: Float32[Array, "batch time chan"], present: Bool[Array, "batch chan"]
+) -> tuple[Float32[Array, "batch freq frame row"], Bool[Array, "batch row"]]:
+    chex.assert_equal_shape_prefix((eeg, present), 1)
+    rows, row_present = preprocess(config, eeg, present)
+    return convert(config, rows), row_present

@@ -18,7 +18,7 @@ def config_of(*, sfreq=200.0, seconds=2.0, context_frames=3, **converter):
     return Config(
         data=DataConfig(sfreq=sfreq, window_seconds=seconds),
         converter=ConverterConfig(**{"amplitude": "magnitude", "band_hz": (0.0, sfreq / 2)} | converter),
-        model=ModelConfig(dilations=(context_frames,), shared_stages=0),
+        model=ModelConfig(dilations=(1, 1, context_frames - 2), shared_stages=0),
     )
 
 
