@@ -22,7 +22,8 @@ from siamese_jax.config import Config
 from siamese_jax.presets import SMALL
 
 PATIENTS, MINUTES, SEED = 40, 10.0, 0
-STEPS = 700
+STEPS = 1000
+SOURCE = "SIMULATED recordings (data_tools.simulate)"
 
 
 def main(
@@ -57,8 +58,8 @@ def main(
             progress("simulating", i, patients)
     print(f"{patients} simulated recordings of {minutes:g} min in {recordings}")
 
-    _say(f"siamese-jax prepare {recordings} {shards}")
-    _must(cli.prepare(recordings, shards))
+    _say(f"siamese-jax prepare {recordings} {shards} --source {shlex.quote(SOURCE)}")
+    _must(cli.prepare(recordings, shards, source=SOURCE))
 
     options = _training_options(steps)
     forced = f" --devices {devices}" if devices else ""

@@ -130,7 +130,11 @@ def _draw_night(axes: Axes, recording: Recording, hypnogram: list[dict[str, str]
         alpha=0.3,
         label="simulated",
     )
+    truth.append(
+        (recording.segments[-1].onset_seconds + recording.segments[-1].n_times / recording.sfreq, truth[-1][1])
+    )
     found = [(float(row["onset"]) / 60, SHOWN_AS[row["stage"]]) for row in hypnogram]
+    found.append((found[-1][0] + float(hypnogram[-1]["duration"]) / 60, found[-1][1]))
     axes.step(*zip(*found, strict=True), where="post", color="black", lw=1.3, label="found")
     peaks = ied_marks(recording.annotations).first_peak
     axes.plot(peaks / 60, [4.6] * len(peaks), "|", color="tab:blue", ms=12, label="simulated IED")

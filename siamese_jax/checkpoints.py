@@ -34,6 +34,7 @@ class Checkpoint(NamedTuple):
     Attributes:
         config: what it was trained with; preprocessing included.
         tasks: definitions of the tasks, in the shards' order.
+        trained_on: where the training recordings came from, in words.
         variables: averaged `params` and `batch_stats`.
         operating_points: thresholds fixed on validation patients, as JSON text (`evaluation.metrics` reads it).
         step: updates done.
@@ -41,6 +42,7 @@ class Checkpoint(NamedTuple):
 
     config: Config
     tasks: tuple[TaskSpec, ...]
+    trained_on: tuple[str, ...]
     variables: Variables
     operating_points: str
     step: int
@@ -53,32 +55,42 @@ def open_manager(folder: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
 
 
-def write_description(folder: Path, config: Config, tasks: tuple[TaskSpec, ...]) -> None:
+class Description(NamedTuple):
+    """What `config.json` says: configuration, task definitions, and the sources of the training shards in words."""
+
+    config: Config
+    tasks: tuple[TaskSpec, ...]
+    trained_on: tuple[str, ...]
+
+
+def write_description(folder: Path, description: Description) -> None:
     """Write `config.json`, or check it if it is there.
 
     Raises:
         ValueError: the folder belongs to a run with another configuration; the fields that differ are named.
     """
     if (folder / "config.json").exists():
-        there, tasks_there = read_description(folder)
-        differences = [d for d in _differences(there, config) if d.split(":")[0] not in FREE_ON_RESUME]
-        if tasks_there != tasks:
-            differences.append(f"task definitions: {tasks_there} there, {tasks} given")
+        there = read_description(folder)
+        differences = _differences(there.config, description.config)
+        differences = [text for text in differences if text.split(":")[0] not in FREE_ON_RESUME]
+        if there.tasks != description.tasks:
+            differences.append(f"task definitions: {there.tasks} there, {description.tasks} given")
         if differences:
             raise ValueError(f"{folder} holds a run with another configuration: " + "; ".join(differences))
         return
     folder.mkdir(parents=True, exist_ok=True)
-    description = {
+    tree = {
         "format": FORMAT,
         "versions": {name: version(name) for name in ("siamese-jax", "jax", "flax")},
-        "tasks": [dataclasses.asdict(task) for task in tasks],
-        "config": json.loads(config.to_json()),
+        "trained_on": description.trained_on,
+        "tasks": [dataclasses.asdict(task) for task in description.tasks],
+        "config": json.loads(description.config.to_json()),
     }
-    _write(folder / "config.json", json.dumps(description, indent=2) + "\n")
+    _write(folder / "config.json", json.dumps(tree, indent=2) + "\n")
 
 
-def read_description(folder: Path) -> tuple[Config, tuple[TaskSpec, ...]]:
-    """Configuration and tasks of a checkpoint folder.
+def read_description(folder: Path) -> Description:
+    """What a checkpoint folder's `config.json` says.
 
     Raises:
         ValueError: not a checkpoint folder, or one of another format.
@@ -94,10 +106,10 @@ def read_description(folder: Path) -> tuple[Config, tuple[TaskSpec, ...]]:
         raise ValueError(f"{path} has another format than this version reads ({FORMAT})")
     try:
         tasks = tuple(TaskSpec(t["name"], t["kind"], tuple(t["classes"])) for t in tree["tasks"])
-        config = tree["config"]
+        config, trained_on = tree["config"], tuple(map(str, tree["trained_on"]))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is incomplete: {error}") from None
-    return Config.from_json(json.dumps(config)), tasks
+    return Description(Config.from_json(json.dumps(config)), tasks, trained_on)
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: PyTree, variables: Variables) -> None:
@@ -127,18 +139,18 @@ def load(folder: Path) -> Checkpoint:
         ValueError: not a checkpoint, nothing saved yet, or parameters that do not fit the configuration; the
             first ones that differ are named.
     """
-    config, tasks = read_description(folder)
+    description = read_description(folder)
     with open_manager(folder) as manager:
         step = manager.latest_step()
         if step is None:
             raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
-        target = jax.eval_shape(lambda: initialise(config, tasks, jax.random.key(0)))
+        target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
         saved = manager.item_metadata(step)["inference"]
         _check_fits(folder, target, saved)
         items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
         variables = manager.restore(step, args=items)["inference"]
     points = folder / "operating_points.json"
-    return Checkpoint(config, tasks, variables, points.read_text() if points.is_file() else "[]", step)
+    return Checkpoint(*description, variables, points.read_text() if points.is_file() else "[]", step)
 
 
 def write_operating_points(folder: Path, text: str) -> None:

@@ -55,6 +55,7 @@ def prepare(
     hop: float | None = None,
     manifest: Path | None = None,
     units: tuple[str, ...] = (),
+    source: str | None = None,
     seed: int = 0,
 ) -> int:
     """Makes HDF5 shards, split by patient, of a folder of EDF files whose annotations say where IEDs and stages are.
@@ -67,6 +68,8 @@ def prepare(
         hop: Seconds from one window to the next; default the window's length.
         manifest: CSV file with columns file, patient, split, ied_labelled; default FOLDER/manifest.csv if it is there.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
+        source: Where the recordings come from, in words; every checkpoint trained on the shards says it. Default the
+            folder's name.
         seed: Decides, with the patients' names, who is in which split.
     """
     from siamese_jax.recordings import summary
@@ -91,6 +94,7 @@ def prepare(
             seed=seed,
             manifest=manifest,
             units=_units(units),
+            source=source,
             progress=progress,
         )
     print(report.text())
@@ -214,6 +218,8 @@ def detect(
         raise ValueError(f"several files are named {', '.join(same)}: their results would overwrite one another")
     loaded = checkpoints.load(checkpoint)
     data = loaded.config.data
+    model = f"{checkpoint}, step {loaded.step}, trained on: {'; '.join(loaded.trained_on)}"
+    print(f"model     {model}")
     failed = 0
     for file in files:
         try:
@@ -229,7 +235,7 @@ def detect(
                     on_progress=lambda done, total=seconds: progress("detecting", min(done, total), total),
                 )
                 progress("detecting", seconds, seconds)
-            written = write_detections(out, recording, found, model=f"{checkpoint} at step {loaded.step}")
+            written = write_detections(out, recording, found, model=model)
         except (ValueError, OSError) as error:
             _complain(error)
             failed += 1

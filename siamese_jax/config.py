@@ -77,7 +77,7 @@ class ConverterConfig:
 
     kind: Literal["stft", "multi_resolution", "none"] = "stft"
     """`none` hands the rows on as they are: one bin, one frame a sample."""
-    n_fft: tuple[int, ...] = (64,)
+    n_fft: tuple[int, ...] = (32,)
     """Transform lengths in samples: one for `stft`, several (stacked along frequency) for `multi_resolution`."""
     hop: int = 10
     """Samples from one frame to the next."""
@@ -174,7 +174,7 @@ class TrainingConfig:
 
     steps: int = 1000
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     final_learning_rate: float = 1e-7
     warmup_steps: int = 100
     weight_decay: float = 1e-2

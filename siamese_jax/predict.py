@@ -20,8 +20,8 @@ from siamese_jax.vocabulary import TaskSpec
 
 SPAN_SECONDS = 0.3
 """Frames within this span make one event: about the length of a spike and the rise of its slow wave."""
-APART_SECONDS = 0.2
-"""Least distance of two events: polyspikes closer than this are one."""
+APART_SECONDS = 0.3
+"""Least distance of two events: a spike and its slow wave are one, the complexes of a 3-Hz run are not."""
 
 Predictor = Callable[[Variables, np.ndarray, np.ndarray], Logits]
 

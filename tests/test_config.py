@@ -17,12 +17,13 @@ def changed(config=SMALL, **sections):
 def test_paper_geometry_is_the_published_one():
     assert (PAPER.n_times, PAPER.n_frames, len(PAPER.data.ch_names)) == (2000, 126, 29)
     assert PAPER.context == 128  # half of n_fft: frames centred on the first and last samples
+    assert PAPER.frame_seconds == 32 * 16 / 500  # the backbone keeps one of 32 frames, 16 samples apart
 
 
 def test_small_geometry():
     # 4 s at 200 Hz in hops of 10; the network's kernels reach 1 + 1 + 2 + 4 + 8 frames to each side
     assert (SMALL.n_times, SMALL.n_frames, SMALL.frame_seconds) == (800, 81, 0.05)
-    assert SMALL.context == 32 + 16 * 10
+    assert SMALL.context == 16 + 16 * 10
     assert SMALL.filter_half == 400
 
 
@@ -43,6 +44,9 @@ def test_a_lowered_rate_keeps_everything_on_whole_samples():
     # 500 Hz -> 200 Hz: only every fifth input sample falls on an output sample
     assert config.margin % 5 == 0 and config.filter_half % 5 == 0
     assert (config.margin - config.filter_half) * 2 / 5 >= config.context
+    # 512 Hz -> 200 Hz: every 64th; neither 2.003 s nor the next FFT-friendly length is whole by itself
+    config = changed(data={"sfreq": 512.0}, preprocess={"sfreq": 200.0, "filter_half_seconds": 2.003})
+    assert config.filter_half == 17 * 64 and config.margin % 64 == 0
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -93,6 +93,7 @@ def prepare(
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
     manifest: str | Path | None = None,
     units: Mapping[str, str] | None = None,
+    source: str | None = None,
     progress: Progress | None = None,
 ) -> PrepareReport:
     """Make shards in `out` of the EDF, EDF+ and BDF files anywhere under `folder`.
@@ -109,6 +110,8 @@ def prepare(
         fractions: of patients for train, validation and test.
         manifest: CSV file as for `read_manifest`; `folder/manifest.csv` if there is one and none is given.
         units: units to read channels in instead of the header's, as for `read_recording`.
+        source: where the recordings come from, in words; stands in each shard and in every checkpoint trained on
+            them. Default the folder's name.
         progress: told what is done.
 
     Raises:
@@ -116,7 +119,7 @@ def prepare(
         OSError: `out` cannot be written.
     """
     folder, out, progress = Path(folder), Path(out), progress or _silent
-    settings = _Settings(data, hop_seconds, seed, tuple(fractions), dict(units or {}))
+    settings = _Settings(data, hop_seconds, seed, tuple(fractions), dict(units or {}), source or folder.name)
     settings.check()
     rows = manifest_rows(folder, manifest)
     with _locked(out):
@@ -127,7 +130,7 @@ def prepare(
         shards = {patient: out / split / shard_name(patient) for patient, split in splits.items()}
         _check_expected(out, shards)
         _write_report(out, settings, {"finished": False})
-        unreadable, written = _finish_shards(shards, files, settings, folder.name, progress)
+        unreadable, written = _finish_shards(shards, files, settings, progress)
         skipped += unreadable
         files = [file for file in files if file.name not in {lost.name for lost in skipped}]
         _check_any(folder, files, skipped)
@@ -146,6 +149,7 @@ class _Settings(NamedTuple):
     seed: int
     fractions: tuple[float, ...]
     units: dict[str, str]
+    source: str
 
     @property
     def window(self) -> int:
@@ -173,7 +177,7 @@ class _Settings(NamedTuple):
     def shard_configuration(self) -> dict[str, Any]:
         """What decides the content of a shard, whoever else is in the folder; as JSON holds it."""
         held = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self.data)}
-        held |= {"hop_seconds": self.hop_seconds, "units": self.units}
+        held |= {"hop_seconds": self.hop_seconds, "units": self.units, "source": self.source}
         return json.loads(json.dumps(held))
 
 
@@ -245,7 +249,6 @@ def _finish_shards(
     shards: Mapping[str, Path],
     files: Sequence[FoundFile],
     settings: _Settings,
-    source: str,
     progress: Progress,
 ) -> tuple[list[SkippedFile], int]:
     """Write what is not there yet; returns files that could not be read, and how many shards were written."""
@@ -253,7 +256,7 @@ def _finish_shards(
     for done, (patient, path) in enumerate(shards.items()):
         progress("writing shards", done, len(shards))
         own = [(file, _labelled_for(file, files)) for file in files if file.patient == patient]
-        unreadable, is_new = _finish_shard(path, own, settings, source)
+        unreadable, is_new = _finish_shard(path, own, settings)
         skipped += unreadable
         written += is_new
     progress("writing shards", len(shards), len(shards))
@@ -261,7 +264,7 @@ def _finish_shards(
 
 
 def _finish_shard(
-    path: Path, own: Sequence[tuple[FoundFile, tuple[str, ...]]], settings: _Settings, source: str
+    path: Path, own: Sequence[tuple[FoundFile, tuple[str, ...]]], settings: _Settings
 ) -> tuple[list[SkippedFile], bool]:
     """Write a patient's shard unless it is there, without files whose signal cannot be read.
 
@@ -280,7 +283,7 @@ def _finish_shard(
             hop=settings.hop,
             tasks=TASKS,
             patient=chosen[0][0].patient,
-            source=f"siamese-jax prepare {source}",
+            source=settings.source,
             fingerprint=fingerprint,
         )
         path.parent.mkdir(parents=True, exist_ok=True)

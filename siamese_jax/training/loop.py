@@ -65,8 +65,8 @@ def train(
     """
     tasks = task_specs(training, config)
     parallel = data_parallel(config, tasks, devices)
-    folder = workdir / "checkpoint"
-    checkpoints.write_description(folder, config, tasks)
+    folder, sources = workdir / "checkpoint", tuple(sorted({shard.info.source for shard in training}))
+    checkpoints.write_description(folder, checkpoints.Description(config, tasks, sources))
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop:
         state = create_state(config, tasks)

@@ -23,11 +23,11 @@ FIGURES = dict.fromkeys(("sensitivity", "precision", "specificity", "f1", "preva
 
 
 def checkpoint(points=POINTS) -> Checkpoint:
-    return Checkpoint(SMALL, (IED, SLEEP), {}, json.dumps([FIGURES | point for point in points]), 1)
+    return Checkpoint(SMALL, (IED, SLEEP), ("test",), {}, json.dumps([FIGURES | point for point in points]), 1)
 
 
-def recording(spikes, seconds=120):
-    """Quiet EEG with negative triangles of 100 ms: {(electrode, second): uV}."""
+def recording(spikes, seconds=120, absent=()):
+    """Quiet EEG with triangles of 100 ms: {(electrode, second): uV}."""
     rng = np.random.default_rng(0)
     eeg = rng.normal(0, 3, (int(seconds * SFREQ), 19)).astype(np.float32)
     for (name, second), uv in spikes.items():
@@ -35,7 +35,11 @@ def recording(spikes, seconds=120):
         eeg[centre - half : centre + half + 1, TEN_TWENTY.index(name)] += uv * (
             1 - np.abs(np.arange(-half, half + 1)) / half
         )
-    return recording_from_array(eeg, sfreq=SFREQ, ch_names=TEN_TWENTY, target_ch_names=TEN_TWENTY, target_sfreq=SFREQ)
+    there = [i for i, name in enumerate(TEN_TWENTY) if name not in absent]
+    names = [TEN_TWENTY[i] for i in there]
+    return recording_from_array(
+        eeg[:, there], sfreq=SFREQ, ch_names=names, target_ch_names=TEN_TWENTY, target_sfreq=SFREQ
+    )
 
 
 @pytest.fixture
@@ -62,13 +66,22 @@ def predicted(monkeypatch):
 
 def test_an_event_has_its_time_place_and_stage(predicted):
     predicted({10.3: 2.0, 70.0: 1.0}, lambda second: "W" if second < 60 else "N2")
-    found = room.detect(checkpoint(), recording({("T5", 10.3): -150.0, ("F4", 70.0): -90.0}))
+    found = room.detect(checkpoint(), recording({("T5", 10.3): -150.0, ("F4", 70.0): 90.0}))
     assert [round(e.peak_seconds, 3) for e in found.events] == [10.3, 70.0]
     assert [e.channel for e in found.events] == ["T5", "F4"]
     assert [e.stage for e in found.events] == ["W", "N2"]
     # Against the mean of 19 electrodes a lone one keeps 18/19 of its deflection.
-    np.testing.assert_allclose([e.amplitude_uv for e in found.events], [-150 * 18 / 19, -90 * 18 / 19], atol=9)
+    np.testing.assert_allclose([e.amplitude_uv for e in found.events], [-150 * 18 / 19, 90 * 18 / 19], atol=9)
     np.testing.assert_allclose(found.events[0].probability, 1 / (1 + np.exp(-2)), atol=1e-3)
+
+
+def test_neither_what_all_electrodes_share_nor_an_absent_one_is_called_the_place(predicted):
+    """A deflection of the reference, three times as large as F4's own; Cz was not recorded and reads 0."""
+    predicted({10.3: 2.0}, lambda second: "W")
+    everywhere = {(name, 10.3): 270.0 - 90.0 * (name == "F4") for name in TEN_TWENTY}
+    (event,) = room.detect(checkpoint(), recording(everywhere, absent=("Cz",))).events
+    assert event.channel == "F4"
+    np.testing.assert_allclose(event.amplitude_uv, -90 * 17 / 18, atol=9)
 
 
 def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted):
@@ -77,6 +90,8 @@ def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted
     by_events = room.detect(checkpoint(), rec)
     assert (by_events.threshold, len(by_events.events)) == (0.6, 1)
     assert "events_max_f1" in by_events.threshold_origin
+    other_task = {"task": "state", "criterion": "events_max_f1", "threshold": 0.9}
+    assert room.detect(checkpoint([*POINTS, other_task]), rec).threshold == 0.6
     assert len(room.detect(checkpoint(POINTS[:1]), rec).events) == 2
     none = room.detect(checkpoint([]), rec)
     assert none.threshold == 0.5 and "siamese-jax evaluate" in none.threshold_origin
@@ -103,8 +118,20 @@ def test_rates_are_events_by_minutes_analysed_in_each_stage(predicted):
     assert rows["N2"].minutes == 0.5 and rows["N2"].per_hour == 240
     assert np.isnan(rows["W"].per_hour)
     # Windows of 4 s: centres reach from 2 s to 118 s.
+    assert [e.analysed_seconds for e in found.hypnogram] == [28, 30, 30, 29]
     assert rows["R"].minutes == pytest.approx((28 + 30 + 29) / 60)
     assert rows["all"].minutes == 2 and found.analysed_seconds == found.recording_seconds == 120
+    # Two windows a second still analyse each second once; one in 7 s stands for 7 s, and no epoch for more than 30.
+    dense, sparse = (room.detect(checkpoint(), recording({}), hop_seconds=hop).hypnogram for hop in (0.5, 7.0))
+    assert [e.analysed_seconds for e in dense] == [28, 30, 30, 28.5]
+    assert [e.analysed_seconds for e in sparse] == [28, 30, 28, 28]
+
+
+def test_an_epoch_that_was_hardly_seen_has_no_stage(predicted):
+    predicted({95.0: 3.0}, lambda second: "N2")
+    found = room.detect(checkpoint(), recording({}, seconds=100))  # centres reach 98 s: 9 s of the fourth epoch
+    assert [e.onset_seconds for e in found.hypnogram] == [0, 30, 60]
+    assert [e.stage for e in found.events] == [None]
 
 
 def test_what_no_window_covers_is_not_called_analysed(predicted):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from siamese_jax.config import Config, ModelConfig
-from siamese_jax.models.blocks import DepthwiseConv
+from siamese_jax.models.blocks import DepthwiseConv, Dropout
 from siamese_jax.models.build import build_model
+from siamese_jax.models.siamese_es import ROW_STAGES, RwtStage, SmallStage
 from siamese_jax.presets import PAPER, SMALL
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
@@ -204,6 +205,15 @@ def test_dropout_follows_a_samples_key_and_not_its_place():
     assert float(jnp.abs(other[3] - other[0]).max()) > 1e-4
 
 
+def test_dropout_keeps_the_mean():
+    x, keys = jnp.ones((4, 50, 40)), jax.random.split(jax.random.key(0), 4)
+    y = Dropout(0.25, salt=0).apply({}, x, keys)
+    np.testing.assert_allclose(np.unique(y), [0, 4 / 3], rtol=1e-6)
+    assert float(y.mean()) == pytest.approx(1, abs=0.03)
+    assert (Dropout(0.25, salt=1).apply({}, x, keys) != y).any()
+    np.testing.assert_array_equal(Dropout(0.25, salt=0).apply({}, x, None), x)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_both_depthwise_convolutions_are_the_same_function_of_the_same_parameters(stride):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, 6)), jnp.float32)
@@ -247,6 +257,27 @@ def test_an_absent_row_changes_nothing_but_the_weight_of_those_present():
     assert float(jnp.abs(run(variables, maps, present).window["ied"] - emptied.window["ied"]).max()) > 1e-3
     nobody = run(variables, maps * 0, present & False)
     assert bool(jnp.isfinite(nobody.window["ied"]).all())
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_rows_that_are_there_stand_in_for_those_that_are_not(size):
+    """Where all rows hold the same and weigh the same, what joins them cannot tell that some are absent."""
+    maps, present = inputs()
+    some = present.at[:, 3:].set(False)
+    if size == "small":
+        stage, row_axis, absent = SmallStage(model_config(), ROW_STAGES), 1, 7.0
+        x = jnp.repeat(jnp.transpose(maps, (0, 3, 2, 1))[:, :1], N_ROWS, 1)
+    else:
+        stage, row_axis, absent = RwtStage(model_config(size=size), 0), 3, 0.0
+        x = jnp.repeat(maps[..., :1], N_ROWS, 3)
+    variables = stage.init(jax.random.key(0), x, present, train=False)
+    layer = variables["params"]["Dense_0"] if size == "small" else variables["params"]["Conv_0"]["Conv_0"]
+    by_row = layer["kernel"].reshape(*(() if size == "small" else (3, 3)), N_ROWS, -1)
+    layer["kernel"] = jnp.repeat(by_row[..., :1, :], N_ROWS, -2).reshape(layer["kernel"].shape)
+    emptied = jnp.where(some.reshape([3, *(N_ROWS if a == row_axis else 1 for a in (1, 2, 3))]), x, absent)
+    whole = stage.apply(variables, x, present, train=False)
+    np.testing.assert_allclose(stage.apply(variables, emptied, some, train=False), whole, rtol=1e-4, atol=1e-5)
+    assert np.ptp(whole) > 0.1
 
 
 def test_what_a_row_looks_like_is_learnt_once_for_all_rows():

@@ -38,7 +38,7 @@ def run(folder, tiny):
 
 def final_state(workdir, config):
     folder = workdir / "checkpoint"
-    _, tasks = checkpoints.read_description(folder)
+    tasks = checkpoints.read_description(folder).tasks
     with checkpoints.open_manager(folder) as manager:
         return manager.latest_step(), jax.device_get(checkpoints.restore(manager, create_state(config, tasks)))
 
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     run(tmp_path, config=healthy, stop_at=2)
     good = final_state(tmp_path, healthy)
     folder = tmp_path / "checkpoint"
-    _, tasks = checkpoints.read_description(folder)
+    tasks = checkpoints.read_description(folder).tasks
     with checkpoints.open_manager(folder) as manager:
         state = checkpoints.restore(manager, create_state(healthy, tasks))
         broken = jax.tree.map(lambda x: x * np.float32(np.nan), state.variables)
