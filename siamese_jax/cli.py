@@ -381,3 +381,7 @@ def run(command: Callable[[], int]) -> None:
         _complain(error)
         code = NOT_ANALYSED
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

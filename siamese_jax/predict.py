@@ -32,7 +32,8 @@ class Predictions(NamedTuple):
     Attributes:
         grid: where each window lies.
         window: by task, [window, logit].
-        frame: by task, [window, frame, logit]; empty if the model pools features.
+        frame: by task with a single logit, [window, frame, logit], since events are found in these alone; empty if
+            the model pools features.
     """
 
     grid: WindowGrid
@@ -262,7 +263,8 @@ def _recording_batches(
 
 
 def _fetch(logits: Logits, n: int) -> Logits:
-    return jax.tree.map(lambda x: np.asarray(x)[:n], logits)
+    frames = {task: frame for task, frame in logits.frame.items() if frame.shape[-1] == 1}
+    return jax.tree.map(lambda x: np.asarray(x)[:n], Logits(logits.window, frames))
 
 
 def _concatenated(parts: list[Logits]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
