@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from siamese_jax import checkpoints, cli
 from siamese_jax.presets import SMALL
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.edf_write import write_recording
+from siamese_jax.training import evaluate as evaluation
 from siamese_jax.vocabulary import TEN_TWENTY
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 
@@ -79,6 +81,17 @@ def test_metrics_hold_every_figure_with_its_interval(demo):
     points = json.loads((demo / "run" / "checkpoint" / "operating_points.json").read_text())
     by_name = {point["criterion"]: point["threshold"] for point in points if point["task"] == "ied"}
     assert by_name["max_f1"] == ied["max_f1"]["threshold"]
+
+
+def test_thresholds_are_fixed_on_validation_patients_and_figures_are_of_test_patients(demo, tmp_path, monkeypatch):
+    used = {}
+    monkeypatch.setattr(evaluation, "score", lambda c, t, v, shards, on_progress: {s.path.parent.name for s in shards})
+    monkeypatch.setattr(evaluation, "fix_operating_points", lambda c, t, scores: used.update(thresholds=scores) or ())
+    monkeypatch.setattr(evaluation, "report", lambda c, t, scores, points: used.update(figures=scores) or {})
+    monkeypatch.setattr(evaluation, "report_text", lambda figures: "")
+    shutil.copytree(demo / "run" / "checkpoint", tmp_path / "checkpoint")
+    assert cli.evaluate(tmp_path / "checkpoint", demo / "shards") == cli.OK
+    assert used == {"thresholds": {"validation"}, "figures": {"test"}}
 
 
 def test_detection_writes_events_stages_and_an_annotated_copy(demo, tmp_path, capsys):
@@ -166,6 +179,24 @@ def test_a_users_mistake_is_one_sentence_and_an_exit_code(tmp_path):
     assert "model.shared_stages must be" in result.stderr and "Traceback" not in result.stderr
     result = run("train", tmp_path / "nothing", tmp_path / "run", "small")
     assert result.returncode == cli.NOT_ANALYSED and "no shards" in result.stderr
+
+
+def test_ctrl_c_has_an_exit_code_of_its_own():
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(interrupted)
+    assert caught.value.code == cli.INTERRUPTED == 130
+
+
+def test_preparing_without_some_recordings_is_no_success(demo, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    shutil.copy(demo / "recordings" / "SIM0001.edf", tmp_path / "in")
+    (tmp_path / "in" / "broken.edf").write_bytes(b"0       not an EDF")
+    assert cli.prepare(tmp_path / "in", tmp_path / "out") == cli.SOME_FAILED
+    assert "broken.edf" in capsys.readouterr().out
+    assert [path.stem for path in (tmp_path / "out").glob("*/*.h5")]
 
 
 def test_help_answers_at_once_and_without_jax():

@@ -186,8 +186,10 @@ class SmallStage(nn.Module):
         n_there = jnp.maximum(row_present.sum(-1), 1).astype(x.dtype)[:, None, None, None]
         present = jnp.where(there, x, jnp.zeros_like(x))
         mean = present.sum(1, keepdims=True) / n_there
-        largest = jnp.where(there, x, jnp.full_like(x, -jnp.inf)).max(1, keepdims=True)
-        largest = jnp.where(row_present.any(-1)[:, None, None, None], largest, jnp.zeros_like(largest))
+        # By its index: the gradient of `max` compares values that XLA may round in two ways, and then loses it.
+        index = jnp.where(there, x, jnp.full_like(x, -jnp.inf)).argmax(1, keepdims=True)
+        chosen = jnp.arange(x.shape[1])[None, :, None, None] == index
+        largest = jnp.where(chosen, present, jnp.zeros_like(x)).sum(1, keepdims=True)
         # The rows that are there stand in for those that are not, as in inverted dropout.
         rows = jnp.transpose(present * (x.shape[1] / n_there), (0, 2, 1, 3))
         rows = rows.reshape(*rows.shape[:2], -1)[:, None]

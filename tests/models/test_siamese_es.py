@@ -166,7 +166,7 @@ def test_a_frame_of_the_small_model_depends_on_its_context_alone_wherever_the_wi
     shift, n = 13, 25
     part = model.apply(variables, maps[:, :, shift : shift + n + 2 * context], present).frame
     for task in ("ied", "sleep"):
-        np.testing.assert_allclose(part[task], whole[task][:, shift : shift + n], atol=2e-6)
+        np.testing.assert_allclose(part[task], whole[task][:, shift : shift + n], rtol=2e-6, atol=2e-6)
     gradient = jax.grad(lambda x: model.apply(variables, x, present).frame["ied"][0, 30, 0])(maps)
     touched = np.flatnonzero(np.abs(gradient).sum((0, 1, 3)))
     assert (touched.min(), touched.max()) == (30, 30 + 2 * context)

@@ -14,10 +14,10 @@ IMPLEMENTATIONS = ("fft", "dft")
 
 
 def config_of(*, sfreq=200.0, seconds=2.0, context_frames=3, **converter):
-    """`small` with one stage of that dilation: so many frames of context."""
+    """`small` with three stages: so many frames of context."""
     return Config(
         data=DataConfig(sfreq=sfreq, window_seconds=seconds),
-        converter=ConverterConfig(**{"amplitude": "magnitude", "band_hz": (0.0, sfreq / 2)} | converter),
+        converter=ConverterConfig(**{"n_fft": (64,), "band_hz": (0.0, sfreq / 2)} | converter),
         model=ModelConfig(dilations=(1, 1, context_frames - 2), shared_stages=0),
     )
 

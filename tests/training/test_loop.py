@@ -15,6 +15,7 @@ import pytest
 
 from siamese_jax import checkpoints
 from siamese_jax.recordings.shards import open_shards
+from siamese_jax.training import loop
 from siamese_jax.training.loop import train
 from siamese_jax.training.step import create_state
 from tests.cohort import tiny_shards
@@ -59,6 +60,20 @@ def test_stop_and_resume_equals_one_go_bit_for_bit(run, tiny, tmp_path):
     assert lines(parts) == numbers
     assert [line["step"] for line in numbers if "loss" in line] == list(range(1, 9))
     assert [line["step"] for line in numbers if "validation/ied/auroc" in line] == [4, 8]
+
+
+def test_what_is_watched_and_handed_on_is_the_average(run, tiny, tmp_path, monkeypatch):
+    watched = []
+
+    def window_scores(config, tasks, variables, shards):
+        watched.append(jax.device_get(variables))
+        return {}
+
+    monkeypatch.setattr(loop, "window_scores", window_scores)
+    run(tmp_path)
+    _, state = final_state(tmp_path, tiny)
+    chex.assert_trees_all_equal(checkpoints.load(tmp_path / "checkpoint").variables, state.ema)
+    chex.assert_trees_all_equal(watched[-1], state.ema)
 
 
 def test_state_depends_on_the_seed(run, tiny, with_training, tmp_path):

@@ -6,10 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from siamese_jax.training.parallel import choose_devices, data_parallel
-from siamese_jax.training.step import create_state, learning_rate, make_train_step
+from siamese_jax.training.step import create_state, learning_rate, make_optimizer, make_train_step
 from siamese_jax.vocabulary import IED, SLEEP
 
 TASKS = (IED, SLEEP)
@@ -80,7 +81,28 @@ def test_task_weights_scale_the_loss_of_their_task(with_training, make_batch):
     np.testing.assert_allclose(weighted.loss, expected, rtol=1e-6)
 
 
-def test_draws_depend_on_the_place_in_the_stream_alone(tiny, make_batch):
+def test_the_weight_of_positives_and_smoothing_reach_the_loss(with_training, make_batch):
+    batch = make_batch()
+    positive = batch._replace(labels=batch.labels | {"ied": batch.weights["ied"]})
+    _, plain = one_device(with_training(pos_weight=1.0), positive)
+    _, changed = one_device(with_training(pos_weight=3.0, label_smoothing=0.1), positive)
+    assert float(changed.task_losses["ied"] / plain.task_losses["ied"]) > 2
+    assert abs(float(changed.task_losses["sleep"] - plain.task_losses["sleep"])) > 1e-4
+
+
+def test_the_optimiser_clips_by_the_global_norm_and_decays_weights(with_training):
+    config = with_training(clip_norm=2.0, weight_decay=0.1, learning_rate=0.01, warmup_steps=0).training
+    params = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([4.0])}
+    optimizer = make_optimizer(config)
+    _, state = optimizer.update({"a": jnp.array([30.0, 0.0]), "b": jnp.array([40.0])}, optimizer.init(params), params)
+    # Adam's first moment is a tenth of the gradient: (30, 0, 40) scaled from a norm of 50 to one of 2.
+    clipped = {"a": jnp.array([0.12, 0.0]), "b": jnp.array([0.16])}
+    chex.assert_trees_all_close(optax.tree.get(state, "mu"), clipped, rtol=1e-5)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    chex.assert_trees_all_close(updates, jax.tree.map(lambda p: -0.01 * 0.1 * p, params), rtol=1e-5)
+
+
+def test_draws_depend_on_the_place_in_the_stream_and_the_seed_alone(tiny, with_training, make_batch):
     batch = make_batch()
     _, first = one_device(tiny, batch)
     reversed_ = jax.tree.map(lambda x: x[::-1].copy(), batch)
@@ -88,16 +110,26 @@ def test_draws_depend_on_the_place_in_the_stream_alone(tiny, make_batch):
     np.testing.assert_allclose(again.loss, first.loss, rtol=1e-5)
     _, elsewhere = one_device(tiny, batch._replace(sample=batch.sample + 1000))
     assert abs(float(elsewhere.loss - first.loss)) > 1e-4
+    # The same initial state, another seed.
+    reseeded = jax.jit(make_train_step(with_training(seed=1), TASKS, axis=None))
+    _, other = reseeded(create_state(tiny, TASKS), batch)
+    assert abs(float(other.loss - first.loss)) > 1e-4
 
 
-def test_the_average_forgets_the_start_quickly_and_covers_batch_statistics(tiny, make_batch):
-    start = create_state(tiny, TASKS)
+def test_the_average_forgets_the_start_quickly_and_covers_batch_statistics(with_training, make_batch):
+    config = with_training(ema_decay=0.5)
+    start = create_state(config, TASKS)
     before = jax.device_get(start.ema)
-    state, _ = jax.jit(make_train_step(tiny, TASKS, axis=None))(start, make_batch())
+    step = jax.jit(make_train_step(config, TASKS, axis=None))
+    state, _ = step(start, make_batch())
     # decay min(d, (1 + 0) / (10 + 0)) = 0.1 at the first step
     expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, before, state.variables)
     chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
     assert set(state.ema) == {"params", "batch_stats"}
+    # From step 8 on, (1 + t) / (10 + t) is beyond one half.
+    later, _ = step(start._replace(step=jnp.int32(100)), make_batch())
+    expected = jax.tree.map(lambda old, new: 0.5 * old + 0.5 * new, before, later.variables)
+    chex.assert_trees_all_close(later.ema, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_repeated_steps_on_one_batch_lower_its_loss(with_training, make_batch):
