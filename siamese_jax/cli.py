@@ -1,5 +1,6 @@
 """The command `siamese-jax`: arguments in, sentences out. What costs seconds to import is imported where it is used."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -52,6 +53,9 @@ def prepare(
     *,
     check: bool = False,
     preset: Preset = "small",
+    channels: tuple[str, ...] = (),
+    sfreq: float | None = None,
+    window: float | None = None,
     hop: float | None = None,
     manifest: Path | None = None,
     units: tuple[str, ...] = (),
@@ -64,7 +68,10 @@ def prepare(
         folder: Searched with all folders in it; with --check, a folder of shards.
         out: Folder for the shards; finished ones are kept.
         check: Verify and summarise the shards in FOLDER instead.
-        preset: Whose electrodes, rate and window to use.
+        preset: Whose electrodes, rate and window to use; tell `train` what differs (`--data.sfreq 100`).
+        channels: Electrodes or derivations to hold instead of the preset's.
+        sfreq: Samples per second instead of the preset's.
+        window: Seconds of a window instead of the preset's.
         hop: Seconds from one window to the next; default the window's length.
         manifest: CSV file with columns file, patient, split, ied_labelled; default FOLDER/manifest.csv if it is there.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
@@ -84,7 +91,8 @@ def prepare(
             print(f"error: {error}", file=sys.stderr)
         print(f"{len(checked.errors)} errors" if checked.errors else "all shards are sound")
         return NOT_ANALYSED if checked.errors else OK
-    data = PRESETS[preset].data
+    given = {"ch_names": channels, "sfreq": sfreq, "window_seconds": window}
+    data = dataclasses.replace(PRESETS[preset].data, **{name: value for name, value in given.items() if value})
     with progress_bar() as progress:
         report = make_shards(
             folder,

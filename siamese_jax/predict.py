@@ -16,6 +16,7 @@ from siamese_jax.recordings.batches import evaluation_batches
 from siamese_jax.recordings.edf import Recording, Segment
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.recordings.windows import WindowGrid, read_padded, window_grid
+from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.vocabulary import TaskSpec
 
 SPAN_SECONDS = 0.3
@@ -90,11 +91,13 @@ def predict_recording(
         on_progress: called with the seconds of signal done.
 
     Raises:
-        ValueError: the hop is not a whole number of samples, or no segment is as long as a window.
+        ValueError: the hop is not a whole number of samples, no segment is as long as a window, or the electrodes
+            that are there make no row of the montage.
     """
     hop = hop_seconds * config.data.sfreq
     if hop != round(hop) or hop < 1:
         raise ValueError(f"a hop of {hop_seconds} s is not a whole number of samples at {config.data.sfreq} Hz")
+    _check_rows(config, recording)
     grid = window_grid(recording.segments, window=config.n_times, hop=round(hop))
     if len(grid.start) == 0:
         longest = max((s.n_times for s in recording.segments), default=0) / config.data.sfreq
@@ -236,6 +239,16 @@ def _merged(logits: Float32[np.ndarray, "window frame"], first: Int[np.ndarray, 
 
 def _is_whole(value: float) -> bool:
     return abs(value - round(value)) < 1e-6
+
+
+def _check_rows(config: Config, recording: Recording) -> None:
+    """Refuse a recording in which the model would see nothing, and answer all the same."""
+    if not jax.jit(partial(rows_present, config))(recording.present[None]).any():
+        there = [name for name, present in zip(config.data.ch_names, recording.present, strict=True) if present]
+        raise ValueError(
+            f"{recording.path or 'the recording'}: of the electrodes {', '.join(there) or '(none)'} not one row of the"
+            f" checkpoint's montage ({config.preprocess.montage}) can be made"
+        )
 
 
 def _recording_batches(

@@ -19,6 +19,7 @@ from siamese_jax import checkpoints, cli
 from siamese_jax.presets import SMALL
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.edf_write import write_recording
+from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training import evaluate as evaluation
 from siamese_jax.vocabulary import TEN_TWENTY
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
@@ -232,6 +233,15 @@ def test_units_can_be_given(tmp_path, capsys):
     assert "note" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="--units takes CHANNEL=UNIT, given 'nV'"):
         cli.info(tmp_path / "nv.edf", units=("nV",))
+
+
+def test_prepare_takes_other_electrodes_rates_and_windows(demo, tmp_path):
+    options = {"channels": ("C3", "Cz"), "sfreq": 100.0, "window": 2.0}
+    assert cli.prepare(demo / "recordings", tmp_path / "shards", **options) == cli.OK
+    (info,) = {
+        shard.info.ch_names + (shard.info.sfreq, shard.info.window) for shard in open_shards(tmp_path / "shards/train")
+    }
+    assert info == ("C3", "Cz", 100.0, 200)
 
 
 def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):

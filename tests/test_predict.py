@@ -151,6 +151,16 @@ def test_a_recording_without_a_whole_window_is_refused(predict):
         predict(recording_of(noise(5)), hop_seconds=0.123)
 
 
+def test_a_recording_in_which_the_model_sees_nothing_is_refused(predict):
+    """One electrode alone is its own common average."""
+    recording = recording_of(noise(5))
+    one = dataclasses.replace(recording, present=np.array([False, False, True, False, False]))
+    with pytest.raises(ValueError, match=r"of the electrodes C3 not one row of the checkpoint's montage \(average\)"):
+        predict(one, hop_seconds=1.0)
+    two = dataclasses.replace(recording, present=np.array([False, True, True, False, False]))
+    assert len(predict(two, hop_seconds=1.0).grid.start) == 5
+
+
 def test_progress_reaches_the_end(predict):
     seconds = []
     predict(recording_of(noise(20)), hop_seconds=1.0, on_progress=seconds.append)

@@ -60,6 +60,16 @@ def preprocess(
     return rows / _spread_uv(config, rows), row_present
 
 
+def rows_present(config: Config, present: Bool[jax.Array, "batch chan"]) -> Bool[jax.Array, "batch row"]:
+    """Which rows `preprocess` can make of the electrodes that are there.
+
+    Raises:
+        ValueError: the montage is impossible.
+    """
+    nothing = jnp.zeros((present.shape[0], 1, present.shape[1]), jnp.float32)
+    return apply_montage(nothing, present, kind=config.preprocess.montage, ch_names=config.data.ch_names)[1]
+
+
 @functools.lru_cache(maxsize=64)
 def filter_taps(config: Config, kind: str) -> Float[np.ndarray, "tap"]:
     """The linear-phase FIR that does band and mains together: a windowed sinc (Hamming), designed at once.
