@@ -173,3 +173,56 @@ def test_more_devices_than_there_are_is_an_error():
         choose_devices(99)
     with pytest.raises(ValueError, match="must be 1 or more, given 0"):
         choose_devices(0)
+
+
+FLAGS = {
+    "no converter": {"converter": {"kind": "none"}},
+    "several resolutions": {"converter": {"kind": "multi_resolution", "n_fft": (8, 16)}},
+    "log": {"converter": {"amplitude": "log"}},
+    "fft": {"converter": {"implementation": "fft"}},
+    "referential": {"preprocess": {"montage": "referential"}},
+    "bipolar": {"preprocess": {"montage": "bipolar"}},
+    "45 rows": {"preprocess": {"montage": "paper45"}},
+    "no sleep features": {"model": {"fusion": "none"}},
+    "gated": {"model": {"fusion": "gated"}},
+    "film": {"model": {"fusion": "film"}},
+    "stopped": {"model": {"stop_sleep_gradient": True}},
+    "nothing shared": {"model": {"shared_stages": 0}},
+    "averaged": {"model": {"pooling": "average"}},
+    "paper": {"model": {"size": "paper", "width": 0.25, "shared_stages": 4}},
+    "paper, frames, lax": {"model": {"size": "paper", "width": 0.25, "pooling": "frames", "depthwise": "lax"}},
+}
+
+
+def flagged(tiny, name):
+    sections = {k: dataclasses.replace(getattr(tiny, k), **v) for k, v in FLAGS[name].items()}
+    return dataclasses.replace(tiny, **sections)
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_every_flag_of_the_ablation_table_gives_a_step(tiny, make_batch, name):
+    config = flagged(tiny, name)
+    batch = make_batch(config=config)
+    state = jax.eval_shape(lambda: create_state(config, TASKS))
+    after, numbers = jax.eval_shape(make_train_step(config, TASKS, axis=None), state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert set(numbers.task_losses) == {"ied", "sleep"} and numbers.loss.shape == ()
+
+
+@pytest.mark.parametrize("name", ["no converter", "several resolutions", "bipolar", "film", "averaged"])
+def test_a_step_with_that_flag_is_finite_and_moves_every_parameter(tiny, make_batch, name):
+    config = flagged(tiny, name)
+    state, numbers = one_device(config, make_batch(config=config))
+    assert np.isfinite(float(numbers.loss)) and float(numbers.gradient_norm) > 0
+    moments = {jax.tree_util.keystr(p): m for p, m in jax.tree_util.tree_leaves_with_path(first_moment(state))}
+    assert all(np.isfinite(moment).all() for moment in moments.values())
+    # The next normalisation takes away whatever this bias adds: its gradient is rounding, or nothing.
+    moments.pop("['shared_0']['BatchNorm_0']['BatchNorm_0']['bias']")
+    assert not [name for name, moment in moments.items() if not np.any(moment)]
+
+
+def test_one_task_alone_trains_without_twins_sleep(tiny, make_batch):
+    config = dataclasses.replace(tiny, tasks=("ied",), model=dataclasses.replace(tiny.model, fusion="none"))
+    _, numbers = one_device(config, make_batch(config=config))
+    assert set(numbers.task_losses) == {"ied"}
+    np.testing.assert_array_equal(numbers.loss, numbers.task_losses["ied"])
