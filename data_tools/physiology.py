@@ -1,7 +1,13 @@
 """What the simulator knows about EEG: every length, amplitude and rate in one place, each with its source.
 
-The source names papers.md of the project's literature notes by section, and how sure it is:
-FACT (read in a source named there), RECALL (published, quoted from memory), INFERENCE (our own choice).
+How sure a figure is: FACT (read in the source), RECALL (published, quoted from memory), INFERENCE (our own choice).
+Where it comes from, by the keys used below:
+
+    3.2  vEpiSet (Sci Data 2025;12:229), counts of its 4-s windows by state, as audited by eng-rodriguez/dissertation-research
+    7.1  IFCN criteria of IEDs (Kural et al., Neurology 2020;94:e2139) and common textbook ranges
+    7.2  mimics and normal variants: AASM definitions; 3,050 EEGs scored with SCORE (PMC9294211); Medscape's review of
+         benign variants; for the background generator textbook spectra
+
 Amplitudes are in microvolts from baseline to peak, times in seconds, rates per minute of the stage.
 """
 
@@ -39,7 +45,7 @@ class Pole(NamedTuple):
     gain: float = 1.0
 
 
-# --- background: papers.md 7.2 "Background generator", INFERENCE unless marked ------------------------------
+# --- background: 7.2 "Background generator", INFERENCE unless marked ------------------------------
 
 EXPONENT = {"W": 1.0, "N1": 1.6, "N2": 1.6, "N3": 2.2, "R": 1.3}
 """beta of the 1/f^beta noise: 7.2; R is ours, between W and N1 ('low-amplitude mixed frequency')."""
@@ -196,7 +202,7 @@ TRANSIENTS = (
               Range(0.5, 2.0), Range(50, 200), ((),)),
 )  # fmt: skip
 
-# --- IEDs: papers.md 7.1 and 3.2 ----------------------------------------------------------------------------
+# --- IEDs: 7.1 and 3.2 ----------------------------------------------------------------------------
 
 
 class Region(NamedTuple):

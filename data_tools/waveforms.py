@@ -14,7 +14,7 @@ Times = Float[np.ndarray, "*shape"]
 def epileptiform(
     t: Times, *, rise: float, fall: float, shoulder: float, wave: float, wave_gain: float
 ) -> Float[np.ndarray, "*shape"]:
-    """An interictal epileptiform discharge around its negative peak at t = 0 (papers.md 7.1, recipe).
+    """An interictal epileptiform discharge around its negative peak at t = 0 (key 7.1 in `physiology`).
 
     `-asym_gauss(rise, fall) + 0.3 positive shoulder - wave_gain * half-sine after-wave`. A Gaussian half
     falls to exp(-2) at `rise` or `fall`, so the sharp part lasts `rise + fall`. All times in seconds.
@@ -38,7 +38,7 @@ def spindle(t: Times, frequency_hz: float, duration_seconds: float, rng: Generat
 
 
 def k_complex(t: Times, frequency_hz: float, duration_seconds: float, rng: Generator) -> Times:
-    """A sharp negative wave in the first third, then a slower positive one (papers.md 7.2)."""
+    """A sharp negative wave in the first third, then a slower positive one (key 7.2 in `physiology`)."""
     u = t / duration_seconds
     sharp = _bell(u, centre=0.28, width=rng.uniform(0.05, 0.08))
     slow = _bell(u, centre=0.62, width=0.14)
