@@ -3,7 +3,7 @@
 How sure a figure is: FACT (read in the source), RECALL (published, quoted from memory), INFERENCE (our own choice).
 Where it comes from, by the keys used below:
 
-    3.2  vEpiSet (Sci Data 2025;12:229), counts of its 4-s windows by state, as audited by eng-rodriguez/dissertation-research
+    3.2  vEpiSet (Sci Data 2025;12:229): its 4-s windows by state, as audited in eng-rodriguez/dissertation-research
     7.1  IFCN criteria of IEDs (Kural et al., Neurology 2020;94:e2139) and common textbook ranges
     7.2  mimics and normal variants: AASM definitions; 3,050 EEGs scored with SCORE (PMC9294211); Medscape's review of
          benign variants; for the background generator textbook spectra

@@ -46,7 +46,7 @@ def n_parameters(tree) -> int:
 
 
 def test_paper_size_has_the_parameters_of_efficientnetv2_rw_t():
-    """Counted in timm's efficientnetv2_rw_t with 45 rows: stem, stages 0 to 5, last convolution, by 9.8 k, 10 k, ... 8.99 M."""
+    """Counted in timm with 45 rows: stem, stages 0 to 5, last convolution: 9.8 k, 10 k, ... 8.99 M."""
     model = build_model(PAPER, TASKS)
     maps, present = jax.ShapeDtypeStruct((1, 129, 126, 45), jnp.float32), jax.ShapeDtypeStruct((1, 45), bool)
     logits, variables = jax.eval_shape(
@@ -65,7 +65,7 @@ def test_paper_size_has_the_parameters_of_efficientnetv2_rw_t():
 
 
 def test_paper_maps_have_the_published_shapes():
-    """As timm gives them for 45 x 129 x 126: 24x65x63 after the stem, 48x17x16 after the shared stages, 208x5x4 at the end."""
+    """As timm gives them: 24x65x63 after the stem, 48x17x16 after the shared stages, 208x5x4 at the end."""
     model = build_model(PAPER, TASKS)
     maps, present = jax.ShapeDtypeStruct((1, 129, 126, 45), jnp.float32), jax.ShapeDtypeStruct((1, 45), bool)
     _, seen = jax.eval_shape(
