@@ -276,6 +276,8 @@ def describe(recording: "Recording") -> str:
             by_reason.setdefault(reason, []).append(label)
         lines += [f"not used  {', '.join(labels)}: {reason}" for reason, labels in by_reason.items()]
     lines += [f"note      {warning}" for warning in report.warnings]
+    if 2 * recording.present.sum() < len(recording.present):
+        lines.append("note      fewer than half of the electrodes: references and judgements rest on little")
     return "\n".join(lines)
 
 

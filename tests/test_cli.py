@@ -223,6 +223,14 @@ def test_info_prints_no_patient_data(tmp_path, capsys):
     assert "jane" not in said and "19 of 19 used" in said
 
 
+def test_few_electrodes_are_warned_of(tmp_path, capsys):
+    eeg = np.random.default_rng(0).normal(0, 30, (20 * 200, 10)).astype(np.float32)
+    for n, warned in ((9, True), (10, False)):
+        write_recording(tmp_path / f"{n}.edf", eeg[:, :n], sfreq=200.0, ch_names=TEN_TWENTY[:n])
+        cli.info(tmp_path / f"{n}.edf")
+        assert ("fewer than half of the electrodes" in capsys.readouterr().out) == warned
+
+
 def test_units_can_be_given(tmp_path, capsys):
     rng = np.random.default_rng(0)
     eeg = rng.normal(0, 30e3, (20 * 200, 19)).astype(np.float32)  # nanovolts called microvolts
