@@ -48,9 +48,15 @@ class Checkpoint(NamedTuple):
     step: int
 
 
-def open_manager(folder: Path) -> ocp.CheckpointManager:
-    """Orbax's manager of a checkpoint folder: asynchronous; keeps two steps, removes half-written ones."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
+def open_manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+    """Orbax's manager of a checkpoint folder: asynchronous; keeps two steps, removes half-written ones.
+
+    Read-only it removes nothing: what is half-written may be a training run's that is going on.
+    """
+    if read_only:
+        options = ocp.CheckpointManagerOptions(read_only=True)
+    else:
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
     handlers = {item: ocp.StandardCheckpointHandler() for item in ("train", "inference")}
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
 
@@ -140,7 +146,7 @@ def load(folder: Path) -> Checkpoint:
             first ones that differ are named.
     """
     description = read_description(folder)
-    with open_manager(folder) as manager:
+    with open_manager(folder, read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
             raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
