@@ -1,7 +1,7 @@
 """Batches or a recording to probabilities: the one loop that training's evaluation, `evaluate` and `detect` share."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -42,8 +42,12 @@ class Predictions(NamedTuple):
     frame: dict[str, Float32[np.ndarray, "window frame _logits"]]
 
 
+@lru_cache(maxsize=8)
 def make_predictor(config: Config, tasks: tuple[TaskSpec, ...]) -> Predictor:
-    """A compiled `predict(variables, eeg, present) -> Logits` for batches of one shape."""
+    """A compiled `predict(variables, eeg, present) -> Logits` for batches of one shape.
+
+    The same one for the same arguments: a second file, or a second evaluation, compiles nothing.
+    """
     model = build_model(config, tasks)
     return jax.jit(lambda variables, eeg, present: forward(config, model, variables, eeg, present))
 
@@ -144,10 +148,12 @@ def predict_shards(
             places.append((shard[real], window[real]))
             yield batch.eeg, batch.present, int(real.sum())
 
+    done = 0
     parts = []
     for logits in predict_batches(predictor, variables, inputs()):
         parts.append(logits)
-        on_progress(sum(len(next(iter(part.window.values()))) for part in parts))
+        done += len(next(iter(logits.window.values())))
+        on_progress(done)
     shard_of, window_of = (np.concatenate(column) for column in zip(*places, strict=True))
     logits = _concatenated(parts)
     found = []

@@ -161,6 +161,18 @@ def test_a_recording_in_which_the_model_sees_nothing_is_refused(predict):
     assert len(predict(two, hop_seconds=1.0).grid.start) == 5
 
 
+def test_one_configuration_is_compiled_once_however_many_files(tiny, variables_of, predict):
+    first = predict(recording_of(noise(10)), hop_seconds=1.0)
+    compiled = make_predictor(tiny, TASKS)._cache_size()
+    again = predict_recording(
+        make_predictor(tiny, TASKS), tiny, variables_of(tiny), recording_of(noise(20)), hop_seconds=1.0, batch_size=8
+    )
+    assert compiled >= 1 and make_predictor(tiny, TASKS)._cache_size() == compiled
+    assert (len(first.grid.start), len(again.grid.start)) == (10, 20)
+    other = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
+    assert make_predictor(other, TASKS) is not make_predictor(tiny, TASKS)
+
+
 def test_progress_reaches_the_end(predict):
     seconds = []
     predict(recording_of(noise(20)), hop_seconds=1.0, on_progress=seconds.append)

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config import Config
 from siamese_jax.evaluation.events import Event, find_events
-from siamese_jax.evaluation.metrics import points_from_json
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, MAX_F1, points_from_json
 from siamese_jax.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
 from siamese_jax.recordings.edf import Recording, Segment
 from siamese_jax.recordings.windows import window_onsets
@@ -20,7 +20,7 @@ from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
 EPOCH_SECONDS = 30.0
 """AASM sleep-scoring epoch; epochs count from the recording's start."""
 HOP_SECONDS = 1.0
-CRITERIA = ("events_max_f1", "max_f1")
+CRITERIA = (EVENTS_MAX_F1, MAX_F1)
 """Operating points in order of preference: fixed on events, else on windows."""
 
 

@@ -23,6 +23,9 @@ Weights = Shaped[np.ndarray, "batch"] | None
 SENSITIVITIES: tuple[float, ...] = (0.80, 0.8211)
 """Where thresholds are fixed besides the one of maximal F1; 0.8211 is the published one of Siamese-ES."""
 
+MAX_F1, EVENTS_MAX_F1 = "max_f1", "events_max_f1"
+"""Names of the operating points of maximal F1: of windows, and of events."""
+
 
 # --- binary -----------------------------------------------------------------------------------------------
 
@@ -202,7 +205,7 @@ def operating_points(
 
     Arguments and errors as for `curve` and `threshold_at_sensitivity`.
     """
-    thresholds = {"max_f1": max_f1_threshold(probabilities, labels, weights=weights)}
+    thresholds = {MAX_F1: max_f1_threshold(probabilities, labels, weights=weights)}
     for wanted in sensitivities:
         thresholds[f"sensitivity_{wanted:g}"] = threshold_at_sensitivity(
             probabilities, labels, sensitivity=wanted, weights=weights

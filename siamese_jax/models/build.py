@@ -22,8 +22,17 @@ def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None =
     Raises:
         ValueError: `config.tasks` names a task that `tasks` lacks.
     """
+    return MODELS[config.model.name](config.model, chosen_tasks(config, tasks), axis)
+
+
+def chosen_tasks(config: Config, tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+    """Those of `tasks` that `config.tasks` names, in its order.
+
+    Raises:
+        ValueError: `config.tasks` names a task that `tasks` lacks.
+    """
     by_name = {task.name: task for task in tasks}
     missing = [name for name in config.tasks if name not in by_name]
     if missing:
         raise ValueError(f"tasks={config.tasks}: no definition of {missing}; there are {sorted(by_name)}")
-    return MODELS[config.model.name](config.model, tuple(by_name[name] for name in config.tasks), axis)
+    return tuple(by_name[name] for name in config.tasks)

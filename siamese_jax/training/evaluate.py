@@ -15,9 +15,10 @@ from jaxtyping import Float32, Float64, Int, Shaped
 from siamese_jax.config import Config
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
-from siamese_jax.evaluation.metrics import OperatingPoint
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
 from siamese_jax.evaluation.statistics import Interval, patient_bootstrap
 from siamese_jax.forward import Variables
+from siamese_jax.models.build import chosen_tasks
 from siamese_jax.predict import (
     Predictions,
     Timeline,
@@ -36,8 +37,6 @@ TOLERANCE_SECONDS = 0.25
 """Between an annotated and a detected peak that count as the same event."""
 LEAST_PROBABILITY = 0.01
 """Events less likely than this are not looked at when a threshold is fixed."""
-EVENTS = "events_max_f1"
-"""Name of the operating point of event detection."""
 
 
 class RecordingEvents(NamedTuple):
@@ -78,14 +77,14 @@ def score(
     """The model's answers on all labelled windows of `shards`. Errors as for `predict_shards`."""
     predictor = make_predictor(config, tasks)
     predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
-    by_name = {task.name: task for task in tasks}
     pairs = list(zip(shards, predicted, strict=True))
     return Scores(
         patients=np.concatenate([np.full(len(windows), s.info.patient, object) for s, (windows, _) in pairs]),
         labels={t: np.concatenate([s.labels[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
         weights={t: np.concatenate([s.weights[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
         probabilities={
-            t: np.concatenate([probabilities(by_name[t], p.window[t]) for _, (_, p) in pairs]) for t in config.tasks
+            t.name: np.concatenate([probabilities(t, p.window[t.name]) for _, (_, p) in pairs])
+            for t in chosen_tasks(config, tasks)
         },
         events=tuple(
             events for s, (windows, p) in pairs if IED.name in config.tasks for events in _events(config, s, windows, p)
@@ -99,7 +98,7 @@ def window_scores(
     """A few figures for the log of a training run, named `validation/<task>/<figure>`."""
     scores = score(config, tasks, variables, shards)
     line = {}
-    for task in _heads(config, tasks):
+    for task in chosen_tasks(config, tasks):
         figures = _multiclass_figures if task.kind == "multiclass" else _ranking_figures
         for name, metric in figures(task).items():
             value = metric(*_arrays(task, scores), weights=scores.weights[task.name])
@@ -110,7 +109,7 @@ def window_scores(
 def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation: Scores) -> tuple[OperatingPoint, ...]:
     """Thresholds for each binary task's windows and for IED events, from validation patients alone."""
     points: list[OperatingPoint] = []
-    for task in _heads(config, tasks):
+    for task in chosen_tasks(config, tasks):
         if task.kind == "binary":
             chance, labels = _arrays(task, validation)
             points += metrics.operating_points(chance, labels, task=task.name, weights=validation.weights[task.name])
@@ -139,7 +138,7 @@ def report(
         n_resamples: of the bootstrap.
     """
     tree: dict[str, Any] = {"patients": len(set(test.patients)), "windows": len(test.patients)}
-    for task in _heads(config, tasks):
+    for task in chosen_tasks(config, tasks):
         weights = test.weights[task.name]
 
         def interval(metric: Metric, task: TaskSpec = task, weights: np.ndarray = weights) -> dict[str, Any]:
@@ -165,23 +164,20 @@ def report(
         if task.kind == "binary":
             tree[task.name]["prevalence"] = metrics.prevalence(_arrays(task, test)[1], weights=weights)
             for point in points:
-                if point.task == task.name and point.criterion != EVENTS:
+                if point.task == task.name and point.criterion != EVENTS_MAX_F1:
                     tree[task.name][point.criterion] = {"threshold": point.threshold} | {
                         rate: interval(partial(_rate_at, rate, point.threshold))
                         for rate in ("sensitivity", "precision", "specificity", "f1")
                     }
     for point in points:
-        if point.criterion == EVENTS and test.events:
-            tree[point.task][EVENTS] = _event_report(test.events, point.threshold, seed=seed, n_resamples=n_resamples)
+        if point.criterion == EVENTS_MAX_F1 and test.events:
+            tree[point.task][EVENTS_MAX_F1] = _event_report(
+                test.events, point.threshold, seed=seed, n_resamples=n_resamples
+            )
     return tree
 
 
 # --- windows ---------------------------------------------------------------------------------------------------
-
-
-def _heads(config: Config, tasks: tuple[TaskSpec, ...]) -> list[TaskSpec]:
-    by_name = {task.name: task for task in tasks}
-    return [by_name[name] for name in config.tasks]
 
 
 def _arrays(task: TaskSpec, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -280,12 +276,12 @@ def _event_point(events: Sequence[RecordingEvents]) -> OperatingPoint:
     annotated = sum(len(e.annotated_seconds) for e in events)
     matched, false = curve.sensitivity * annotated, curve.false_detections_per_hour * hours
     if not annotated or not len(matched):
-        return OperatingPoint(IED.name, EVENTS, *([math.nan] * 6), n_windows=0)
+        return OperatingPoint(IED.name, EVENTS_MAX_F1, *([math.nan] * 6), n_windows=0)
     precision, f1 = matched / (matched + false), 2 * matched / (matched + false + annotated)
     best = int(np.argmax(f1))
     return OperatingPoint(
         task=IED.name,
-        criterion=EVENTS,
+        criterion=EVENTS_MAX_F1,
         threshold=float(curve.thresholds[best]),
         sensitivity=float(curve.sensitivity[best]),
         precision=float(precision[best]),

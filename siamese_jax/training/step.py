@@ -14,7 +14,7 @@ from jaxtyping import Array, Float32, Int32, PyTree
 
 from siamese_jax.config import Config, TrainingConfig
 from siamese_jax.forward import Variables, forward_training, initialise
-from siamese_jax.models.build import build_model
+from siamese_jax.models.build import build_model, chosen_tasks
 from siamese_jax.recordings.batches import Batch
 from siamese_jax.signals.augment import augment
 from siamese_jax.training.losses import task_loss
@@ -82,8 +82,7 @@ def make_train_step(
         axis: the device axis that the step runs under, or None for one device and the whole batch.
     """
     model = build_model(config, tasks, axis=axis)
-    by_name = {task.name: task for task in tasks}
-    heads = tuple(by_name[name] for name in config.tasks)
+    heads = chosen_tasks(config, tasks)
     optimizer = make_optimizer(config.training)
     task_weights = dict(config.training.task_weights)
 

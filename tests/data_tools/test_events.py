@@ -8,22 +8,8 @@ import pytest
 from data_tools import physiology
 from data_tools.background import Scene, background_rms_uv
 from data_tools.events import add_ieds, add_transients
-from data_tools.patients import draw_profile
 from siamese_jax.vocabulary import POSITIONS, STAGES, TEN_TWENTY, is_ied
-
-SFREQ = 256.0
-
-
-def profile(region=None, seed=1):
-    return draw_profile("SIM0001", region=region, seed=seed)
-
-
-def silent_scene(stage, *, minutes, patient=None, level=0.0):
-    """Nothing but `level` microvolts in one stage: what is added to it is the event alone."""
-    n_epochs = round(2 * minutes)
-    signals = np.full((19, round(n_epochs * 30 * SFREQ)), level, np.float32)
-    return Scene(signals, SFREQ, TEN_TWENTY, (stage,) * n_epochs, patient or profile())
-
+from tests.data_tools.scenes import SFREQ, profile, silent_scene
 
 KINDS = list(enumerate(physiology.TRANSIENTS))
 POLARITY = {"K-complex": -1, "Vertex wave": -1, "Wicket": -1, "POSTS": 1, "Artefact blink": 1}
