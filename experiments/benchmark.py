@@ -33,7 +33,7 @@ def detect(*, checkpoint: Path, hours: float = 1.0, hop: float = 1.0, out: Path 
     folder = out or Path(tempfile.mkdtemp())
     simulate = ["-m", "data_tools.simulate", str(folder), "--patients", "1", "--ied-free", "0"]
     _run([*simulate, "--minutes", f"{60 * hours:g}", "--sfreq", "500", "--leads", "29"])
-    command = ["-m", "siamese_jax.cli", "detect", str(folder / "SIM0001.edf"), "--checkpoint", str(checkpoint)]
+    command = ["-m", "siamese_jax.cli.main", "detect", str(folder / "SIM0001.edf"), "--checkpoint", str(checkpoint)]
     seconds, megabytes, said = _run([*command, "--hop", f"{hop:g}", "--out", str(folder / "detection")])
     found = next(line for line in said.splitlines() if " IEDs in " in line)
     print(
@@ -56,7 +56,7 @@ def train(*, shards: Path, devices: int = 1, steps: int = 60, parallel: str = "p
     with tempfile.TemporaryDirectory() as run:
         options = {"steps": steps, "warmup-steps": 1, "evaluate-every": 10**6, "checkpoint-every": 10**6}
         texts = [text for name, value in options.items() for text in (f"--training.{name}", str(value))]
-        command = ["-m", "siamese_jax.cli", "train", str(shards), run, "--devices", str(devices), "small"]
+        command = ["-m", "siamese_jax.cli.main", "train", str(shards), run, "--devices", str(devices), "small"]
         _, megabytes, said = _run([*command, *texts, "--training.parallel", parallel])
     (rate,) = re.findall(r"; (\d+) windows/s", said)
     print(

@@ -17,7 +17,8 @@ import tyro
 
 from data_tools.simulate import SimulationConfig, simulate_cohort
 from experiments.picture import draw_demo
-from siamese_jax import cli
+from siamese_jax.cli import console
+from siamese_jax.cli import main as cli
 from siamese_jax.config import Config
 from siamese_jax.presets import SMALL
 
@@ -53,7 +54,7 @@ def main(
 
     _say(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {minutes:g} --seed {SEED}")
     simulation = SimulationConfig(minutes=minutes)
-    with cli.progress_bar() as progress:
+    with console.progress_bar() as progress:
         for i, _ in enumerate(simulate_cohort(recordings, simulation, patients=patients, seed=SEED), 1):
             progress("simulating", i, patients)
     print(f"{patients} simulated recordings of {minutes:g} min in {recordings}")
@@ -74,7 +75,7 @@ def main(
     _must(cli.detect((unseen,), checkpoint=checkpoint, out=detection))
 
     print(_farewell(out, draw_demo(out, unseen), (time.monotonic() - began) / 60))
-    return cli.OK
+    return console.OK
 
 
 def _farewell(out: Path, picture: Path, minutes: float) -> str:
@@ -131,9 +132,9 @@ def _say(command: str) -> None:
 
 
 def _must(code: int) -> None:
-    if code != cli.OK:
+    if code != console.OK:
         raise SystemExit(code)
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    console.run(lambda: tyro.cli(main))

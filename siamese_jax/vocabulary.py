@@ -105,6 +105,9 @@ IED = TaskSpec("ied", "binary", ("none", "ied"))
 SLEEP = TaskSpec("sleep", "multiclass", STAGES)
 STATE = TaskSpec("state", "binary", ("wake", "sleep"))
 
+IED_INSIDE_SECONDS = 0.1
+"""How far inside a window an IED's peak must lie to make it positive (vepiset_dataset, commit 5235f85)."""
+
 # --- channel names ------------------------------------------------------------------------------------------
 
 MIN_EEG_SFREQ_HZ = 100.0

@@ -15,6 +15,7 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path
 
 FLOORS = (
     {"vocabulary", "typed"},
+    {"sections"},
     {"config"},
     {"presets"},
     {"models", "signals"},
@@ -28,7 +29,7 @@ FLOORS = (
 
 HOST_ROOMS = {"recordings", "evaluation", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
-WITHOUT_JAX = HOST_ROOMS | {"config", "presets", "typed", "vocabulary"}
+WITHOUT_JAX = HOST_ROOMS | {"config", "presets", "sections", "typed", "vocabulary"}
 
 OWNERS = {
     "edfio": ["siamese_jax/recordings/edf*.py"],
@@ -37,7 +38,7 @@ OWNERS = {
     "orbax": ["siamese_jax/checkpoints.py"],
     "optax": ["siamese_jax/training/*.py"],
     "jax.export": ["siamese_jax/deployment/export.py"],
-    "tyro": ["siamese_jax/cli.py", "experiments/*.py", "data_tools/*.py"],
+    "tyro": ["siamese_jax/cli/*.py", "experiments/*.py", "data_tools/*.py"],
     "pyedflib": [],  # an oracle in tests, no more
     "mne": [],
 }
@@ -60,10 +61,17 @@ FLAGS = {
 }
 """The design's ablation table: each flag and the one file that reads it."""
 
+DEFINING = {"siamese_jax/config.py", "siamese_jax/sections.py"}
+"""Where flags are defined and checked."""
+
 TESTED_WITH: dict[str, str] = {
     "data_tools/physiology.py": "tests/data_tools/test_events.py",
     "data_tools/waveforms.py": "tests/data_tools/test_events.py",
     "experiments/picture.py": "tests/experiments/test_demo.py",
+    "siamese_jax/cli/console.py": "tests/cli/test_main.py",
+    "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",
+    "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",
+    "siamese_jax/cli/training.py": "tests/cli/test_main.py",
     "siamese_jax/deployment/annotate.py": "tests/deployment/test_detect.py",
     "siamese_jax/forward.py": "tests/test_predict.py",
     "siamese_jax/models/blocks.py": "tests/models/test_siamese_es.py",
@@ -76,6 +84,8 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/recordings/resample.py": "tests/recordings/test_edf.py",
     "siamese_jax/recordings/sidecars.py": "tests/recordings/test_prepare.py",
     "siamese_jax/recordings/summary.py": "tests/recordings/test_prepare.py",
+    "siamese_jax/sections.py": "tests/test_config.py",
+    "siamese_jax/training/diary.py": "tests/training/test_loop.py",
     "siamese_jax/training/parallel.py": "tests/training/test_step.py",
     "siamese_jax/typed.py": "tests/test_config.py",
 }
@@ -86,7 +96,7 @@ COMMON_WORDS = {"name", "kind", "implementation", "parallel"}
 
 
 def room_of(path):
-    """`models` for siamese_jax/models/build.py, `cli` for siamese_jax/cli.py, `data_tools` for all of it."""
+    """`models` for siamese_jax/models/build.py, `cli` for siamese_jax/cli/main.py, `data_tools` for all of it."""
     parts = Path(path).with_suffix("").parts
     if parts[0] != "siamese_jax":
         return parts[0]
@@ -129,7 +139,7 @@ def test_host_rooms_import_host_rooms_only(path):
     third = {name.split(".")[0] for name in imported(TREES[path])}
     assert not third & {"jax", "flax", "optax", "orbax", "chex"}
     assert set(our_rooms(TREES[path])) <= WITHOUT_JAX
-    if room_of(path) in ("config", "presets", "typed", "vocabulary"):
+    if room_of(path) in ("config", "presets", "sections", "typed", "vocabulary"):
         assert third <= set(sys.stdlib_module_names) | {"siamese_jax"}
     if room_of(path) == "evaluation":
         assert third <= set(sys.stdlib_module_names) | {"siamese_jax", "numpy", "jaxtyping", "scipy"}
@@ -175,7 +185,7 @@ def test_files_and_functions_stay_readable(path):
 @pytest.mark.parametrize("flag", FLAGS)
 def test_each_flag_is_read_in_one_file(flag):
     package = {path: tree for path, tree in TREES.items() if path.startswith("siamese_jax/")}
-    readers = {path for path, tree in package.items() if path != "siamese_jax/config.py" and reads(tree, flag)}
+    readers = {path for path, tree in package.items() if path not in DEFINING and reads(tree, flag)}
     assert readers == {FLAGS[flag]}
 
 

@@ -12,10 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Num, Shaped
 
 from siamese_jax.recordings.edf import Annotation, Segment
-from siamese_jax.vocabulary import IED, SLEEP, STAGES, STATE, TaskSpec, is_ied, stage_of
+from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, SLEEP, STAGES, STATE, TaskSpec, is_ied, stage_of
 
-INSIDE_SECONDS = 0.1
-"""How far inside a window a peak must lie to make it positive (vepiset_dataset, commit 5235f85)."""
 RUN_SECONDS = 1.0
 """From this duration on, an IED annotation is a run of discharges rather than one of them."""
 STAGE_SHARE = 0.75
@@ -143,7 +141,7 @@ def ied_labels(
     marks = ied_marks(annotations)
     order = np.argsort(onsets, kind="stable")
     label, weight = np.zeros(len(onsets), np.float32), np.ones(len(onsets), np.float32)
-    inside = INSIDE_SECONDS - _TOLERANCE
+    inside = IED_INSIDE_SECONDS - _TOLERANCE
     for start, stop in zip(marks.start, marks.stop, strict=True):
         # An interval that ends where the window starts is outside; a mark without length there is not.
         reach = -_TOLERANCE if stop > start else _TOLERANCE

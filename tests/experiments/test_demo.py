@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from experiments import demo
-from siamese_jax import cli
+from siamese_jax.cli import console
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "demo"
-    assert demo.main(out, devices=2, patients=5, minutes=1.0, steps=4) == cli.OK
+    assert demo.main(out, devices=2, patients=5, minutes=1.0, steps=4) == console.OK
     return out
 
 

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from data_tools.simulate import SimulationConfig, simulate_cohort
-from siamese_jax import checkpoints, cli
+from siamese_jax import checkpoints
+from siamese_jax.cli import console
+from siamese_jax.cli import main as cli
 from siamese_jax.presets import SMALL
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.edf_write import write_recording
@@ -24,7 +26,7 @@ from siamese_jax.training import evaluate as evaluation
 from siamese_jax.vocabulary import TEN_TWENTY
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 
-DATA = Path(__file__).parents[1] / "../shared/data"
+DATA = Path(__file__).parents[2] / "../shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real recordings is not here")
 TINY = dataclasses.replace(
     SMALL,
@@ -41,9 +43,9 @@ def demo(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo")
     simulation = SimulationConfig(minutes=1.5, compression=20.0)
     list(simulate_cohort(root / "recordings", simulation, patients=8, ied_free=0.0, seed=5))
-    assert cli.prepare(root / "recordings", root / "shards") == cli.OK
-    assert cli.train(root / "shards", root / "run", TINY, devices=2) == cli.OK
-    assert cli.evaluate(root / "run" / "checkpoint", root / "shards") == cli.OK
+    assert cli.prepare(root / "recordings", root / "shards") == console.OK
+    assert cli.train(root / "shards", root / "run", TINY, devices=2) == console.OK
+    assert cli.evaluate(root / "run" / "checkpoint", root / "shards") == console.OK
     return root
 
 
@@ -65,7 +67,7 @@ def as_row(annotation) -> tuple[float, float, str]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from siamese_jax.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from siamese_jax.cli.main import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -91,7 +93,7 @@ def test_thresholds_are_fixed_on_validation_patients_and_figures_are_of_test_pat
     monkeypatch.setattr(evaluation, "report", lambda c, t, scores, points: used.update(figures=scores) or {})
     monkeypatch.setattr(evaluation, "report_text", lambda figures: "")
     shutil.copytree(demo / "run" / "checkpoint", tmp_path / "checkpoint")
-    assert cli.evaluate(tmp_path / "checkpoint", demo / "shards") == cli.OK
+    assert cli.evaluate(tmp_path / "checkpoint", demo / "shards") == console.OK
     assert used == {"thresholds": {"validation"}, "figures": {"test"}}
 
 
@@ -99,7 +101,7 @@ def test_detection_writes_events_stages_and_an_annotated_copy(demo, tmp_path, ca
     source = demo / "recordings" / "SIM0001.edf"
     code = cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path, threshold=0.05)
     said = capsys.readouterr().out
-    assert code == cli.OK
+    assert code == console.OK
     assert "channels  19 of 19 used" in said and "IEDs in 1 min 30 s analysed of 1 min 30 s" in said
     assert "Research use only" in said
     with (tmp_path / "SIM0001_events.csv").open(newline="") as file:
@@ -128,10 +130,10 @@ def test_several_files_one_of_them_broken(demo, tmp_path, capsys):
     good = demo / "recordings" / "SIM0002.edf"
     code = cli.detect((broken, good), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out")
     said = capsys.readouterr()
-    assert code == cli.SOME_FAILED
+    assert code == console.SOME_FAILED
     assert said.err.count("error: ") == 1 and "broken.edf" in said.err
     assert (tmp_path / "out" / "SIM0002_events.csv").exists()
-    assert cli.detect((broken,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out") == cli.NOT_ANALYSED
+    assert cli.detect((broken,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out") == console.NOT_ANALYSED
 
 
 def test_results_that_would_overwrite_one_another_are_refused(demo):
@@ -154,7 +156,7 @@ def test_no_event_crosses_a_gap_and_its_time_is_the_clock_s(demo, tmp_path, caps
 @needs_data
 def test_the_eeglab_sample_is_analysed_saying_what_was_used(demo, tmp_path, capsys):
     source = DATA / "eeglab-sample/eeglab_data.edf"
-    assert cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path) == cli.OK
+    assert cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path) == console.OK
     said = capsys.readouterr().out
     assert "channels  15 of 19 used; renamed EEG T7->T3" in said
     assert "missing   Fp1, Fp2, F7, F8" in said
@@ -164,7 +166,7 @@ def test_the_eeglab_sample_is_analysed_saying_what_was_used(demo, tmp_path, caps
 @needs_data
 def test_the_dreams_polysomnogram_is_refused_in_one_sentence(demo, tmp_path, capsys):
     source = DATA / "dreams-spindles/excerpt3.edf"
-    assert cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path) == cli.NOT_ANALYSED
+    assert cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path) == console.NOT_ANALYSED
     said = capsys.readouterr().err
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "excerpt3.edf" in errors[0] and "50 Hz is too slow" in errors[0]
@@ -172,14 +174,14 @@ def test_the_dreams_polysomnogram_is_refused_in_one_sentence(demo, tmp_path, cap
 
 def test_a_users_mistake_is_one_sentence_and_an_exit_code(tmp_path):
     result = run("detect", tmp_path / "none.edf", "--checkpoint", tmp_path)
-    assert result.returncode == cli.NOT_ANALYSED
+    assert result.returncode == console.NOT_ANALYSED
     assert result.stderr.startswith("error: ") and "has no config.json" in result.stderr
     assert "Traceback" not in result.stderr
     result = run("train", tmp_path, tmp_path, "small", "--model.shared-stages", "9")
-    assert result.returncode == cli.USAGE
+    assert result.returncode == console.USAGE
     assert "model.shared_stages must be" in result.stderr and "Traceback" not in result.stderr
     result = run("train", tmp_path / "nothing", tmp_path / "run", "small")
-    assert result.returncode == cli.NOT_ANALYSED and "no shards" in result.stderr
+    assert result.returncode == console.NOT_ANALYSED and "no shards" in result.stderr
 
 
 def test_ctrl_c_has_an_exit_code_of_its_own():
@@ -187,15 +189,15 @@ def test_ctrl_c_has_an_exit_code_of_its_own():
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
-        cli.run(interrupted)
-    assert caught.value.code == cli.INTERRUPTED == 130
+        console.run(interrupted)
+    assert caught.value.code == console.INTERRUPTED == 130
 
 
 def test_preparing_without_some_recordings_is_no_success(demo, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     shutil.copy(demo / "recordings" / "SIM0001.edf", tmp_path / "in")
     (tmp_path / "in" / "broken.edf").write_bytes(b"0       not an EDF")
-    assert cli.prepare(tmp_path / "in", tmp_path / "out") == cli.SOME_FAILED
+    assert cli.prepare(tmp_path / "in", tmp_path / "out") == console.SOME_FAILED
     assert "broken.edf" in capsys.readouterr().out
     assert [path.stem for path in (tmp_path / "out").glob("*/*.h5")]
 
@@ -208,7 +210,7 @@ def test_help_answers_at_once_and_without_jax():
         result.stdout.replace("{", " ").replace(",", " ").split()
     )
     assert time.monotonic() - began < 5  # half a second where nothing else runs
-    code = "import sys; import siamese_jax.cli; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys; import siamese_jax.cli.main; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -218,7 +220,7 @@ def test_info_prints_no_patient_data(tmp_path, capsys):
     path = tmp_path / "night.edf"
     marks = [Annotation(1.0, 0.0, "Jane Doe opened eyes")]
     write_recording(path, eeg, sfreq=200.0, ch_names=TEN_TWENTY, annotations=marks, patient_code="JANE-DOE-1")
-    assert cli.info(path) == cli.OK
+    assert cli.info(path) == console.OK
     said = capsys.readouterr().out.lower()
     assert "jane" not in said and "19 of 19 used" in said
 
@@ -245,7 +247,7 @@ def test_units_can_be_given(tmp_path, capsys):
 
 def test_prepare_takes_other_electrodes_rates_and_windows(demo, tmp_path):
     options = {"channels": ("C3", "Cz"), "sfreq": 100.0, "window": 2.0}
-    assert cli.prepare(demo / "recordings", tmp_path / "shards", **options) == cli.OK
+    assert cli.prepare(demo / "recordings", tmp_path / "shards", **options) == console.OK
     (info,) = {
         shard.info.ch_names + (shard.info.sfreq, shard.info.window) for shard in open_shards(tmp_path / "shards/train")
     }
@@ -253,7 +255,7 @@ def test_prepare_takes_other_electrodes_rates_and_windows(demo, tmp_path):
 
 
 def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):
-    assert cli.prepare(demo / "shards", check=True) == cli.OK
+    assert cli.prepare(demo / "shards", check=True) == console.OK
     assert "all shards are sound" in capsys.readouterr().out
     original = sorted((demo / "shards" / "train").glob("*.h5"))[0]
     (tmp_path / "train").mkdir()
@@ -261,7 +263,7 @@ def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):
     content = bytearray(original.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    assert cli.prepare(tmp_path, check=True) == cli.NOT_ANALYSED
+    assert cli.prepare(tmp_path, check=True) == console.NOT_ANALYSED
     assert damaged.name in capsys.readouterr().err
     with pytest.raises(ValueError, match="give either a folder and --check"):
         cli.prepare(tmp_path)
@@ -271,4 +273,4 @@ def test_a_checkpoint_without_the_task_cannot_detect(demo, tmp_path, monkeypatch
     loaded = checkpoints.load(demo / "run" / "checkpoint")
     config = dataclasses.replace(loaded.config, tasks=("sleep",))
     monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config))
-    assert cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path) == cli.NOT_ANALYSED
+    assert cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path) == console.NOT_ANALYSED

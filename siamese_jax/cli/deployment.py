@@ -1,0 +1,97 @@
+"""Commands that use a trained model: `detect`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from siamese_jax.cli.console import NOT_ANALYSED, NOTICE, OK, SOME_FAILED, complain, progress_bar, use_compilation_cache
+from siamese_jax.cli.recordings import channel_units, describe, duration
+
+if TYPE_CHECKING:
+    from siamese_jax.deployment.annotate import Written
+    from siamese_jax.deployment.detect import Detections
+
+
+def detect(
+    files: Positional[tuple[Path, ...]],
+    *,
+    checkpoint: Path,
+    out: Path = Path("detection"),
+    threshold: float | None = None,
+    hop: float = 1.0,
+    units: tuple[str, ...] = (),
+) -> int:
+    """Finds IEDs and sleep stages in recordings; writes annotated EDF+ and CSV.
+
+    Args:
+        files: EDF, EDF+ or BDF files.
+        checkpoint: From `siamese-jax train`: RUN/checkpoint.
+        out: Folder for what is written; a file's name begins with its recording's.
+        threshold: Least probability of an event; default the one that was fixed on validation patients.
+        hop: Seconds from one window to the next.
+        units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
+    """
+    use_compilation_cache()
+    from siamese_jax import checkpoints
+    from siamese_jax.deployment.annotate import write_detections
+    from siamese_jax.deployment.detect import detect as run_detection
+    from siamese_jax.recordings.edf import read_recording
+
+    if not files:
+        raise ValueError("give at least one file to analyse")
+    stems = [file.stem for file in files]
+    same = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if same:
+        raise ValueError(f"several files are named {', '.join(same)}: their results would overwrite one another")
+    loaded = checkpoints.load(checkpoint)
+    data = loaded.config.data
+    model = f"{checkpoint}, step {loaded.step}, trained on: {'; '.join(loaded.trained_on)}"
+    print(f"model     {model}")
+    failed = 0
+    for file in files:
+        try:
+            recording = read_recording(file, ch_names=data.ch_names, sfreq=data.sfreq, units=channel_units(units))
+            print(describe(recording))
+            seconds = sum(segment.n_times for segment in recording.segments) / recording.sfreq
+            with progress_bar() as progress:
+                found = run_detection(
+                    loaded,
+                    recording,
+                    threshold=threshold,
+                    hop_seconds=hop,
+                    on_progress=lambda done, total=seconds: progress("detecting", min(done, total), total),
+                )
+                progress("detecting", seconds, seconds)
+            written = write_detections(out, recording, found, model=model)
+        except (ValueError, OSError) as error:
+            complain(error)
+            failed += 1
+            continue
+        print(detection_text(found, written))
+    print(NOTICE)
+    if failed:
+        return NOT_ANALYSED if failed == len(files) else SOME_FAILED
+    return OK
+
+
+def detection_text(found: "Detections", written: "Written") -> str:
+    """Counts by stage with their minutes, the threshold and its origin, the files."""
+    lines = [f"threshold {found.threshold:.3f} ({found.threshold_origin})"]
+    counts = found.counts()
+    lines.append(
+        f"{counts[-1].events} IEDs in {duration(found.analysed_seconds)} analysed of"
+        f" {duration(found.recording_seconds)}"
+    )
+    lines += [
+        f"  {row.stage:<4}{row.events:>6} IEDs {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts
+    ]
+    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run]
+    lines.append("wrote     " + "\n          ".join(str(path) for path in paths if path is not None))
+    if written.copy is None:
+        lines.append(f"note      no annotated copy: {written.copy_refused}")
+    return "\n".join(lines)
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}" if value == value else "-"  # NaN: none of this stage
