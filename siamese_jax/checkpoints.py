@@ -5,25 +5,38 @@
     FOLDER/<step>/train            everything a run needs to go on (Orbax)
     FOLDER/<step>/inference        averaged parameters and batch statistics alone (Orbax)
 
-The only importer of orbax.
+A bundle (`deployment.export`) has the same two files and `parameters.safetensors` in place of steps. The only
+importer of orbax.
 """
 
+import contextlib
 import dataclasses
 import json
+import math
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
-from siamese_jax.config import Config
+from siamese_jax import untrusted
+from siamese_jax.config import Config, differences
 from siamese_jax.forward import Variables, initialise
+from siamese_jax.models.build import chosen_tasks
+from siamese_jax.tensors import check_fits, named, read_tensors, write_tensors
+from siamese_jax.typed import parse_json, typed
 from siamese_jax.vocabulary import TaskSpec
 
 FORMAT = 1
+PARAMETERS = "parameters.safetensors"
+"""Of a bundle, in place of Orbax's steps."""
+MAX_QUOTED = 500
+"""Characters of somebody else's error in one of ours."""
 # What may change between stopping and going on, since no number depends on it.
 FREE_ON_RESUME = ("training.parallel", "training.evaluate_every", "training.checkpoint_every")
 
@@ -69,20 +82,26 @@ class Description(NamedTuple):
     trained_on: tuple[str, ...]
 
 
-def write_description(folder: Path, description: Description) -> None:
-    """Write `config.json`, or check it if it is there.
+def check_description(folder: Path, description: Description) -> None:
+    """Refuse a folder that holds another run; one without `config.json` holds none.
 
     Raises:
         ValueError: the folder belongs to a run with another configuration; the fields that differ are named.
     """
+    if not (folder / "config.json").exists():
+        return
+    there = read_description(folder)
+    changed = differences(there.config, description.config)
+    wrong = [f"{path}: {text}" for path, text in changed.items() if path not in FREE_ON_RESUME]
+    if there.tasks != description.tasks:
+        wrong.append(f"task definitions: {there.tasks} there, {description.tasks} given")
+    if wrong:
+        raise ValueError(f"{folder} holds a run with another configuration: " + "; ".join(wrong))
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write `config.json` if it is not there."""
     if (folder / "config.json").exists():
-        there = read_description(folder)
-        differences = _differences(there.config, description.config)
-        differences = [text for text in differences if text.split(":")[0] not in FREE_ON_RESUME]
-        if there.tasks != description.tasks:
-            differences.append(f"task definitions: {there.tasks} there, {description.tasks} given")
-        if differences:
-            raise ValueError(f"{folder} holds a run with another configuration: " + "; ".join(differences))
         return
     folder.mkdir(parents=True, exist_ok=True)
     tree = {
@@ -96,26 +115,30 @@ def write_description(folder: Path, description: Description) -> None:
 
 
 def read_description(folder: Path) -> Description:
-    """What a checkpoint folder's `config.json` says.
+    """What a checkpoint's or a bundle's `config.json` says.
 
     Raises:
-        ValueError: not a checkpoint folder, or one of another format.
+        ValueError: not a checkpoint folder, one of another format, or a configuration that cannot be.
     """
-    path = folder / "config.json"
-    if not path.is_file():
+    path, text = folder / "config.json", untrusted.read_text(folder, "config.json")
+    if text is None:
         raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
-    try:
-        tree = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    tree = parse_json(text, str(path))
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise ValueError(f"{path} has another format than this version reads ({FORMAT})")
+    missing = [key for key in ("tasks", "trained_on", "config") if key not in tree]
+    if missing:
+        raise ValueError(f"{path} is incomplete: it lacks {missing}")
     try:
-        tasks = tuple(TaskSpec(t["name"], t["kind"], tuple(t["classes"])) for t in tree["tasks"])
-        config, trained_on = tree["config"], tuple(map(str, tree["trained_on"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is incomplete: {error}") from None
-    return Description(Config.from_json(json.dumps(config)), tasks, trained_on)
+        tasks = typed(tuple[TaskSpec, ...], tree["tasks"], "tasks")
+        config = typed(Config, tree["config"], "config")
+        chosen_tasks(config, tasks)
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error)[:MAX_QUOTED]}") from None
+    sources = tree["trained_on"]
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+        raise ValueError(f"{path}: trained_on must be a list of texts")
+    return Description(config, tasks, tuple(map(untrusted.plain, sources)))
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: PyTree, variables: Variables) -> None:
@@ -139,24 +162,72 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
 
 
 def load(folder: Path) -> Checkpoint:
-    """The newest checkpoint of a folder, ready for inference.
+    """The newest checkpoint of a folder, or an exported bundle, ready for inference.
+
+    Whoever made the folder, loading it runs nothing of it: parameters are arrays of zarr or safetensors, the rest is
+    JSON. A bundle's StableHLO and ONNX are programs, so they are not looked at; `forward` is ours.
 
     Raises:
-        ValueError: not a checkpoint, nothing saved yet, or parameters that do not fit the configuration; the
-            first ones that differ are named.
+        ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones
+            that differ are named) or are not finite.
     """
     description = read_description(folder)
-    with open_manager(folder, read_only=True) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
+    try:
         target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
-        saved = manager.item_metadata(step)["inference"]
-        _check_fits(folder, target, saved)
-        items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
-        variables = manager.restore(step, args=items)["inference"]
-    points = folder / "operating_points.json"
-    return Checkpoint(*description, variables, points.read_text() if points.is_file() else "[]", step)
+    except Exception as error:  # each layer checks what it can: a montage without a row, a filter that leaves nothing
+        raise ValueError(f"{folder / 'config.json'} describes no network: {str(error)[:MAX_QUOTED]}") from None
+    bundled = untrusted.member(folder, PARAMETERS)
+    variables, step = _read_bundled(bundled, target) if bundled else _read_newest(folder, target)
+    for name, leaf in named(variables).items():
+        if not np.isfinite(leaf).all():
+            raise ValueError(f"{folder}: {name} holds numbers that are not finite: did training diverge?")
+    points = untrusted.read_text(folder, "operating_points.json")
+    return Checkpoint(*description, variables, "[]" if points is None else points, step)
+
+
+def write_bundled(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write what `load` reads from a bundle: parameters as safetensors, description and operating points as JSON."""
+    write_description(folder, Description(checkpoint.config, checkpoint.tasks, checkpoint.trained_on))
+    write_operating_points(folder, checkpoint.operating_points)
+    write_tensors(folder / PARAMETERS, named(checkpoint.variables), notes={"step": str(checkpoint.step)})
+
+
+def _read_bundled(path: Path, target: PyTree) -> tuple[Variables, int]:
+    variables, notes = read_tensors(path, target)
+    step = notes.get("step", "")
+    if not (step.isascii() and step.isdigit() and len(step) < 19):
+        raise ValueError(f"{path}: its note `step` must be a number, given {step[:20]!r}")
+    return jax.device_put(variables, jax.local_devices()[0]), int(step)
+
+
+def _read_newest(folder: Path, target: PyTree) -> tuple[Variables, int]:
+    untrusted.check_tree(folder)
+    with _in_a_sentence(folder), open_manager(folder, read_only=True) as manager:
+        step = manager.latest_step()
+        saved = None if step is None else named(manager.item_metadata(step)["inference"])
+        if saved is not None:
+            there = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in saved.items()}
+            chunks = {name: math.prod(leaf.storage.chunk_shape) for name, leaf in saved.items()}
+    if step is None or saved is None:
+        raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
+    check_fits(folder, target, there)
+    # What is read is allocated chunk by chunk, however small the array.
+    large = [name for name, size in chunks.items() if size > max(math.prod(there[name][0]), 1)]
+    if large:
+        raise ValueError(f"{folder / str(step)}: {large[0]} is stored in chunks larger than itself")
+    items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
+    with _in_a_sentence(folder), open_manager(folder, read_only=True) as manager:
+        return manager.restore(step, args=items)["inference"], step
+
+
+@contextlib.contextmanager
+def _in_a_sentence(folder: Path) -> Iterator[None]:
+    """Whatever Orbax raises where it meets files that it did not write, as a ValueError that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        said = untrusted.plain(str(error).partition("\n")[0])[:MAX_QUOTED]
+        raise ValueError(f"{folder} holds no checkpoint that can be read: {said or type(error).__name__}") from None
 
 
 def write_operating_points(folder: Path, text: str) -> None:
@@ -166,36 +237,8 @@ def write_operating_points(folder: Path, text: str) -> None:
 
 def _target(tree: PyTree) -> PyTree:
     # Named explicitly: what was saved on eight devices must load on one.
-    here = SingleDeviceSharding(jax.devices()[0])
+    here = SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
-
-
-def _check_fits(folder: Path, target: PyTree, saved: PyTree) -> None:
-    def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {"/".join(str(getattr(k, "key", k)) for k in path): tuple(leaf.shape) for path, leaf in leaves}
-
-    wanted, there = shapes(target), shapes(saved)
-    wrong = [
-        f"{name}: {there.get(name, 'absent')} saved, {wanted.get(name, 'absent')} configured"
-        for name in sorted(wanted.keys() | there.keys())
-        if wanted.get(name) != there.get(name)
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"{folder}: parameters do not fit config.json: " + "; ".join(wrong[:5]) + more)
-
-
-def _differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Fields in which two configurations differ, as `path: a there, b given`."""
-    found = []
-    for field in dataclasses.fields(a):
-        left, right, path = getattr(a, field.name), getattr(b, field.name), f"{where}{field.name}"
-        if dataclasses.is_dataclass(left):
-            found += _differences(left, right, f"{path}.")
-        elif left != right:
-            found.append(f"{path}: {left!r} there, {right!r} given")
-    return found
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from siamese_jax.sections import (
     Band,
@@ -19,8 +19,12 @@ from siamese_jax.sections import (
     PreprocessConfig,
     TrainingConfig,
 )
-from siamese_jax.typed import typed
+from siamese_jax.typed import parse_json, typed
 from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, channel_kind
+
+MAX_TASKS = 64
+MAX_VALUES = 1 << 24
+"""In a window, and in its map: 64 MB of float32. The `paper` size has 0.15 and 0.7 million."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,10 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"tasks must be distinct and not empty, given {self.tasks}")
+        if not 0 < len(self.tasks) <= MAX_TASKS or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"tasks must be distinct, not empty and at most {MAX_TASKS}, given {self.tasks[:5]}")
         self._check_rates()
+        self._check_size()
         self._check_model()
 
     def _check_rates(self) -> None:
@@ -84,12 +89,37 @@ class Config:
                 f"converter.band_hz={self.converter.band_hz} reaches above {nyquist} Hz, half of {self.sfreq} Hz"
             )
 
+    def _check_size(self) -> None:
+        """Refuse what no computer could hold, before anything is made of it: a configuration may come from anyone."""
+        n_chans = len(self.data.ch_names)
+        n_times = self.n_times + 2 * (self.filter_half + math.ceil(self.context / self.decimation))
+        n_bins = sum(n // 2 + 1 for n in self.converter.n_fft)
+        for what, n_values in (
+            ("a window with its margins", n_times * n_chans),
+            ("its frequency-temporal map", (self.n_frames + 2 * self.model.context_frames) * n_bins * n_chans),
+        ):
+            if n_values > MAX_VALUES:
+                raise ValueError(
+                    f"{what} would hold {n_values} values of {n_chans} channels, {MAX_VALUES} are allowed: see"
+                    " data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft, converter.hop"
+                    " and model.dilations"
+                )
+
     def _check_model(self) -> None:
         has_sleep = any(task in self.model.sleep_tasks for task in self.tasks)
         if self.model.fusion != "none" and not has_sleep:
             raise ValueError(
                 f"model.fusion={self.model.fusion!r} needs a sleep task in tasks={self.tasks}"
                 f" (one of {self.model.sleep_tasks}); for one task alone set model.fusion='none'"
+            )
+        if "stem" in self.freeze and not self.model.shared_stages:
+            raise ValueError(
+                f"freeze={self.freeze} needs a stem, and model.shared_stages=0 leaves none: share a stage or more"
+            )
+        if "sleep" in self.freeze and not has_sleep:
+            raise ValueError(
+                f"freeze={self.freeze} needs Twins-Sleep, which tasks={self.tasks} without one of"
+                f" model.sleep_tasks={self.model.sleep_tasks} do not have"
             )
         if self.model.size == "small" and self.preprocess.scaling != "fixed":
             raise ValueError(
@@ -151,7 +181,8 @@ class Config:
         """
         step = self.decimation.denominator
         margin = self.filter_half + math.ceil(self.context / self.decimation / step) * step
-        while not _is_smooth(self.n_times + 2 * margin):
+        # In steps: a prime factor of the step itself is in every length there is.
+        while not _is_smooth((self.n_times + 2 * margin) // step):
             margin += step
         return margin
 
@@ -189,11 +220,19 @@ class Config:
         Raises:
             ValueError: text that is not JSON, unknown keys, values of the wrong type, impossible pairs.
         """
-        try:
-            tree = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the configuration is not JSON: {error}") from None
-        return typed(cls, tree, "config")
+        return typed(cls, parse_json(text, "the configuration"), "config")
+
+
+def differences(there: Any, given: Any, where: str = "") -> dict[str, str]:
+    """Fields in which two configurations, or two sections, differ: by path, `a there, b given`."""
+    found = {}
+    for name in (f.name for f in dataclasses.fields(there)):
+        left, right, path = getattr(there, name), getattr(given, name), f"{where}{name}"
+        if dataclasses.is_dataclass(left):
+            found |= differences(left, right, f"{path}.")
+        elif left != right:
+            found[path] = f"{left!r} there, {right!r} given"
+    return found
 
 
 def _is_smooth(n: int) -> bool:

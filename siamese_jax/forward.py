@@ -1,7 +1,7 @@
 """The spine: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
 
 eeg [batch, n_times + 2 margin, chan], present [batch, chan]
-  -> preprocess -> rows [batch, n_times_out + 2 context, row]
+  -> preprocess -> rows [batch, n_times_out + 2 context, row], in training perhaps shuffled
   -> convert    -> maps [batch, freq, frame, row]
   -> model      -> Logits
 """
@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float32, Key, PyTree
 from siamese_jax.config import Config
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
+from siamese_jax.signals.augment import shuffle_rows
 from siamese_jax.signals.converter import convert
 from siamese_jax.signals.preprocess import preprocess
 from siamese_jax.vocabulary import TaskSpec
@@ -54,8 +55,8 @@ def forward_training(
     *,
     keys: Key[Array, "batch"],
 ) -> tuple[Logits, Variables]:
-    """As `forward`, with batch statistics and dropout; also gives the updated `batch_stats`."""
-    maps, row_present = _maps(config, eeg, present)
+    """As `forward`, with shuffled rows (if so configured), batch statistics and dropout; also the new `batch_stats`."""
+    maps, row_present = _maps(config, eeg, present, keys)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
     return logits, updated["batch_stats"]
 
@@ -73,8 +74,13 @@ def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""])
 
 
 def _maps(
-    config: Config, eeg: Float32[Array, "batch time chan"], present: Bool[Array, "batch chan"]
+    config: Config,
+    eeg: Float32[Array, "batch time chan"],
+    present: Bool[Array, "batch chan"],
+    keys: Key[Array, "batch"] | None = None,
 ) -> tuple[Float32[Array, "batch freq frame row"], Bool[Array, "batch row"]]:
     chex.assert_equal_shape_prefix((eeg, present), 1)
     rows, row_present = preprocess(config, eeg, present)
+    if keys is not None:
+        rows, row_present = shuffle_rows(config, rows, row_present, keys)
     return convert(config, rows), row_present

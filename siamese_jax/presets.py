@@ -1,5 +1,7 @@
 """The two configurations that have a name, and what the command line says of them. Imports as `config` does."""
 
+import dataclasses
+
 from siamese_jax.config import (
     Config,
     ConverterConfig,
@@ -44,3 +46,15 @@ PRESET_HELP: dict[str, str] = {
     "small": "Ours, for CPUs and long recordings: 200 Hz, common average, logits per frame.",
     "paper": "As published: 29 leads at 500 Hz, 45 rows, EfficientNetV2 rw_t.",
 }
+
+
+def fine_tuning(config: Config) -> Config:
+    """What a trained model is trained on with, unless told otherwise: its configuration, and a short, careful training.
+
+    A tenth of its size's learning rate, so that what was learnt is kept, and 300 steps, since who starts from a
+    checkpoint has few recordings; nothing frozen.
+    """
+    careful = {"steps": 300, "warmup_steps": 30, "evaluate_every": 50, "checkpoint_every": 50}
+    rate = PRESETS[config.model.size].training.learning_rate / 10
+    training = dataclasses.replace(config.training, **careful, learning_rate=rate)
+    return dataclasses.replace(config, freeze=(), training=training)

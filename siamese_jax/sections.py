@@ -9,6 +9,12 @@ Band = tuple[float | None, float | None]
 PAPER_STAGES = 7
 """Stem, then the six stages of EfficientNetV2 rw_t."""
 
+# Bounds that no recording and no network comes near: a configuration may come from anyone, and what it asks for is
+# made before anybody looks. `Config` bounds what these make together.
+MAX_CHANS, MAX_SFREQ_HZ, MAX_SECONDS = 1024, 1e6, 3600.0
+MIN_MAINS_HZ = 10.0
+MAX_N_FFT, MAX_TRANSFORMS, MAX_STAGES, MAX_DILATION, MAX_WIDTH = 4096, 8, 64, 4096, 64
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -22,6 +28,11 @@ class DataConfig:
     """Length of one model input, without its margins."""
 
     def __post_init__(self) -> None:
+        if len(self.ch_names) > MAX_CHANS or self.sfreq > MAX_SFREQ_HZ or self.window_seconds > MAX_SECONDS:
+            raise ValueError(
+                f"data holds at most {MAX_CHANS} ch_names, sfreq {MAX_SFREQ_HZ:g} and window_seconds {MAX_SECONDS:g},"
+                f" given {len(self.ch_names)}, {self.sfreq} and {self.window_seconds}"
+            )
         if not self.ch_names or len(set(self.ch_names)) != len(self.ch_names):
             raise ValueError(f"data.ch_names must be distinct and not empty, given {self.ch_names}")
         if self.sfreq <= 0 or self.window_seconds <= 0:
@@ -56,10 +67,15 @@ class PreprocessConfig:
             low, high = getattr(self, name)
             if (low is not None and low <= 0) or (high is not None and high <= (low or 0)):
                 raise ValueError(f"preprocess.{name} must be 0 < low < high, given {(low, high)}")
-        if self.filter_half_seconds <= 0:
-            raise ValueError(f"preprocess.filter_half_seconds must be positive, given {self.filter_half_seconds}")
-        if self.mains_hz is not None and self.mains_hz <= 0:
-            raise ValueError(f"preprocess.mains_hz must be positive or null, given {self.mains_hz}")
+        if self.sfreq is not None and self.sfreq <= 0:
+            raise ValueError(f"preprocess.sfreq must be positive or null, given {self.sfreq}")
+        if not 0 < self.filter_half_seconds <= MAX_SECONDS:
+            raise ValueError(
+                f"preprocess.filter_half_seconds must be positive and at most {MAX_SECONDS:g},"
+                f" given {self.filter_half_seconds}"
+            )
+        if self.mains_hz is not None and not MIN_MAINS_HZ <= self.mains_hz:
+            raise ValueError(f"preprocess.mains_hz must be null or at least {MIN_MAINS_HZ:g}, given {self.mains_hz}")
         if self.eeg_scale_uv <= 0 or self.other_scale_uv <= 0:
             raise ValueError("preprocess.eeg_scale_uv and preprocess.other_scale_uv must be positive")
 
@@ -81,6 +97,12 @@ class ConverterConfig:
     implementation: Literal["auto", "fft", "dft"] = "auto"
 
     def __post_init__(self) -> None:
+        longest = max(self.n_fft, default=0)
+        if longest > MAX_N_FFT or len(self.n_fft) > MAX_TRANSFORMS:
+            raise ValueError(
+                f"converter.n_fft may name {MAX_TRANSFORMS} lengths of at most {MAX_N_FFT} samples,"
+                f" given {len(self.n_fft)} up to {longest}"
+            )
         if self.hop < 1 or any(n < 2 or n % 2 for n in self.n_fft):
             raise ValueError(
                 f"converter.hop must be >= 1 and converter.n_fft even, given hop={self.hop}, n_fft={self.n_fft}"
@@ -136,6 +158,11 @@ class ModelConfig:
     """Compute each stage again in the backward pass instead of keeping its activations: less memory, more time."""
 
     def __post_init__(self) -> None:
+        if len(self.dilations) > MAX_STAGES or max(self.dilations, default=0) > MAX_DILATION:
+            raise ValueError(
+                f"model.dilations may be {MAX_STAGES} numbers of at most {MAX_DILATION}, given {len(self.dilations)}"
+                f" up to {max(self.dilations, default=0)}"
+            )
         if len(self.dilations) < 3:
             raise ValueError(f"model.dilations needs 3 stages or more (two over single rows), given {self.dilations}")
         if not 0 <= self.shared_stages < self.n_stages:
@@ -143,9 +170,9 @@ class ModelConfig:
                 f"model.shared_stages must be 0 to {self.n_stages - 1} for model.size={self.size!r},"
                 f" given {self.shared_stages}"
             )
-        if not 0 <= self.dropout < 1 or self.width <= 0 or any(d < 1 for d in self.dilations):
+        if not 0 <= self.dropout < 1 or not 0 < self.width <= MAX_WIDTH or any(d < 1 for d in self.dilations):
             raise ValueError(
-                "model.dropout must be in [0, 1), model.width positive, model.dilations >= 1;"
+                f"model.dropout must be in [0, 1), model.width positive and at most {MAX_WIDTH}, model.dilations >= 1;"
                 f" given {self.dropout}, {self.width}, {self.dilations}"
             )
 

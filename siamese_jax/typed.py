@@ -1,34 +1,58 @@
 """JSON values to frozen dataclasses, every value checked against its annotation. Imports the standard library only."""
 
 import dataclasses
+import json
+import math
 import types
 import typing
 from typing import Any, Literal
+
+MAX_CHARACTERS = 200
+"""Of a text, which is always a name, and of a value that an error quotes."""
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: not JSON, or nested too deeply; `where` is named.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{where} is not JSON that anyone could mean: it is nested too deeply") from None
 
 
 def typed(kind: Any, value: Any, where: str) -> Any:
     """`value`, from JSON, as type `kind`.
 
     Args:
-        kind: a dataclass, a Literal, an Optional, a tuple, or a plain type; whole numbers may stand for floats.
+        kind: a dataclass, a Literal, an Optional, a tuple, or a plain type; whole numbers may stand for floats,
+            and text is printable and short.
         value: dictionaries for dataclasses, lists for tuples; a missing key takes its default.
         where: what to call it in errors.
 
     Raises:
-        ValueError: an unknown key, a value of another type or not among those allowed; the place is named.
+        ValueError: an unknown or missing key, a value of another type or not among those allowed, a number that is
+            not finite; the place is named.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object, given {value!r}")
+            raise ValueError(f"{where} must be an object, given {quoted(value)}")
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(value) - set(hints))
         if unknown:
-            raise ValueError(f"{where} has unknown keys {unknown}; allowed: {sorted(hints)}")
+            raise ValueError(f"{where} has unknown keys {quoted(unknown)}; allowed: {sorted(hints)}")
+        missing = [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in value]
+        if missing:
+            raise ValueError(f"{where} lacks {missing}")
         return kind(**{name: typed(hints[name], item, f"{where}.{name}") for name, item in value.items()})
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(f"{where} must be one of {arguments}, given {value!r}")
+            raise ValueError(f"{where} must be one of {arguments}, given {quoted(value)}")
         return value
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
@@ -36,14 +60,35 @@ def typed(kind: Any, value: Any, where: str) -> Any:
         return typed(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where} must be a list, given {value!r}")
+            raise ValueError(f"{where} must be a list, given {quoted(value)}")
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(typed(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(arguments):
-            raise ValueError(f"{where} must have {len(arguments)} items, given {value!r}")
+            raise ValueError(f"{where} must have {len(arguments)} items, given {quoted(value)}")
         return tuple(typed(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < 1 << 63 else math.inf
     if type(value) is not kind:
-        raise ValueError(f"{where} must be {kind.__name__}, given {value!r}")
+        raise ValueError(f"{where} must be {kind.__name__}, given {quoted(value)}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{where} must be a finite number, given {quoted(value)}")
+    if kind is int and abs(value) >= 1 << 63:
+        raise ValueError(f"{where} must be a whole number of 64 bits, given {quoted(value)}")
+    if kind is str and not (value.isprintable() and len(value) <= MAX_CHARACTERS):
+        raise ValueError(
+            f"{where} must be printable text of {MAX_CHARACTERS} characters at most, given {quoted(value)}"
+        )
     return value
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def quoted(value: Any) -> str:
+    """A value as an error quotes it: short, and without characters that a terminal obeys."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested deeply, or a number of more digits than Python prints
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."

@@ -72,6 +72,7 @@ def channel_kind(ch_name: str) -> ChannelKind:
 # --- tasks -----------------------------------------------------------------------------------------------------
 
 TaskKind = Literal["binary", "multiclass", "multilabel"]
+MAX_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class TaskSpec:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if len(self.classes) > MAX_CLASSES:
+            raise ValueError(f"task {self.name!r}: at most {MAX_CLASSES} classes, given {len(self.classes)}")
         if self.kind == "binary" and len(self.classes) != 2:
             raise ValueError(f"task {self.name!r}: a binary task has 2 classes, given {self.classes}")
         if not self.classes or len(set(self.classes)) != len(self.classes):

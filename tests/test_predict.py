@@ -3,11 +3,13 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from siamese_jax.config import DataConfig
-from siamese_jax.forward import initialise
+from siamese_jax.forward import forward, forward_training, initialise
+from siamese_jax.models.blocks import Logits
 from siamese_jax.predict import (
     Predictions,
     make_predictor,
@@ -21,6 +23,7 @@ from siamese_jax.recordings.edf import Recording, Segment, recording_from_array
 from siamese_jax.recordings.quantise import LabelledRecording
 from siamese_jax.recordings.shards import ShardInfo, open_shard, write_shard
 from siamese_jax.recordings.windows import WindowGrid, label_windows, window_grid, window_onsets
+from siamese_jax.signals.augment import shuffle_rows
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
 
@@ -225,3 +228,27 @@ def test_an_electrode_that_is_absent_may_hold_anything(tiny, variables_of, sfreq
     a, b = (predictor(variables, x, present) for x in (eeg, garbage))
     np.testing.assert_array_equal(a.window["ied"], b.window["ied"])
     assert np.isfinite(b.window["ied"]).all()
+
+
+class Spy:
+    """A model that gives back what it sees."""
+
+    def apply(self, variables, maps, row_present, *, keys=None, mutable=None):
+        seen = Logits({"maps": maps, "present": row_present, "keys": keys}, {})
+        return seen if keys is None else (seen, {"batch_stats": {}})
+
+
+def test_training_shuffles_rows_between_preprocessing_and_converter_and_nothing_else_does(tiny):
+    on = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, row_shuffle=1.0))
+    keys = jax.random.split(jax.random.key(3), 4)
+    eeg = jax.random.normal(jax.random.key(0), (4, on.n_times + 2 * on.margin, 5)) * 30
+    present = jnp.ones((4, 5), bool).at[0, 2].set(False)
+    plain, found = (forward_training(c, Spy(), {}, eeg, present, keys=keys)[0].window for c in (tiny, on))
+    assert (jax.random.key_data(found["keys"]) == jax.random.key_data(keys)).all()  # dropout's draws stay
+    numbers = jnp.broadcast_to(jnp.arange(19, dtype=jnp.float32)[None, None], (4, 1, 19))
+    order = np.asarray(shuffle_rows(on, numbers, jnp.ones((4, 19), bool), keys)[0]).astype(int)[:, 0]
+    for i in range(4):
+        assert (found["present"][i] != plain["present"][i]).any()
+        np.testing.assert_array_equal(found["present"][i], plain["present"][i][order[i]])
+        np.testing.assert_allclose(found["maps"][i], plain["maps"][i][..., order[i]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(forward(on, Spy(), {}, eeg, present).window["maps"], plain["maps"])

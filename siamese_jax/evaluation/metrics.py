@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, Shaped
 
+from siamese_jax.typed import parse_json, quoted
+
 Scores = Float[np.ndarray, "batch"]
 """Larger means more likely positive: probabilities or logits."""
 Labels = Shaped[np.ndarray, "batch"]
@@ -239,27 +241,27 @@ def points_from_json(text: str) -> tuple[OperatingPoint, ...]:
     """The operating points that `points_to_json` wrote.
 
     Raises:
-        ValueError: text that is not a list of objects with the fields of OperatingPoint and their types.
+        ValueError: text that is not a list of objects with the fields of OperatingPoint, their types and ranges.
     """
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the operating points are not JSON: {error}") from None
+    rows = parse_json(text, "the operating points")
     if not isinstance(rows, list):
-        raise ValueError(f"operating points must be a list, given {text[:100]!r}")
+        raise ValueError(f"operating points must be a list, given {quoted(rows)}")
     return tuple(_point(row) for row in rows)
 
 
 def _point(row: Any) -> OperatingPoint:
     kinds = {field.name: field.type for field in fields(OperatingPoint)}
     if not isinstance(row, dict) or set(row) != set(kinds):
-        raise ValueError(f"one of the operating points must have the keys {list(kinds)}, given {row!r}")
+        raise ValueError(f"one of the operating points must have the keys {list(kinds)}, given {quoted(row)}")
     # JSON knows no NaN and writes 1.0 as 1 in other hands.
     values: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in kinds}
-    allowed = {float: (float, int), int: int, str: str}
-    wrong = [name for name, kind in kinds.items() if not isinstance(values[name], allowed[kind])]
+    allowed = {float: (float, int), int: (int,), str: (str,)}
+    wrong = [name for name, kind in kinds.items() if type(values[name]) not in allowed[kind]]
     if wrong:
-        raise ValueError(f"one of the operating points has {wrong} of the wrong type: {row!r}")
+        raise ValueError(f"one of the operating points has {wrong} of the wrong type: {quoted(row)}")
+    outside = [n for n, kind in kinds.items() if kind is float and not (_is_nan(values[n]) or 0 <= values[n] <= 1)]
+    if outside:
+        raise ValueError(f"one of the operating points has {outside} outside 0 to 1: {quoted(row)}")
     return OperatingPoint(**values)
 
 

@@ -1,4 +1,7 @@
-"""Layers that two or more models share. Maps are [batch, freq, frame, feature]: channels last, as XLA likes them."""
+"""Layers that two or more models share. Maps are [batch, freq, frame, feature]: channels last, as XLA likes them.
+
+Layers compute in the type of what they are given; their parameters and statistics are float32 always.
+"""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -10,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 SampleKeys = Key[Array, "batch"]
 PairOf = tuple[int, int]
+EPSILON = 1e-5
+"""Added to a variance before its root is divided by."""
 
 
 class Logits(NamedTuple):
@@ -55,6 +60,7 @@ class Conv(nn.Module):
             kernel_dilation=self.dilation,
             padding=[(p, p) for p in self.padding],
             use_bias=False,
+            dtype=x.dtype,
         )(x)
         x = BatchNorm(self.axis)(x, train=train)
         return x if self.activation is None else self.activation(x)
@@ -75,8 +81,9 @@ class BatchNorm(nn.Module):
             use_running_average=not train,
             axis=self.feature_axis,
             momentum=0.9,
-            epsilon=1e-5,
+            epsilon=EPSILON,
             axis_name=self.axis,
+            dtype=x.dtype,
         )
         return norm(x)
 
@@ -137,8 +144,8 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch freq frame feature"]) -> Float[Array, "batch freq frame feature"]:
-        gate = nn.silu(nn.Dense(self.bottleneck)(x.mean((1, 2))))
-        gate = nn.sigmoid(nn.Dense(x.shape[-1])(gate))
+        gate = nn.silu(nn.Dense(self.bottleneck, dtype=x.dtype)(x.mean((1, 2))))
+        gate = nn.sigmoid(nn.Dense(x.shape[-1], dtype=x.dtype)(gate))
         return x * gate[:, None, None, :]
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
+from jaxtyping import Array, PyTree
 
 from siamese_jax.config import Config
-from siamese_jax.models.siamese_es import SiameseES
+from siamese_jax.models.siamese_es import SiameseES, is_frozen
 from siamese_jax.vocabulary import TaskSpec
 
 MODELS: dict[str, type[nn.Module]] = {"siamese_es": SiameseES}
@@ -22,7 +24,7 @@ def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None =
     Raises:
         ValueError: `config.tasks` names a task that `tasks` lacks.
     """
-    return MODELS[config.model.name](config.model, chosen_tasks(config, tasks), axis)
+    return MODELS[config.model.name](config, chosen_tasks(config, tasks), axis)
 
 
 def chosen_tasks(config: Config, tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
@@ -36,3 +38,15 @@ def chosen_tasks(config: Config, tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, .
     if missing:
         raise ValueError(f"tasks={config.tasks}: no definition of {missing}; there are {sorted(by_name)}")
     return tuple(by_name[name] for name in config.tasks)
+
+
+def frozen_parameters(config: Config, params: PyTree[Array]) -> PyTree[bool]:
+    """Which parameters `config.freeze` keeps as they are: a tree like `params`, True where frozen.
+
+    Heads and fusion never are. In training, frozen parts run on their running batch statistics and leave them alone.
+
+    Args:
+        config: the experiment.
+        params: of a model that `build_model` made from it.
+    """
+    return {name: jax.tree.map(lambda _, name=name: is_frozen(config, name), tree) for name, tree in params.items()}

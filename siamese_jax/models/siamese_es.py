@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import ModelConfig
+from siamese_jax.config import Config, ModelConfig
 from siamese_jax.models.blocks import (
     BatchNorm,
     Conv,
@@ -33,6 +33,9 @@ from siamese_jax.vocabulary import TaskSpec
 # Layers change every axis but the batch: names with an underscore are for the reader, not checked.
 Map = Float[Array, "batch _freq _frame _feature"]
 Frames = Float[Array, "batch _frame _feature"]
+
+OWNERS = {"stem": "shared", "electron": "electron", "sleep": "sleep"}
+"""What stages and layers of a part that may be frozen are named after: `shared_0`, `electron_features`."""
 
 ROW_STAGES, ROW_FEATURES, JOINED_FEATURES = 2, 24, 64
 """Of `small`: stages over single rows and their features; features once the rows are joined."""
@@ -60,16 +63,21 @@ RW_T: tuple[PaperStage, ...] = (
 )
 
 
+def is_frozen(config: Config, layer: str) -> bool:
+    """Whether a layer, by its name right under the model, belongs to a part that `config.freeze` names."""
+    return layer.split("_")[0] in {OWNERS[part] for part in config.freeze}
+
+
 class SiameseES(nn.Module):
     """Maps of all rows in, logits of all tasks out.
 
     Attributes:
-        config: architecture and ablation flags.
+        config: the experiment: architecture, ablation flags, what is frozen.
         tasks: one head each.
         axis: device axis for batch statistics, or None on one device.
     """
 
-    config: ModelConfig
+    config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
@@ -88,10 +96,11 @@ class SiameseES(nn.Module):
             row_present: rows that hold a signal; the others are zero in `maps`.
             keys: one random key a sample in training; None for running statistics and no dropout.
         """
-        config, train = self.config, keys is not None
-        x = maps
+        config, train = self.config.model, keys is not None
+        # Filter and converter stay float32: bfloat16 is up to 2 log units wrong where a spectrum is weak.
+        x = maps.astype(self.config.model.dtype)
         for i in range(config.shared_stages):
-            x = self._stage(i, "shared")(x, row_present, train=train)
+            x = self._stage(i, "shared", x, row_present, train=train)
 
         electron = self._branch("electron", x, row_present, train=train)
         uses_sleep = config.fusion != "none" or any(t.name in config.sleep_tasks for t in self.tasks)
@@ -105,43 +114,51 @@ class SiameseES(nn.Module):
             # Odds of frames add up over the window; starting at minus the log of their number makes them sum to 1.
             adds_odds = config.pooling == "frames" and not of_state
             bias = -math.log(features.shape[1]) if adds_odds else 0.0
-            head = nn.Dense(task.n_logits, bias_init=nn.initializers.constant(bias), name=f"head_{task.name}")
+            head = nn.Dense(
+                task.n_logits, dtype=jnp.float32, bias_init=nn.initializers.constant(bias), name=f"head_{task.name}"
+            )
             by_frame = head(features)
             logits.window[task.name] = jax.nn.logsumexp(by_frame, 1) if adds_odds else by_frame.mean(1)
             if config.pooling == "frames":
                 logits.frame[task.name] = by_frame
         return logits
 
-    def _stage(self, i: int, owner: str) -> nn.Module:
-        kind = SmallStage if self.config.size == "small" else RwtStage
-        return kind(self.config, i, self.axis, name=f"{owner}_{i}")
+    def _stage(self, i: int, owner: str, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
+        config, name = self.config.model, f"{owner}_{i}"
+        train = train and not is_frozen(self.config, name)
+        kind = SmallStage if config.size == "small" else RwtStage
+
+        def run(stage: nn.Module, x: Map, row_present: Bool[Array, "batch row"]) -> Map:
+            return stage(x, row_present, train=train)
+
+        run = nn.remat(run) if config.remat else run
+        return run(kind(config, i, self.axis, name=name), x, row_present)
 
     def _branch(self, owner: str, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Frames:
-        for i in range(self.config.shared_stages, self.config.n_stages):
-            x = self._stage(i, owner)(x, row_present, train=train)
-        if self.config.size == "paper":
-            x = Conv(
-                scaled_width(RW_T_FEATURES, self.config.width),
-                (1, 1),
-                padding=(0, 0),
-                axis=self.axis,
-                name=f"{owner}_features",
-            )(x, train=train)
+        config = self.config.model
+        for i in range(config.shared_stages, config.n_stages):
+            x = self._stage(i, owner, x, row_present, train=train)
+        if config.size == "paper":
+            name, features = f"{owner}_features", scaled_width(RW_T_FEATURES, config.width)
+            last = Conv(features, (1, 1), padding=(0, 0), axis=self.axis, name=name)
+            x = last(x, train=train and not is_frozen(self.config, name))
         frames = x.mean(1)  # over what is left of the frequencies; of `small`, the one joined row
-        return frames if self.config.pooling == "frames" else frames.mean(1, keepdims=True)
+        return frames if config.pooling == "frames" else frames.mean(1, keepdims=True)
 
     def _fuse(self, electron: Frames, sleep: Frames | None) -> Frames:
-        """What the IED head reads: features of both branches, as `config.fusion` says."""
-        if self.config.fusion == "none" or sleep is None:
+        """What the IED head reads: features of both branches, as `model.fusion` says."""
+        config = self.config.model
+        if config.fusion == "none" or sleep is None:
             return electron
-        if self.config.stop_sleep_gradient:
+        if config.stop_sleep_gradient:
             sleep = jax.lax.stop_gradient(sleep)
-        if self.config.fusion == "concat":
+        if config.fusion == "concat":
             return jnp.concatenate([electron, sleep], -1)
         features = electron.shape[-1]
-        if self.config.fusion == "gated":
-            return electron * nn.sigmoid(nn.Dense(features, name="fusion_gate")(sleep))
-        gain, shift = jnp.split(nn.Dense(2 * features, name="fusion_film")(sleep), 2, axis=-1)
+        if config.fusion == "gated":
+            return electron * nn.sigmoid(nn.Dense(features, dtype=sleep.dtype, name="fusion_gate")(sleep))
+        film = nn.Dense(2 * features, dtype=sleep.dtype, name="fusion_film")
+        gain, shift = jnp.split(film(sleep), 2, axis=-1)
         return electron * (1 + gain) + shift
 
 
@@ -193,7 +210,8 @@ class SmallStage(nn.Module):
         # The rows that are there stand in for those that are not, as in inverted dropout.
         rows = jnp.transpose(present * (x.shape[1] / n_there), (0, 2, 1, 3))
         rows = rows.reshape(*rows.shape[:2], -1)[:, None]
-        by_place = nn.Dense(scaled_width(JOINED_FEATURES, self.config.width), use_bias=False)(rows)
+        features = scaled_width(JOINED_FEATURES, self.config.width)
+        by_place = nn.Dense(features, use_bias=False, dtype=x.dtype)(rows)
         return jnp.concatenate([largest, mean, by_place], -1)
 
 

@@ -1,8 +1,9 @@
 """Shards as a stream of batches: training without end, evaluation once.
 
-What a training batch holds is a function of (seed, step) alone: a pass visits every labelled window once, in
-an order drawn from the seed and the pass's number, and what a pass leaves over begins the next batch. So the
-step is the whole state of a stream, and one that starts at step k continues any other.
+What a training batch holds is a function of (seed, step) alone: a pass visits its windows once, in an order
+drawn from the seed and the pass's number, and what a pass leaves over begins the next batch. All passes are
+equally long. So the step is the whole state of a stream, and one that starts at step k continues any other;
+and a process among several that knows which rows of a batch are its own reads those windows and no others.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from itertools import count
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped, UInt32
+from jaxtyping import Bool, Float32, Int64, Integer, Shaped, UInt32
 
 from siamese_jax.config import Config
 from siamese_jax.recordings.shards import Shard
@@ -27,7 +28,8 @@ class Batch(NamedTuple):
     """Windows on their way into the model: NumPy arrays here, a JAX pytree as it stands."""
 
     eeg: Float32[np.ndarray, "batch time chan"]
-    """Microvolts at `config.data.sfreq`, with `config.margin` samples on both sides; absent channels 0."""
+    """Microvolts at `config.data.sfreq`, absent channels 0; with `config.margin` samples on both sides, and in
+    training `config.shift` more."""
     present: Bool[np.ndarray, "batch chan"]
     labels: dict[str, Shaped[np.ndarray, "batch ..."]]
     """By task. Binary: float32 [batch]; multiclass: int32 [batch]; multilabel: float32 [batch, class]."""
@@ -69,36 +71,74 @@ def task_specs(shards: Sequence[Shard], config: Config) -> tuple[TaskSpec, ...]:
     return tuple(next(t for t in shards[0].info.tasks if t.name == name) for name in config.tasks)
 
 
-def stream(shards: Sequence[Shard], config: Config, *, seed: int, start_step: int = 0) -> Generator[Batch, None, None]:
-    """Full training batches of `config.training.batch_size` without end, from step `start_step` on.
+def stream(
+    shards: Sequence[Shard],
+    config: Config,
+    *,
+    seed: int,
+    start_step: int = 0,
+    rows: Integer[np.ndarray, "batch"] | None = None,
+) -> Generator[Batch, None, None]:
+    """Training batches of `config.training.batch_size` without end, from step `start_step` on.
 
-    Every window with a label for one of `config.tasks` comes once in a pass. A thread reads the next batch;
-    it ends when the iterator is closed or forgotten, and what goes wrong in it is raised here.
+    A pass holds every window with a label for one of `config.tasks`. With `training.negatives_per_positive`, it
+    holds every window with a positive label, and for each of these that many of the others (at most all there
+    are), drawn afresh for each pass. Positive is a label of a binary or multilabel task that is not one of state
+    (`model.sleep_tasks`): being asleep is nothing rare.
+
+    A thread reads the next batch; it ends when the iterator is closed or forgotten, and what goes wrong in it is
+    raised here.
+
+    Args:
+        shards: of the patients to learn from.
+        config: the experiment.
+        seed: decides, with the step, what a batch holds.
+        start_step: the step of the first batch.
+        rows: which rows of each batch to read, for a process among several; default all. Row i of what comes
+            is row `rows[i]` of the whole batch, its `sample` included.
 
     Raises:
-        ValueError: shards that do not fit the configuration or one another, or hold no label.
+        ValueError: shards that do not fit the configuration or one another, or hold no label, or no positive one
+            where negatives are counted by them; rows that a batch does not have.
     """
-    source, size = _Source(shards, config), config.training.batch_size
+    source, size = _Source(shards, config, config.margin + config.shift), config.training.batch_size
+    own = np.arange(size) if rows is None else rows.astype(np.int64)
+    if not len(own) or own.min() < 0 or own.max() >= size:
+        raise ValueError(f"rows must be one or more of 0 to {size - 1} (training.batch_size={size}), given {rows}")
+    n, windows_of_pass = _passes(source, config, seed)
 
     def batch(step: int) -> Batch:
-        position = step * size + np.arange(size, dtype=np.int64)
-        return source.read(_pass_order(position, source.n, seed), position)
+        position = step * size + own
+        windows = np.empty_like(position)
+        for number in np.unique(position // n):
+            here = position // n == number
+            windows[here] = windows_of_pass(int(number))[position[here] % n]
+        return source.read(windows, position)
 
     return _prefetched(batch, count(start_step))
 
 
-def _pass_order(position: Int64[np.ndarray, "batch"], n: int, seed: int) -> Int64[np.ndarray, "batch"]:
-    """Which of `n` windows stands at each position of the stream."""
-    order = np.empty_like(position)
-    for number in np.unique(position // n):
-        here = position // n == number
-        order[here] = _permutation(n, seed, int(number))[position[here] % n]
-    return order
+def _passes(source: "_Source", config: Config, seed: int) -> tuple[int, Callable[[int], Int64[np.ndarray, "window"]]]:
+    """The length of every pass, and the windows of pass number k in their order."""
+    ratio = config.training.negatives_per_positive
+    always, others, n_drawn = np.arange(source.n), np.arange(0), 0
+    if ratio is not None:
+        positive = source.positive()
+        always, others = np.flatnonzero(positive), np.flatnonzero(~positive)
+        n_drawn = min(round(ratio * len(always)), len(others))
+    if not len(always):
+        raise ValueError(
+            f"training.negatives_per_positive={ratio} counts by windows with a positive label in a binary or multilabel"
+            f" task other than those of state {config.model.sleep_tasks}, and for tasks={config.tasks} the shards have"
+            " none; null takes every window"
+        )
 
+    @lru_cache(maxsize=2)  # most batches lie in one pass or two
+    def windows_of_pass(number: int) -> Int64[np.ndarray, "window"]:
+        rng = np.random.default_rng([seed, number])
+        return rng.permutation(np.append(always, rng.choice(others, n_drawn, replace=False)))
 
-@lru_cache(maxsize=2)
-def _permutation(n: int, seed: int, number: int) -> Int64[np.ndarray, "window"]:
-    return np.random.default_rng([seed, number]).permutation(n)
+    return len(always) + n_drawn, windows_of_pass
 
 
 def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int) -> Iterator[EvaluationBatch]:
@@ -111,7 +151,7 @@ def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int)
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, given {batch_size}")
-    source = _Source(shards, config)
+    source = _Source(shards, config, config.margin)
 
     def batch(start: int) -> EvaluationBatch:
         position = np.arange(start, start + batch_size, dtype=np.int64)
@@ -141,15 +181,15 @@ def _prefetched(make: Callable[[int], T], places: Iterable[int]) -> Generator[T,
 class _Source:
     """The labelled windows of some shards, in one numbering, as the configuration wants them."""
 
-    def __init__(self, shards: Sequence[Shard], config: Config) -> None:
-        task_specs(shards, config)
+    def __init__(self, shards: Sequence[Shard], config: Config, margin: int) -> None:
+        self._tasks = task_specs(shards, config)
         for shard in shards:
             _check_geometry(shard, config)
-        self._shards, self._config = tuple(shards), config
+        self._shards, self._config, self._margin = tuple(shards), config, margin
         self._columns = [_columns(shard, config.data.ch_names) for shard in shards]
         self._opened: dict[int, None] = {}
         weighted = [np.any([shard.weights[name] > 0 for name in config.tasks], axis=0) for shard in shards]
-        labelled = [np.flatnonzero(some) for some in weighted]
+        self._labelled = labelled = [np.flatnonzero(some) for some in weighted]
         self.shard = np.repeat(np.arange(len(shards), dtype=np.int64), [len(some) for some in labelled])
         self.window = np.concatenate(labelled).astype(np.int64)
         self.n = len(self.window)
@@ -157,15 +197,26 @@ class _Source:
             where, tasks = shards[0].path.parent, " or ".join(config.tasks)
             raise ValueError(f"no window of the shards in {where} has a label for {tasks}")
 
+    def positive(self) -> Bool[np.ndarray, "window"]:
+        """Which windows have a positive label in a binary or multilabel task that is not one of state."""
+        found = np.zeros(self.n, bool)
+        for task in self._tasks:
+            if task.kind != "multiclass" and task.name not in self._config.model.sleep_tasks:
+                labels = [
+                    shard.labels[task.name][some] for shard, some in zip(self._shards, self._labelled, strict=True)
+                ]
+                found |= np.concatenate(labels).reshape(self.n, -1).any(axis=1)  # 0 where missing
+        return found
+
     def read(self, rows: Int64[np.ndarray, "batch"], position: Int64[np.ndarray, "batch"]) -> Batch:
         """The windows number `rows`, which stand at `position` of the stream."""
         config, n_chans = self._config, len(self._config.data.ch_names)
-        eeg = np.zeros((len(rows), config.n_times + 2 * config.margin, n_chans), np.float32)
+        eeg = np.zeros((len(rows), config.n_times + 2 * self._margin, n_chans), np.float32)
         present = np.zeros((len(rows), n_chans), bool)
         for i, row in enumerate(rows):
             s, window = int(self.shard[row]), int(self.window[row])
             wanted, stored = self._columns[s]
-            read = self._open(s).read_window(window, config.margin)
+            read = self._open(s).read_window(window, self._margin)
             if wanted == stored == list(range(n_chans)):
                 eeg[i] = read  # the usual case, and twice as fast
             else:

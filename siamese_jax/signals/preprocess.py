@@ -20,6 +20,8 @@ MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
 GAIN_FLOOR = 1e-10
 """Gains below -200 dB are rounding; `filter_report` says -200."""
+BLOCK = 32
+"""Output samples a step of the convolution: so many inner products share one read of the signal."""
 
 
 def preprocess(
@@ -32,7 +34,7 @@ def preprocess(
     Filter and montage are linear and each montage row mixes one kind of channel, so their order does not
     matter; the filter comes first because it differs by channel kind. Filtering by FFT is circular: what
     wraps around falls into the margins and is cropped, so that a window gives what filtering its whole
-    recording gives.
+    recording gives. `preprocess.implementation` names another way to the same rows, a strided convolution.
 
     Args:
         config: the experiment's configuration (static under `jax.jit`).
@@ -54,10 +56,15 @@ def preprocess(
     filtered = _filter(config, eeg.astype(jnp.float32))
     rows, row_present = apply_montage(filtered, present, kind=prep.montage, ch_names=config.data.ch_names)
     if prep.scaling == "fixed":
-        names = montage_rows(prep.montage, config.data.ch_names)
-        scale_uv = [prep.eeg_scale_uv if channel_kind(name) == "eeg" else prep.other_scale_uv for name in names]
+        kinds = map(channel_kind, row_names(config))
+        scale_uv = [prep.eeg_scale_uv if kind == "eeg" else prep.other_scale_uv for kind in kinds]
         return rows / np.array(scale_uv, np.float32)[None, None], row_present
     return rows / _spread_uv(config, rows), row_present
+
+
+def row_names(config: Config) -> tuple[str, ...]:
+    """The names of the rows that `preprocess` gives, in order; errors as `montage_rows`."""
+    return montage_rows(config.preprocess.montage, config.data.ch_names)
 
 
 def rows_present(config: Config, present: Bool[jax.Array, "batch chan"]) -> Bool[jax.Array, "batch row"]:
@@ -147,31 +154,94 @@ def _pass_bands(config: Config, kind: str) -> list[tuple[float, float]]:
 
 def _filter(config: Config, eeg: Float32[jax.Array, "batch time chan"]) -> Float32[jax.Array, "batch time_out chan"]:
     """Filters, lowers the rate, crops the margins to `config.context`."""
-    response, dc_gain = _response(config)
-    n_out = round(eeg.shape[1] * config.decimation)
     signal = eeg.transpose(0, 2, 1)
     # Float32 keeps microvolts beside millivolts of offset only if the offset goes first; by linearity it
     # returns times the gain at 0 Hz.
     offset = signal.mean(axis=-1, keepdims=True)
-    spectrum = jnp.fft.rfft(signal - offset)[..., : n_out // 2 + 1]
+    way = {"fft": _filter_by_fft, "convolution": _filter_by_convolution}[config.preprocess.implementation]
+    dc_gain = np.array([_dc_gain(config, channel_kind(name)) for name in config.data.ch_names], np.float32)
+    return (way(config, signal - offset) + offset * dc_gain[None, :, None]).transpose(0, 2, 1)
+
+
+def _filter_by_fft(
+    config: Config, signal: Float32[jax.Array, "batch chan time"]
+) -> Float32[jax.Array, "batch chan time_out"]:
+    n_out = round(signal.shape[-1] * config.decimation)
+    response = _response(config)
+    spectrum = jnp.fft.rfft(signal)[..., : n_out // 2 + 1]
     spectrum = jax.lax.complex(spectrum.real * response[None], spectrum.imag * response[None])
-    signal = jnp.fft.irfft(spectrum, n=n_out) + offset * dc_gain[None, :, None]
     first = round(config.margin * config.decimation) - config.context
-    return signal[..., first : first + config.n_times_out + 2 * config.context].transpose(0, 2, 1)
+    return jnp.fft.irfft(spectrum, n=n_out)[..., first : first + config.n_times_out + 2 * config.context]
+
+
+def _filter_by_convolution(
+    config: Config, signal: Float32[jax.Array, "batch chan time"]
+) -> Float32[jax.Array, "batch chan time_out"]:
+    """One strided convolution a channel kind; each of its steps gives `BLOCK` output samples or a few more."""
+    p, q = config.decimation.as_integer_ratio()  # p samples come out for every q that go in
+    n_out = config.n_times_out + 2 * config.context
+    # Whole groups of p samples before the window: as many as the context needs, and what they have too many.
+    groups = math.ceil(config.context / p)
+    start, surplus = config.margin - config.filter_half - groups * q, groups * p - config.context
+    kinds = np.array([channel_kind(name) for name in config.data.ch_names])
+    filtered = []
+    for kind in np.unique(kinds):
+        kernel, stride = _kernel(config, str(kind))
+        n_blocks = math.ceil((surplus + n_out) / kernel.shape[1])
+        needed = (n_blocks - 1) * stride + len(kernel)
+        piece = signal[:, np.flatnonzero(kinds == kind), start : start + needed]
+        # Zeros where only samples beyond the last one wanted would look.
+        piece = jnp.pad(piece, ((0, 0), (0, 0), (0, needed - piece.shape[-1])))
+        blocks = jax.lax.conv_general_dilated(
+            piece.reshape(-1, needed, 1),
+            jnp.asarray(kernel)[:, None],
+            window_strides=(stride,),
+            padding="VALID",
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        filtered.append(blocks.reshape(*piece.shape[:2], -1)[..., surplus : surplus + n_out])
+    places = np.argsort(np.argsort(kinds, kind="stable"))
+    return jnp.concatenate(filtered, axis=1)[:, places]
 
 
 @functools.lru_cache(maxsize=64)
-def _response(config: Config) -> tuple[Float32[np.ndarray, "chan freq"], Float32[np.ndarray, "chan"]]:
-    """The zero-phase gain by rfft bin of the lowered rate (and of the new length), and the gain at 0 Hz."""
+def _kernel(config: Config, kind: str) -> tuple[Float32[np.ndarray, "tap sample"], int]:
+    """The filter's taps for a block of successive output samples, and how many input samples lie between blocks.
+
+    Output sample r of every p lies r q / p input samples after the first: there the taps are those that band-limited
+    interpolation finds between the designed ones.
+    """
+    p, q = config.decimation.as_integer_ratio()
+    half, n_in = config.filter_half, config.n_times + 2 * config.margin
+    spectrum = np.fft.rfft(_centred_taps(config, kind))
+    turns = np.arange(len(spectrum)) / n_in
+    repeats = math.ceil(BLOCK / p)
+    kernel = np.zeros((2 * half + repeats * q, repeats * p))
+    for r in range(p):
+        delayed = np.fft.irfft(spectrum * np.exp(-2j * np.pi * turns * r * q / p), n=n_in)
+        taps = np.roll(delayed, half)[: 2 * half + q]
+        for i in range(repeats):
+            kernel[i * q : i * q + len(taps), i * p + r] = taps
+    return kernel.astype(np.float32), repeats * q
+
+
+@functools.lru_cache(maxsize=64)
+def _response(config: Config) -> Float32[np.ndarray, "chan freq"]:
+    """The zero-phase gain by rfft bin of the lowered rate (and of the new length)."""
     n_in = config.n_times + 2 * config.margin
     n_out = round(n_in * config.decimation)
-    half, kinds = config.filter_half, [channel_kind(name) for name in config.data.ch_names]
-    gains = {}
-    for kind in set(kinds):
-        centred = np.roll(np.pad(filter_taps(config, kind), (0, n_in - 2 * half - 1)), -half)
-        gains[kind] = np.fft.rfft(centred).real[: n_out // 2 + 1] * (n_out / n_in)
-    response = np.stack([gains[kind] for kind in kinds]).astype(np.float32)
-    return response, np.array([_dc_gain(config, kind) for kind in kinds], np.float32)
+    kinds = [channel_kind(name) for name in config.data.ch_names]
+    gains = {
+        kind: np.fft.rfft(_centred_taps(config, kind)).real[: n_out // 2 + 1] * (n_out / n_in) for kind in set(kinds)
+    }
+    return np.stack([gains[kind] for kind in kinds]).astype(np.float32)
+
+
+def _centred_taps(config: Config, kind: str) -> Float[np.ndarray, "time"]:
+    """The taps on a circle as long as a window and its margins, the middle one first."""
+    half, n_in = config.filter_half, config.n_times + 2 * config.margin
+    return np.roll(np.pad(filter_taps(config, kind), (0, n_in - 2 * half - 1)), -half)
 
 
 def _spread_uv(config: Config, rows: Float32[jax.Array, "batch time row"]) -> Float32[jax.Array, "batch 1 row"]:

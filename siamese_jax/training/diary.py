@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import jax.numpy as jnp
 
@@ -15,15 +15,40 @@ from siamese_jax.training.step import StepMetrics, learning_rate
 
 
 class Diary:
-    """What a run says of itself: a JSON line a step, in `path` and to `on_step`.
+    """What a run says of itself: JSON lines in `folder/training.jsonl`, curves in `folder/tensorboard/`, `on_step`.
 
     A step's numbers are fetched while the next one runs, so that the device never waits for them.
+
+    Args:
+        folder: of the run; it exists.
+        config: the experiment.
+        start: step from which the run goes on; what was written of later ones is dropped.
+        on_step: called after each step with its line and `windows_per_second`.
+        tensorboard: write curves beside the lines.
+        writes: False for a process that is not the first: it calls `on_step` and leaves no files.
+
+    Raises:
+        ValueError: `tensorboard`, and tensorboardX is not installed.
     """
 
     def __init__(
-        self, path: Path, config: Config, start: int, on_step: Callable[[int, dict[str, float]], None]
+        self,
+        folder: Path,
+        config: Config,
+        start: int,
+        *,
+        on_step: Callable[[int, dict[str, float]], None],
+        tensorboard: bool = False,
+        writes: bool = True,
     ) -> None:
-        self._file = _resumed_lines(path, start)
+        writer = _summary_writer() if tensorboard else None
+        self._file = _resumed_lines(folder / "training.jsonl", start) if writes else None
+        self._curves = None
+        if writer and writes:
+            # Named by its step too: the time in a file's name counts whole seconds, and it would be written over.
+            self._curves = writer(
+                str(folder / "tensorboard"), purge_step=start + 1, filename_suffix=f".{start}", flush_secs=10
+            )
         self._schedule, self._batch_size = learning_rate(config.training), config.training.batch_size
         self._on_step = on_step
         self._waiting: tuple[int, StepMetrics] | None = None
@@ -63,19 +88,27 @@ class Diary:
         self._since += time.monotonic() - began
 
     def write(self, line: dict[str, float]) -> None:
-        """Write a line."""
-        # JSON has no NaN: a figure that is undefined (an AUROC without positives) is null.
-        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        self._file.write(json.dumps(clean) + "\n")
-        self._file.flush()
+        """Write a line, and its numbers as points of curves at its `step`."""
+        # JSON has no NaN: a figure that is undefined (an AUROC without positives) is null, and no point.
+        clean = {k: v if math.isfinite(v) else None for k, v in line.items()}
+        if self._file:
+            self._file.write(json.dumps(clean) + "\n")
+            self._file.flush()
+        if self._curves:
+            for name in clean.keys() - {"step"}:
+                if clean[name] is not None:
+                    self._curves.add_scalar(name, clean[name], clean["step"])
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        for file in (self._file, self._curves):
+            if file:
+                file.close()
 
 
 def _line(step: int, metrics: StepMetrics) -> dict[str, float]:
     numbers = {"loss": metrics.loss, **{f"loss/{k}": v for k, v in metrics.task_losses.items()}}
+    numbers |= {f"weight/{k}": v for k, v in metrics.task_weights.items()}
     numbers["gradient_norm"] = metrics.gradient_norm
     line = {name: float(value) for name, value in numbers.items()}
     wrong = [name for name, value in line.items() if not math.isfinite(value)]
@@ -85,6 +118,15 @@ def _line(step: int, metrics: StepMetrics) -> dict[str, float]:
             " intact; try a lower training.learning_rate or training.clip_norm"
         )
     return {"step": step, **line}
+
+
+def _summary_writer() -> Any:
+    """TensorBoard's format without TensorFlow."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ValueError("curves for TensorBoard need tensorboardX: pip install 'siamese-jax[tensorboard]'") from None
+    return SummaryWriter
 
 
 def _resumed_lines(path: Path, start: int) -> TextIO:

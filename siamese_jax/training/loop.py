@@ -4,23 +4,27 @@ Restore, then for each step: batch, step, log; now and then evaluate, then save.
 same next batch and the same draws, since both are functions of the step alone.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from siamese_jax import checkpoints
+from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config import Config
 from siamese_jax.recordings.batches import stream, task_specs
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.training.diary import Diary
 from siamese_jax.training.evaluate import window_scores
-from siamese_jax.training.parallel import Device, data_parallel
-from siamese_jax.training.step import create_state
+from siamese_jax.training.parallel import Device, data_parallel, own_copy
+from siamese_jax.training.processes import is_first, stop_agreed, wait_for_all
+from siamese_jax.training.step import TrainState, create_state
+from siamese_jax.vocabulary import TaskSpec
 
 
 class Outcome(NamedTuple):
@@ -39,20 +43,29 @@ def train(
     *,
     devices: list[Device],
     stop_at: int | None = None,
+    init_from: Checkpoint | None = None,
+    tensorboard: bool = False,
+    profile: bool = False,
+    on_start: Callable[[str], None] = lambda text: None,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, line: None,
 ) -> Outcome:
     """Train to `config.training.steps`, resuming what `workdir` holds.
 
     Writes `workdir/checkpoint/` and one JSON object a step to `workdir/training.jsonl`. SIGTERM (and Ctrl-C) saves and
-    ends cleanly.
+    ends cleanly. Of several processes each calls this with the same arguments and reads its part of each batch; the
+    first one writes the log, and all save.
 
     Args:
         config: the experiment.
         training: shards to learn from.
         validation: shards to evaluate on along the way; may be empty.
-        workdir: created if it is not there.
-        devices: to train on.
+        workdir: created if it is not there; of several processes, one folder that all see.
+        devices: to train on, those of all processes.
         stop_at: end early after this step, as a queue's time limit would.
+        init_from: what a new run starts from (`transfer`); a run that goes on takes no notice of it.
+        tensorboard: write what is logged to `workdir/tensorboard/` too.
+        profile: leave a trace of a few steps in `workdir/profile/`.
+        on_start: called once, before the first step, with what the run starts from.
         on_step: called after each step with what was logged.
 
     Raises:
@@ -62,47 +75,83 @@ def train(
     """
     tasks = task_specs(training, config)
     parallel = data_parallel(config, tasks, devices)
-    folder, sources = workdir / "checkpoint", tuple(sorted({shard.info.source for shard in training}))
-    checkpoints.write_description(folder, checkpoints.Description(config, tasks, sources))
+    folder = workdir / "checkpoint"
+    _describe(folder, config, tasks, training, init_from)
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
-    with checkpoints.open_manager(folder) as manager, _stop_requested() as stop:
-        state = create_state(config, tasks)
-        state = checkpoints.restore(manager, state) or state
+    with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
+        state, text = _start(manager, config, tasks, init_from)
         step = start = int(state.step)
+        on_start(text)
         state = parallel.place_state(state)
-        batches = stream(training, config, seed=config.training.seed, start_step=start)
-        with closing(Diary(workdir / "training.jsonl", config, start, on_step)) as diary, closing(batches):
-            while step < last and not stop.is_set():
+        batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
+        stops = step >= last
+        diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
+        with closing(diary), closing(batches):
+            while not stops:
                 state, metrics = parallel.step(state, parallel.place(next(batches)))
                 step += 1
                 diary.step(step, metrics)
+                stops = stop_requested(step) or step == last
                 evaluates = step % config.training.evaluate_every == 0 or step == config.training.steps
-                saves = step % config.training.checkpoint_every == 0 or step == last or stop.is_set()
+                saves = step % config.training.checkpoint_every == 0 or stops
                 if evaluates or saves:
                     diary.catch_up()  # nothing is saved before its loss was seen to be finite
                 with diary.paused():
                     if evaluates and validation:
-                        variables = jax.device_put(state.ema, devices[0])  # need not be repeated on every device
-                        diary.write({"step": step} | window_scores(config, tasks, variables, validation))
+                        scores = window_scores(config, tasks, own_copy(state.ema), validation)
+                        diary.write({"step": step} | scores)
                     if saves:
-                        checkpoints.save(manager, step, state, state.ema)
-            diary.catch_up()
-            if step > start and manager.latest_step() != step:  # stopped just after the last look
-                checkpoints.save(manager, step, state, state.ema)
+                        saved = parallel.as_saved(state)
+                        checkpoints.save(manager, step, saved, saved.ema)
         manager.wait_until_finished()
     return Outcome(step, step == config.training.steps, diary.windows_per_second())
 
 
+def _describe(
+    folder: Path, config: Config, tasks: tuple[TaskSpec, ...], training: tuple[Shard, ...], init_from: Checkpoint | None
+) -> None:
+    """Write `config.json`, or check that it is this run's. All look before the first process writes."""
+    sources = {shard.info.source for shard in training} | set(init_from.trained_on if init_from else ())
+    description = checkpoints.Description(config, tasks, tuple(sorted(sources)))
+    checkpoints.check_description(folder, description)
+    wait_for_all("description checked")
+    if is_first():
+        checkpoints.write_description(folder, description)
+    wait_for_all("description written")
+
+
+def _start(
+    manager: Any, config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpoint | None
+) -> tuple[TrainState, str]:
+    """The state that a run goes on from, or begins with, and that in words."""
+    fresh = create_state(config, tasks)
+    saved = checkpoints.restore(manager, fresh)
+    if saved is not None:
+        return saved, f"start     goes on from step {int(saved.step)}"
+    if init_from is None:
+        return fresh, f"start     at random, seed {config.training.seed}"
+    from siamese_jax.training.transfer import transfer  # TODO lead: to the top once the module is there
+
+    variables, transferred = transfer(init_from, config, tasks, fresh.variables)
+    return create_state(config, tasks, variables), transferred.text()
+
+
 @contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set instead of ending the process; the old handlers return afterwards."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may install handlers
-        return
-    old = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+def _stop_requested() -> Iterator[Callable[[int], bool]]:
+    """Whether to end after a step: SIGTERM or Ctrl-C came, here or at another process; the old handlers return.
+
+    Among several processes JAX listens to SIGTERM itself, and they agree on a step that all of them can still do.
+    """
+    asked = threading.Event()
+    handlers: dict[signal.Signals, Callable[[int, object], object]] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may install handlers
+        if jax.process_count() > 1:
+            handlers = {signal.SIGINT: lambda *_: os.kill(os.getpid(), signal.SIGTERM)}
+        else:
+            handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), lambda *_: asked.set())
+    old = {which: signal.signal(which, handler) for which, handler in handlers.items()}
     try:
-        yield event
+        yield lambda step: asked.is_set() or stop_agreed(step)
     finally:
         for which, handler in old.items():
             signal.signal(which, handler)

@@ -4,10 +4,13 @@ A missing label has weight 0 and contributes exactly nothing, neither to the los
 per-device means would be wrong wherever devices hold different numbers of labels.
 """
 
+from collections.abc import Mapping, Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Num
 
+from siamese_jax.config import TrainingConfig
 from siamese_jax.vocabulary import TaskSpec
 
 
@@ -35,6 +38,36 @@ def task_loss(
     # `where`, not a product alone: 0 times the infinite loss of a wild logit would be NaN.
     weighted = jnp.where(weights > 0, weights * per_sample, jnp.float32(0))
     return weighted.sum(), weights.sum()
+
+
+def initial_balance(config: TrainingConfig, tasks: Sequence[str]) -> dict[str, Float32[Array, ""]]:
+    """What is learnt about the tasks' weights, before the first step: weights of 1; nothing if they are fixed."""
+    return {task: jnp.float32(0) for task in tasks} if config.balance == "uncertainty" else {}
+
+
+def balanced(
+    config: TrainingConfig,
+    task: str,
+    balance: Mapping[str, Float32[Array, ""]],
+    loss: Float32[Array, ""],
+    share: Float32[Array, ""],
+) -> Float32[Array, ""]:
+    """A task's part of the total loss.
+
+    With s from `balance`, it is exp(-s) loss + s / 2: a classification's likelihood with the temperature exp(s)
+    (Kendall, Gal and Cipolla 2018, eq. 10). A task cannot lower its weight without paying s / 2.
+
+    Args:
+        config: `task_weights` multiply whatever is learnt.
+        task: its name.
+        balance: s by task; empty if weights are fixed.
+        loss: a share of the task's mean loss.
+        share: of the batch's labels of this task which that loss covers. The penalty is split by it: it counts once
+            however many devices and micro-batches share a batch, and not at all where nobody has a label.
+    """
+    if task in balance:
+        loss = jnp.exp(-balance[task]) * loss + share * balance[task] / 2
+    return dict(config.task_weights).get(task, 1.0) * loss
 
 
 def _per_sample(task: TaskSpec, logits: Array, labels: Array, pos_weight: float, smoothing: float) -> Array:

@@ -14,10 +14,10 @@ from jaxtyping import Array, Float32, Int32, PyTree
 
 from siamese_jax.config import Config, TrainingConfig
 from siamese_jax.forward import Variables, forward_training, initialise
-from siamese_jax.models.build import build_model, chosen_tasks
+from siamese_jax.models.build import build_model, chosen_tasks, frozen_parameters
 from siamese_jax.recordings.batches import Batch
 from siamese_jax.signals.augment import augment
-from siamese_jax.training.losses import task_loss
+from siamese_jax.training.losses import balanced, initial_balance, task_loss
 from siamese_jax.vocabulary import TaskSpec
 
 
@@ -27,29 +27,44 @@ class TrainState(NamedTuple):
     Attributes:
         step: updates done.
         variables: `params` and `batch_stats`.
+        balance: what is learnt about the tasks' weights; empty if they are fixed.
         opt_state: of the optimiser.
         ema: running average of `variables`; what evaluation, detection and export use.
     """
 
     step: Int32[Array, ""]
     variables: Variables
+    balance: dict[str, Float32[Array, ""]]
     opt_state: PyTree
     ema: Variables
 
 
 class StepMetrics(NamedTuple):
-    """Of one global batch: total loss, each task's mean loss, norm of the gradient before clipping."""
+    """Of one global batch: loss, each task's mean loss, its learnt weight, norm of the gradient before clipping."""
 
     loss: Float32[Array, ""]
     task_losses: dict[str, Float32[Array, ""]]
+    task_weights: dict[str, Float32[Array, ""]]
     gradient_norm: Float32[Array, ""]
 
 
-def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """AdamW with warm-up, cosine decay and clipping by the global norm."""
+class Learnt(NamedTuple):
+    """What the optimiser moves."""
+
+    params: Any
+    balance: Any
+
+
+def make_optimizer(config: TrainingConfig, *, decayed: PyTree) -> optax.GradientTransformation:
+    """AdamW with warm-up, cosine decay and clipping by the global norm.
+
+    Args:
+        config: rates, norms and steps.
+        decayed: a prefix of the tree that is optimised: which weights decay.
+    """
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(learning_rate(config), eps=config.adam_eps, weight_decay=config.weight_decay),
+        optax.adamw(learning_rate(config), eps=config.adam_eps, weight_decay=config.weight_decay, mask=decayed),
     )
 
 
@@ -60,13 +75,22 @@ def learning_rate(config: TrainingConfig) -> optax.Schedule:
     )
 
 
-def create_state(config: Config, tasks: tuple[TaskSpec, ...]) -> TrainState:
-    """The state before the first step, from `config.training.seed`."""
-    variables = initialise(config, tasks, jax.random.key(config.training.seed))
+def create_state(config: Config, tasks: tuple[TaskSpec, ...], variables: Any = None) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        config: the experiment.
+        tasks: definitions of its tasks.
+        variables: to start from; default fresh ones, drawn from `config.training.seed`.
+    """
+    if variables is None:
+        variables = initialise(config, tasks, jax.random.key(config.training.seed))
+    balance = initial_balance(config.training, config.tasks)
     return TrainState(
         step=jnp.int32(0),
         variables=variables,
-        opt_state=make_optimizer(config.training).init(variables["params"]),
+        balance=balance,
+        opt_state=_optimizer(config, variables["params"]).init(Learnt(variables["params"], balance)),
         ema=jax.tree.map(jnp.copy, variables),
     )
 
@@ -74,59 +98,101 @@ def create_state(config: Config, tasks: tuple[TaskSpec, ...]) -> TrainState:
 def make_train_step(
     config: Config, tasks: tuple[TaskSpec, ...], *, axis: str | None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
-    """`step(state, batch) -> (state, metrics)` for one device's slice of a batch.
+    """The step `(state, batch) -> (state, metrics)` for the share of a batch that one device holds.
+
+    With `config.training.accumulate`, that share is gone through in micro-batches, one after another: sample i of
+    the share belongs to the first of n micro-batches if it is in the first n-th of it, and so on. The gradient is that
+    of the whole batch, and crosses devices once; batch statistics are those of a micro-batch.
 
     Args:
         config: the experiment.
-        tasks: definitions of the tasks in the batches.
-        axis: the device axis that the step runs under, or None for one device and the whole batch.
+        tasks: definitions of its tasks.
+        axis: name of the device axis, or None for one device.
     """
     model = build_model(config, tasks, axis=axis)
     heads = chosen_tasks(config, tasks)
-    optimizer = make_optimizer(config.training)
-    task_weights = dict(config.training.task_weights)
 
-    def across(value: PyTree) -> PyTree:
-        return value if axis is None else jax.lax.psum(value, axis)
+    def across(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jax.lax.psum(x, axis), tree) if axis else tree
 
-    def loss_of(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, tuple[dict[str, Array], Variables]]:
-        arrays: Any = jax.tree.map(jnp.asarray, batch)
-        augment_keys, dropout_keys = _sample_keys(config, arrays.sample)
-        eeg, present = augment(config, arrays.eeg, arrays.present, augment_keys)
-        variables = {"params": params, "batch_stats": state.variables["batch_stats"]}
+    def loss_of(learnt: Learnt, frozen: PyTree, batch_stats: PyTree, batch: Any, weight: dict[str, Array]) -> Any:
+        """This micro-batch's share of the loss on this device, of each task's mean; the new batch statistics."""
+        params = jax.tree.map(lambda p, is_frozen: jax.lax.stop_gradient(p) if is_frozen else p, learnt.params, frozen)
+        augment_keys, dropout_keys = _sample_keys(config, batch.sample)
+        eeg, present = augment(config, batch.eeg, batch.present, augment_keys)
+        variables = {"params": params, "batch_stats": batch_stats}
         logits, batch_stats = forward_training(config, model, variables, eeg, present, keys=dropout_keys)
         means, loss = {}, jnp.float32(0)
         for task in heads:
-            total, weight = task_loss(
+            total, labelled = task_loss(
                 task,
                 logits.window[task.name],
-                arrays.labels[task.name],
-                arrays.weights[task.name],
+                batch.labels[task.name],
+                batch.weights[task.name],
                 pos_weight=config.training.pos_weight,
                 label_smoothing=config.training.label_smoothing,
             )
-            # This device's share of the global mean; a batch without a single label of the task gives 0, not NaN.
-            means[task.name] = total / jnp.maximum(across(weight), jnp.float32(1e-6))
-            loss = loss + task_weights.get(task.name, 1.0) * means[task.name]
+            means[task.name] = total / weight[task.name]
+            loss = loss + balanced(
+                config.training, task.name, learnt.balance, means[task.name], labelled / weight[task.name]
+            )
         return loss, (means, batch_stats)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (means, batch_stats)), grads = value_and_grad(state.variables["params"], state, batch)
+        arrays: Any = jax.tree.map(jnp.asarray, batch)
+        learnt: Any = Learnt(state.variables["params"], state.balance)
+        frozen = frozen_parameters(config, learnt.params)
+        # Each sample counts by the labels of the whole batch. Without a single one the loss is 0, not NaN.
+        labelled = across({task.name: arrays.weights[task.name].sum() for task in heads})
+        weight = {name: jnp.maximum(total, jnp.float32(1e-6)) for name, total in labelled.items()}
+
+        def micro_batch(batch_stats: PyTree, part: Any) -> tuple[PyTree, Any]:
+            value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, (means, batch_stats)), grads = value_and_grad(learnt, frozen, batch_stats, part, weight)
+            return batch_stats, (loss, means, grads)
+
+        batch_stats, shares = _accumulated(
+            micro_batch, state.variables["batch_stats"], arrays, config.training.accumulate
+        )
         # Shares of a mean add up to it: gradients are summed, not averaged.
-        loss, means, grads = across((loss, means, grads))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.variables["params"])
-        params = optax.apply_updates(state.variables["params"], updates)
-        variables = {"params": params, "batch_stats": batch_stats}
+        loss, means, grads = across(shares)
+        updates, opt_state = _optimizer(config, learnt.params).update(grads, state.opt_state, learnt)
+        learnt = optax.apply_updates(learnt, updates)
+        variables = {"params": learnt.params, "batch_stats": batch_stats}
         new = TrainState(
             step=state.step + 1,
             variables=variables,
+            balance=learnt.balance,
             opt_state=opt_state,
             ema=_averaged(state.ema, variables, state.step, config.training.ema_decay),
         )
-        return new, StepMetrics(loss, means, optax.tree.norm(grads))
+        learnt_weights = {name: jnp.exp(-s) for name, s in learnt.balance.items()}
+        return new, StepMetrics(loss, means, learnt_weights, optax.tree.norm(grads))
 
     return step
+
+
+def _optimizer(config: Config, params: PyTree) -> optax.GradientTransformation:
+    """Weights decay, but neither those that are frozen nor what balances the tasks."""
+    decayed = jax.tree.map(lambda is_frozen: not is_frozen, frozen_parameters(config, params))
+    return make_optimizer(config.training, decayed=Learnt(decayed, balance=False))
+
+
+def _accumulated(step: Callable, carry: PyTree, batch: PyTree, n: int) -> tuple[PyTree, PyTree]:
+    """The sum of what `step(carry, part) -> (carry, terms)` gives for each of n parts of a batch, in turn."""
+    if n == 1:
+        return step(carry, batch)
+    parts = jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(lambda: step(carry, jax.tree.map(lambda x: x[0], parts))[1]),
+    )
+
+    def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
+        carry, terms = step(total[0], part)
+        return (carry, jax.tree.map(jnp.add, total[1], terms)), None
+
+    return jax.lax.scan(add, (carry, zeros), parts)[0]
 
 
 def _sample_keys(config: Config, sample: Array) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """Siamese-ES: published sizes, who sees which gradient, and what a frame depends on."""
 
 import dataclasses
+from functools import partial
 
 import chex
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from siamese_jax.config import Config, ModelConfig
+from siamese_jax.forward import forward, initialise
+from siamese_jax.models import siamese_es
 from siamese_jax.models.blocks import DepthwiseConv, Dropout
-from siamese_jax.models.build import build_model
+from siamese_jax.models.build import build_model, frozen_parameters
 from siamese_jax.models.siamese_es import ROW_STAGES, RwtStage, SmallStage
 from siamese_jax.presets import PAPER, SMALL
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
@@ -307,3 +310,190 @@ def test_model_passes_under_strict_dtype_promotion():
         keys = jax.random.split(jax.random.key(0), 3)
         jax.eval_shape(lambda v, m: model.apply(v, m, present, keys=keys, mutable=["batch_stats"]), variables, maps)
     assert logits.window["ied"].dtype == jnp.float32
+
+
+# --- precision, memory, what is frozen ---
+
+KEYS = jax.random.split(jax.random.key(3), 3)
+KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""Without this XLA's CPU compiler drops what keeps recomputation behind the forward pass; GPU and TPU keep it."""
+
+
+@pytest.fixture
+def shallow_paper(monkeypatch):
+    """`paper` with one block a stage and a quarter of its features: compiles in seconds."""
+    monkeypatch.setattr(siamese_es, "RW_T", tuple(stage._replace(repeats=1) for stage in siamese_es.RW_T))
+    return model_config(size="paper", width=0.25, shared_stages=3, pooling="average", dropout=0.0)
+
+
+@pytest.fixture(params=["small", "paper"])
+def either(request):
+    return model_config(dropout=0.0) if request.param == "small" else request.getfixturevalue("shallow_paper")
+
+
+def example(config, n_frames=33):
+    maps, present = inputs(n_frames)
+    present = present.at[1, 3:].set(False)
+    maps = maps * present[:, None, None]
+    return initial(build(config), maps, present), maps, present
+
+
+def training_loss(config, maps, present):
+    """Of parameters and batch statistics: the loss, the logits of all tasks and the new statistics."""
+    model = build(config)
+
+    def loss(params, batch_stats):
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, new = model.apply(variables, maps, present, keys=KEYS[: len(maps)], mutable=["batch_stats"])
+        return sum((x**2).mean() for x in logits.window.values()), (logits.window, new["batch_stats"])
+
+    return loss
+
+
+def graded(config, maps, present):
+    return jax.jit(jax.value_and_grad(training_loss(config, maps, present), has_aux=True))
+
+
+def flat(tree):
+    return jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)])
+
+
+@pytest.mark.parametrize(
+    ("size", "fusion"), [("small", "concat"), ("small", "gated"), ("small", "film"), ("paper", "none")]
+)
+def test_parameters_statistics_and_logits_are_float32_whatever_the_branches_compute_in(shallow_paper, size, fusion):
+    config = dataclasses.replace(shallow_paper if size == "paper" else model_config(), dtype="bfloat16", fusion=fusion)
+    maps, present = inputs(33)
+    (logits, variables), (_, plain) = (
+        jax.eval_shape(build(c).init_with_output, jax.random.key(1), maps, present)
+        for c in (config, dataclasses.replace(config, dtype="float32"))
+    )
+    assert variables == plain
+    gradient, new = jax.eval_shape(
+        jax.grad(training_loss(config, maps, present), has_aux=True), variables["params"], variables["batch_stats"]
+    )
+    assert {x.dtype for x in jax.tree.leaves((logits, variables, gradient, new))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("converter", ["dft", "fft"])
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_bfloat16_begins_behind_the_converter_and_ends_before_the_heads(tiny, size, converter):
+    """Read from the traced program, raw microvolts to logits: what comes before the cast, and what after it."""
+    config = dataclasses.replace(
+        tiny,
+        model=dataclasses.replace(tiny.model, size=size, dtype="bfloat16"),
+        converter=dataclasses.replace(tiny.converter, implementation=converter),
+    )
+    eeg = jax.ShapeDtypeStruct((2, config.n_times + 2 * config.margin, len(config.data.ch_names)), jnp.float32)
+    present = jax.ShapeDtypeStruct(eeg.shape[::2], bool)
+    model = build_model(config, TASKS)
+    variables = jax.eval_shape(lambda: initialise(config, TASKS, jax.random.key(0)))
+    program = jax.make_jaxpr(partial(forward, config, model))(variables, eeg, present)
+    steps = [(e.primitive.name, {str(v.aval.dtype) for v in (*e.invars, *e.outvars)}) for e in leaves_of(program.jaxpr)]
+    begins = next(i for i, (_, types) in enumerate(steps) if "bfloat16" in types)
+    before, after = steps[:begins], steps[begins:]
+    products = {"conv_general_dilated", "dot_general"}
+    # Filter and converter are behind us: their transforms were met before the cast, and none comes after it.
+    assert "fft" in {name for name, _ in before} and "fft" not in {name for name, _ in after}
+    assert ("conv_general_dilated" in {name for name, _ in before}) == (converter == "dft")
+    assert after[0] == ("convert_element_type", {"float32", "bfloat16"})
+    convolutions = [types for name, types in after if name == "conv_general_dilated"]
+    assert len(convolutions) >= 4 and all(types == {"bfloat16"} for types in convolutions)
+    heads = [types for name, types in after if name in products][-len(TASKS) :]
+    assert all(types == {"float32"} for types in heads)
+
+
+def leaves_of(jaxpr):
+    """Every elementary operation of a traced program, in order, those inside calls and branches too."""
+    for equation in jaxpr.eqns:
+        inner = [v for v in jax.tree.leaves(equation.params, is_leaf=is_program) if is_program(v)]
+        for program in inner:
+            yield from leaves_of(getattr(program, "jaxpr", program))
+        if not inner:
+            yield equation
+
+
+def is_program(value) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
+
+
+def test_bfloat16_is_near_float32_in_logits_and_in_the_direction_of_the_gradient(either):
+    """Logits within 5 % of their spread over tasks and windows; gradients within 6 degrees."""
+    variables, maps, present = example(either)
+    runs = {}
+    for dtype in ("float32", "bfloat16"):
+        config = dataclasses.replace(either, dtype=dtype)
+        (_, (logits, _)), gradient = graded(config, maps, present)(variables["params"], variables["batch_stats"])
+        runs[dtype] = flat(logits), flat(gradient)
+    (logits, gradient), (near_logits, near_gradient) = runs["float32"], runs["bfloat16"]
+    error = float(jnp.abs(near_logits - logits).max() / logits.std())
+    assert 1e-5 < error < 0.05
+    assert bool(jnp.isfinite(near_gradient).all())
+    cosine = gradient @ near_gradient / (jnp.linalg.norm(gradient) * jnp.linalg.norm(near_gradient))
+    assert float(cosine) > 0.995
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rematerialisation_changes_neither_parameters_nor_loss_nor_gradient(either, dtype):
+    plain = dataclasses.replace(either, dtype=dtype)
+    again = dataclasses.replace(plain, remat=True)
+    variables, maps, present = example(plain)
+    made = [jax.eval_shape(build(c).init, jax.random.key(1), maps, present) for c in (plain, again)]
+    assert made[0] == made[1]
+    expected, found = (graded(c, maps, present)(variables["params"], variables["batch_stats"]) for c in (plain, again))
+    chex.assert_trees_all_close(found[0], expected[0], rtol=1e-5 if dtype == "float32" else 1e-2, atol=1e-5)
+    a, b = flat(found[1]), flat(expected[1])
+    assert float(jnp.linalg.norm(a - b)) <= (1e-5 if dtype == "float32" else 1e-2) * float(jnp.linalg.norm(b))
+
+
+def test_rematerialisation_needs_less_memory(either):
+    """Activations of one stage at a time instead of all: less than 60 % of the temporary memory."""
+    rows = jnp.ones((16, N_ROWS), bool)
+    maps = jax.ShapeDtypeStruct((16, N_FREQS, 64, N_ROWS), jnp.float32)
+
+    def megabytes(config):
+        variables = jax.eval_shape(lambda m: build(config).init(jax.random.key(0), m, rows), maps)
+        step = jax.jit(lambda p, s, m: jax.grad(training_loss(config, m, rows), has_aux=True)(p, s))
+        lowered = step.lower(variables["params"], variables["batch_stats"], maps)
+        return lowered.compile(compiler_options=KEEP_BARRIERS).memory_analysis().temp_size_in_bytes / 1e6
+
+    assert megabytes(dataclasses.replace(either, remat=True)) < 0.6 * megabytes(either)
+
+
+PARTS = {"stem": "shared", "electron": "electron", "sleep": "sleep"}
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("freeze", [("stem",), ("sleep",), ("stem", "electron"), ("stem", "sleep")])
+def test_a_frozen_part_computes_in_training_what_it_does_in_inference_and_keeps_its_statistics(freeze, remat):
+    """Bit for bit, wherever what it is given is frozen too."""
+    config = dataclasses.replace(SMALL, model=model_config(fusion="film", remat=remat, dropout=0.5), freeze=freeze)
+    model, (variables, maps, present) = build_model(config, TASKS), example(config.model)
+    run = jax.jit(partial(model.apply, mutable=["batch_stats", "intermediates"], capture_intermediates=True))
+    _, calm = run(variables, maps, present)
+    _, busy = run(variables, maps, present, keys=KEYS)
+    for stage, before in variables["batch_stats"].items():
+        after = busy["batch_stats"][stage]
+        if stage.startswith(tuple(PARTS[part] for part in freeze)):
+            chex.assert_trees_all_equal(after, before)
+        else:
+            assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True))
+        if "stem" in freeze:
+            outputs = [seen["intermediates"][stage]["__call__"][0] for seen in (calm, busy)]
+            assert np.array_equal(*outputs) == stage.startswith(tuple(PARTS[part] for part in freeze))
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize("freeze", [(), ("stem",), ("electron",), ("sleep", "stem")])
+def test_frozen_parameters_are_those_of_the_parts_named_and_never_heads_or_fusion(size, freeze):
+    config = dataclasses.replace(SMALL, model=model_config(size=size, fusion="gated"), freeze=freeze)
+    maps, present = inputs(33)
+    params = jax.eval_shape(build_model(config, TASKS).init, jax.random.key(0), maps, present)["params"]
+    frozen = frozen_parameters(config, params)
+    chex.assert_trees_all_equal_structs(frozen, params)
+    by_layer = {name: set(jax.tree.leaves(tree)) for name, tree in frozen.items()}
+    expected = tuple(f"{PARTS[part]}_" for part in freeze)
+    assert by_layer == {name: {name.startswith(expected) if expected else False} for name in params}
+    assert by_layer["head_sleep"] == by_layer["fusion_gate"] == {False}
+    if size == "paper":
+        assert by_layer["electron_features"] == {"electron" in freeze}

@@ -28,6 +28,13 @@ CONFIG = Config(
 )
 
 
+def with_training(tasks: tuple[str, ...] = CONFIG.tasks, **fields: object) -> Config:
+    model = CONFIG.model if "ied" in tasks else ModelConfig(fusion="none")
+    return dataclasses.replace(
+        CONFIG, tasks=tasks, model=model, training=dataclasses.replace(CONFIG.training, **fields)
+    )
+
+
 def numbered(n_windows: int, *, first: int, ch_names: tuple[str, ...] = CH_NAMES) -> np.ndarray:
     """A signal whose every window of 2 s every 2 s is flat at its own number, but for a wiggle of 0.2 uV."""
     wiggle = np.where(np.arange(200) % 2, 0.1, -0.1)
@@ -112,11 +119,7 @@ def test_a_stream_from_step_k_continues_any_other(shards: list[Shard], start: in
     whole = taken(stream(shards, CONFIG, seed=5), start + 3)[start:]
     resumed = taken(stream(shards, CONFIG, seed=5, start_step=start), 3)
     for one, other in zip(whole, resumed, strict=True):
-        assert one.eeg.tobytes() == other.eeg.tobytes()
-        assert one.sample.tolist() == other.sample.tolist()
-        for name in ("ied", "sleep"):
-            assert one.labels[name].tolist() == other.labels[name].tolist()
-            assert one.weights[name].tolist() == other.weights[name].tolist()
+        assert_same(one, other)
 
 
 def test_the_seed_decides_the_order(shards: list[Shard]) -> None:
@@ -142,6 +145,162 @@ def test_windows_without_a_label_of_a_wanted_task_do_not_come(tmp_path: Path) ->
     only_sleep = dataclasses.replace(CONFIG, tasks=("sleep",), model=ModelConfig(fusion="none"))
     with pytest.raises(ValueError, match="no window of the shards .* has a label for sleep"):
         stream([half, none], only_sleep, seed=0)
+
+
+# --- several processes
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    assert one.eeg.tobytes() == other.eeg.tobytes()
+    assert one.present.tolist() == other.present.tolist()
+    assert one.sample.tolist() == other.sample.tolist()
+    for name in one.labels:
+        assert one.labels[name].tolist() == other.labels[name].tolist()
+        assert one.weights[name].tolist() == other.weights[name].tolist()
+
+
+def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
+    labels, weights = ({k: v[rows] for k, v in of_task.items()} for of_task in (batch.labels, batch.weights))
+    return Batch(batch.eeg[rows], batch.present[rows], labels, weights, batch.sample[rows])
+
+
+HALVES = [[0, 1, 2, 3], [4, 5, 6, 7]]
+EVERY_OTHER = [[0, 2, 4, 6], [1, 3, 5, 7]]
+MICRO_BATCHES = [[0, 1, 4, 5], [2, 3, 6, 7]]  # two processes, each with its part of both halves of a batch
+BACKWARDS = [[7, 0], [6, 1, 2], [5, 4, 3]]  # in any order, unequal
+
+
+@pytest.mark.parametrize("ratio", [None, 4.0])
+@pytest.mark.parametrize("parts", [HALVES, EVERY_OTHER, MICRO_BATCHES, BACKWARDS])
+def test_what_processes_read_together_is_the_batch(shards: list[Shard], parts: list[list[int]], ratio: object) -> None:
+    config = with_training(negatives_per_positive=ratio)
+    whole = taken(stream(shards, config, seed=2, start_step=1), 5)
+    for rows in map(np.array, parts):
+        own = taken(stream(shards, config, seed=2, start_step=1, rows=rows), 5)
+        for one, other in zip(whole, own, strict=True):
+            assert_same(rows_of(one, rows), other)
+
+
+def test_a_process_reads_its_own_windows_and_no_others(shards: list[Shard], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, steps = np.array([1, 5]), 4
+    # A batch is read ahead, so that of step 4 is read too.
+    own = [number for batch in taken(stream(shards, CONFIG, seed=2), steps + 1) for number in numbers(batch)[1::4]]
+    read, found = Shard.read_window, []
+
+    def watched(shard: Shard, i: int, margin: int) -> np.ndarray:
+        found.append(i + (shard.path.stem == "B") * N_WINDOWS[0])
+        return read(shard, i, margin)
+
+    monkeypatch.setattr(Shard, "read_window", watched)
+    taken(stream(shards, CONFIG, seed=2, rows=rows), steps)
+    assert found == own
+
+
+@pytest.mark.parametrize("rows", [[], [-1, 0], [0, 8]])
+def test_rows_that_a_batch_does_not_have_are_refused(shards: list[Shard], rows: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"rows must be one or more of 0 to 7 \(training.batch_size=8\), given \["):
+        stream(shards, CONFIG, seed=0, rows=np.array(rows, np.int64))
+
+
+# --- margins for a shift in time
+
+
+def test_only_training_windows_carry_samples_for_a_shift(shards: list[Shard]) -> None:
+    config = with_training(time_shift_seconds=0.05)
+    assert config.shift == 5
+    for shifted, plain in zip(
+        taken(stream(shards, config, seed=4), 3), taken(stream(shards, CONFIG, seed=4), 3), strict=True
+    ):
+        assert shifted.eeg.shape[1] == plain.eeg.shape[1] + 10
+        np.testing.assert_array_equal(shifted.eeg[:, 5:-5], plain.eeg)
+        assert np.abs(np.diff(shifted.eeg[:, :5], axis=1)).max() > 0.1  # the signal goes on: no padding by zeros
+    one, other = (next(evaluation_batches(shards, c, 4)).batch for c in (config, CONFIG))
+    assert_same(one, other)
+
+
+# --- negatives
+
+POSITIVE = (2, 3, 11)  # windows with an IED, of 20
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
+    recording = recording_of([numbered(20, first=0)], ch_names=CH_NAMES)
+    marks = [Annotation(2.0 * k + 1, 0.0, "IED") for k in POSITIVE]
+    item = labelled(recording, [*marks, Annotation(0.0, 0.0, "Sleep stage N2")], hop=200)
+    folder = tmp_path_factory.mktemp("rare")
+    write_shard(folder / "A.h5", [item], info=info_of(recording, hop=200))
+    return [open_shard(folder / "A.h5")]
+
+
+def passes_of(shards: list[Shard], config: Config, *, n: int, length: int) -> list[list[int]]:
+    batches = taken(stream(shards, config, seed=7), -(-n * length // config.training.batch_size))
+    order = [number for batch in batches for number in numbers(batch)]
+    return [order[i * length : (i + 1) * length] for i in range(n)]
+
+
+@pytest.mark.parametrize(("ratio", "n_others"), [(2.0, 6), (0.5, 2), (1.2, 4), (5.5, 16), (100.0, 17)])
+def test_a_pass_holds_every_positive_once_and_as_many_others_as_asked_for(
+    rare: list[Shard], ratio: float, n_others: int
+) -> None:
+    for one in passes_of(rare, with_training(negatives_per_positive=ratio), n=8, length=3 + n_others):
+        assert len(set(one)) == len(one)
+        assert set(POSITIVE) <= set(one)
+
+
+def test_negatives_are_fresh_in_each_pass_and_all_come_up(rare: list[Shard]) -> None:
+    passes = passes_of(rare, with_training(negatives_per_positive=2.0), n=60, length=9)
+    drawn = [frozenset(one) - set(POSITIVE) for one in passes]
+    assert len(set(drawn)) > 50
+    assert frozenset.union(*drawn) == set(range(20)) - set(POSITIVE)
+    of_window = np.bincount([k for one in drawn for k in one], minlength=20)[sorted(frozenset.union(*drawn))]
+    assert of_window.mean() == pytest.approx(60 * 6 / 17)
+    assert np.abs(of_window - of_window.mean()).max() < 4 * np.sqrt(60 * 6 / 17 * 11 / 17)  # hypergeometric: uniform
+    places = [one.index(k) for one in passes for k in POSITIVE]  # and positives stand anywhere in a pass
+    assert np.mean(places) == pytest.approx(4, abs=4 * np.sqrt(80 / 12 / len(places)))
+
+
+@pytest.mark.parametrize("start", [1, 2, 9])
+def test_a_stream_with_drawn_negatives_resumes_in_the_middle_of_a_pass(rare: list[Shard], start: int) -> None:
+    config = with_training(negatives_per_positive=2.0)  # passes of 9, batches of 8
+    whole = taken(stream(rare, config, seed=5), start + 3)[start:]
+    for one, other in zip(whole, taken(stream(rare, config, seed=5, start_step=start), 3), strict=True):
+        assert_same(one, other)
+
+
+def test_every_window_comes_where_negatives_are_not_counted_and_in_evaluation(rare: list[Shard]) -> None:
+    assert sorted(passes_of(rare, CONFIG, n=1, length=20)[0]) == list(range(20))
+    found = evaluation_batches(rare, with_training(negatives_per_positive=1.0), 20)
+    assert numbers(next(found).batch) == list(range(20))
+
+
+def test_negatives_are_not_counted_by_tasks_of_state_nor_by_classes_of_one_choice(rare: list[Shard]) -> None:
+    three = with_training(negatives_per_positive=1.0, tasks=("ied", "sleep", "state"))
+    for one in passes_of(rare, three, n=4, length=6):  # all 20 are asleep, in N2
+        assert set(POSITIVE) <= set(one)
+    sleep = with_training(negatives_per_positive=1.0, tasks=("sleep", "state"))
+    with pytest.raises(ValueError, match=r"negatives_per_positive=1.0 counts by .*tasks=\('sleep', 'state'\).* none"):
+        stream(rare, sleep, seed=0)
+
+
+def test_a_positive_of_any_class_of_a_multilabel_task_counts(tmp_path: Path) -> None:
+    recording = recording_of([numbered(5, first=0)], ch_names=CH_NAMES)
+    labels = np.array([[1, 0], [0, 0], [0, 1], [1, 1], [0, 0]], np.float32)
+    weights = np.array([1, 1, 1, 0, 1], np.float32)  # without a weight there is no label: window 3 does not come
+    item = labelled(recording, hop=200)._replace(labels={"kind": Labels(labels, weights)})
+    task = TaskSpec("kind", "multilabel", ("a", "b"))
+    write_shard(tmp_path / "m.h5", [item], info=dataclasses.replace(info_of(recording, hop=200), tasks=(task,)))
+    config = with_training(negatives_per_positive=0.5, tasks=("kind",))
+    passes = passes_of([open_shard(tmp_path / "m.h5")], config, n=20, length=3)
+    assert {frozenset(one) for one in passes} == {frozenset({0, 2, 1}), frozenset({0, 2, 4})}
+
+
+def test_without_a_positive_a_number_of_negatives_is_refused(tmp_path: Path) -> None:
+    recording = recording_of([noise(600, n_chans=3)], ch_names=CH_NAMES)
+    item = labelled(recording, [Annotation(0.0, 0.0, "N2")], hop=200)
+    write_shard(tmp_path / "A.h5", [item], info=info_of(recording, hop=200))
+    with pytest.raises(ValueError, match="training.negatives_per_positive=3.0 counts by windows .*null takes every"):
+        stream([open_shard(tmp_path / "A.h5")], with_training(negatives_per_positive=3.0), seed=0)
 
 
 # --- channels

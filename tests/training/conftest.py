@@ -15,7 +15,7 @@ from siamese_jax.recordings.batches import Batch
 def make_batch(tiny):
     def make(step: int = 0, config: Config = tiny) -> Batch:
         rng = np.random.default_rng(step)
-        n, length = config.training.batch_size, config.n_times + 2 * config.margin
+        n, length = config.training.batch_size, config.n_times + 2 * (config.margin + config.shift)
         ied = (rng.random(n) < 0.3).astype(np.float32)
         weights = {"ied": (rng.random(n) < 0.8).astype(np.float32), "sleep": np.zeros(n, np.float32)}
         weights["sleep"][: n // 4] = rng.uniform(0.2, 1, n // 4)  # labels on the first devices only

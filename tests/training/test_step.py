@@ -29,7 +29,7 @@ def moved(old, new):
 @pytest.mark.parametrize("n_devices", [1, 2, 8])
 def test_loss_and_gradient_on_n_devices_equal_those_on_one(with_training, make_batch, parallel, n_devices):
     """Uneven weights, dropout and all augmentations on; labels of `sleep` on the first quarter only."""
-    config = with_training(parallel=parallel, amplitude=0.3, electrode_dropout=0.3, flip=0.5)
+    config = with_training(parallel=parallel, amplitude=0.3, electrode_dropout=0.3, flip=0.5, balance="uncertainty")
     batch = make_batch()
     expected, numbers = one_device(config, batch)
     data = data_parallel(config, TASKS, jax.devices()[:n_devices])
@@ -90,10 +90,75 @@ def test_the_weight_of_positives_and_smoothing_reach_the_loss(with_training, mak
     assert abs(float(changed.task_losses["sleep"] - plain.task_losses["sleep"])) > 1e-4
 
 
+def test_micro_batches_give_the_gradient_of_the_whole_batch(with_training, make_batch):
+    """The same windows twice: batch statistics are then those of either half. Labels differ, and some are missing."""
+    half = jax.tree.map(lambda x: x[:8], make_batch())
+    batch = jax.tree.map(lambda x: np.concatenate([x, x]), half)
+    batch.labels["ied"][8:] = 1 - batch.labels["ied"][8:]
+    batch.weights["sleep"][4:] = 0  # the second micro-batch has no stage at all
+    batch.weights["ied"][10:] = 0
+    whole, expected = one_device(with_training(balance="uncertainty"), batch)
+    parts, found = one_device(with_training(balance="uncertainty", accumulate=2), batch)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+    chex.assert_trees_all_close(first_moment(parts), first_moment(whole), rtol=1e-3, atol=2e-6)
+    # Running statistics follow micro-batches: twice the same is 1 - 0.9^2 of the way instead of 0.1 of it.
+    start = create_state(with_training(), TASKS).variables["batch_stats"]
+    once, twice = (moved(start, state.variables["batch_stats"]) for state in (whole, parts))
+    chex.assert_trees_all_close(twice, jax.tree.map(lambda x: 1.9 * x, once), rtol=1e-3, atol=1e-5)
+
+
+def test_a_task_buys_a_lower_weight_by_a_penalty(with_training, make_batch):
+    """Uncertainty weighting: the gradient of s is 1/2 - loss at s = 0, and nothing for a task without a label."""
+    config = with_training(balance="uncertainty", clip_norm=1e9)
+    state, numbers = one_device(config, make_batch())
+    for task in ("ied", "sleep"):
+        np.testing.assert_allclose(
+            first_moment(state).balance[task], 0.1 * (0.5 - numbers.task_losses[task]), rtol=1e-4
+        )
+    _, fixed = one_device(with_training(clip_norm=1e9), make_batch())
+    np.testing.assert_allclose(numbers.loss, fixed.loss, rtol=1e-6)  # both weights are 1 at first
+    batch = make_batch()
+    unlabelled = batch._replace(weights=batch.weights | {"sleep": np.zeros_like(batch.weights["sleep"])})
+    state, numbers = one_device(config, unlabelled)
+    assert float(first_moment(state).balance["sleep"]) == 0 != float(first_moment(state).balance["ied"])
+    np.testing.assert_allclose(numbers.loss, numbers.task_losses["ied"], rtol=1e-6)
+
+
+def test_learnt_weights_leave_1_by_the_loss_alone(with_training, make_batch):
+    weights = []
+    for weight_decay in (0.0, 1.0):
+        config = with_training(balance="uncertainty", warmup_steps=0, weight_decay=weight_decay)
+        step, state = jax.jit(make_train_step(config, TASKS, axis=None)), create_state(config, TASKS)
+        for _ in range(2):
+            state, numbers = step(state, make_batch())
+        weights.append({task: float(weight) for task, weight in numbers.task_weights.items()})
+    assert all(float(loss) > 0.5 for loss in numbers.task_losses.values())
+    assert set(weights[0]) == {"ied", "sleep"} and all(0.9 < weight < 1 for weight in weights[0].values())
+    assert weights[0] == pytest.approx(weights[1], abs=2e-6)  # they do not decay: that would make 2e-5
+    assert one_device(with_training(), make_batch())[1].task_weights == {}
+
+
+def test_what_is_frozen_does_not_move(tiny, with_training, make_batch):
+    config = with_training(weight_decay=0.5, learning_rate=0.01, warmup_steps=0)
+    config = dataclasses.replace(config, freeze=("stem",))
+    start = create_state(config, TASKS)
+    state, _ = one_device(config, make_batch())
+    for kind in ("params", "batch_stats"):
+        for tree in (state.variables, state.ema):
+            old, new = start.variables[kind], tree[kind]
+            assert set(old) == set(new)
+            for part in old:
+                if part.startswith("shared"):
+                    chex.assert_trees_all_close(old[part], new[part], rtol=1e-6)  # the average adds up to it
+                    assert tree is state.ema or jax.tree.all(jax.tree.map(np.array_equal, old[part], new[part]))
+                else:
+                    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, old[part], new[part]))), part
+
+
 def test_the_optimiser_clips_by_the_global_norm_and_decays_weights(with_training):
     config = with_training(clip_norm=2.0, weight_decay=0.1, learning_rate=0.01, warmup_steps=0).training
     params = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([4.0])}
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, decayed=True)
     _, state = optimizer.update({"a": jnp.array([30.0, 0.0]), "b": jnp.array([40.0])}, optimizer.init(params), params)
     # Adam's first moment is a tenth of the gradient: (30, 0, 40) scaled from a norm of 50 to one of 2.
     clipped = {"a": jnp.array([0.12, 0.0]), "b": jnp.array([0.16])}
@@ -188,6 +253,8 @@ FLAGS = {
     "film": {"model": {"fusion": "film"}},
     "stopped": {"model": {"stop_sleep_gradient": True}},
     "nothing shared": {"model": {"shared_stages": 0}},
+    "shifted": {"training": {"time_shift_seconds": 0.05}},
+    "shuffled": {"training": {"row_shuffle": 0.5}},
     "averaged": {"model": {"pooling": "average"}},
     "paper": {"model": {"size": "paper", "width": 0.25, "shared_stages": 4}},
     "paper, frames, lax": {"model": {"size": "paper", "width": 0.25, "pooling": "frames", "depthwise": "lax"}},
@@ -217,7 +284,7 @@ def test_a_step_with_that_flag_is_finite_and_moves_every_parameter(tiny, make_ba
     moments = {jax.tree_util.keystr(p): m for p, m in jax.tree_util.tree_leaves_with_path(first_moment(state))}
     assert all(np.isfinite(moment).all() for moment in moments.values())
     # The next normalisation takes away whatever this bias adds: its gradient is rounding, or nothing.
-    moments.pop("['shared_0']['BatchNorm_0']['BatchNorm_0']['bias']")
+    moments.pop(".params['shared_0']['BatchNorm_0']['BatchNorm_0']['bias']")
     assert not [name for name, moment in moments.items() if not np.any(moment)]
 
 

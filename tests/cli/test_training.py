@@ -1,0 +1,152 @@
+"""`siamese-jax train --init-from`: where the configuration comes from, and what a run starts with."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from siamese_jax import checkpoints
+from siamese_jax.checkpoints import Description
+from siamese_jax.cli import console, training
+from siamese_jax.cli.main import command
+from siamese_jax.presets import PAPER, PRESETS, SMALL, fine_tuning
+from siamese_jax.vocabulary import IED, SLEEP
+from tests.cohort import tiny_shards
+
+
+@pytest.fixture
+def checkpoint(tiny, tmp_path) -> Path:
+    """A checkpoint's description, which is all that the parser needs."""
+    frozen = dataclasses.replace(tiny, freeze=("stem",))
+    checkpoints.write_description(tmp_path / "source", Description(frozen, (IED, SLEEP), ("SIMULATED",)))
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Of a command line: the configuration and the checkpoint that training would get."""
+
+    def parse(line: str):
+        given = []
+        monkeypatch.setattr(training, "_train", lambda *arguments, **options: given.append((arguments, options)) or 0)
+        assert command(line.split()) == console.OK
+        (((shards, run, config, init_from, _), options),) = given
+        assert (shards, run) == (Path("S"), Path("R"))
+        return config, init_from, options
+
+    return parse
+
+
+def test_without_a_preset_the_configuration_is_the_checkpoint_s(parsed, checkpoint, tiny):
+    config, init_from, _ = parsed(f"train S R --init-from {checkpoint}")
+    assert (config, init_from) == (fine_tuning(tiny), checkpoint)
+    for line in (
+        f"train S R --init-from {checkpoint} --tasks sleep --training.steps 40 --devices 2 --freeze stem",
+        f"train S R --tasks sleep --training.steps 40 --freeze stem --devices 2 --init-from={checkpoint}",
+        f"train --init_from {checkpoint} --devices 2 S R --freeze stem --training.steps 40 --tasks sleep",
+    ):
+        config, init_from, options = parsed(line)
+        steps = dataclasses.replace(fine_tuning(tiny).training, steps=40)
+        assert config == dataclasses.replace(tiny, tasks=("sleep",), freeze=("stem",), training=steps)
+        assert init_from == checkpoint and options["devices"] == 2
+
+
+def test_a_preset_that_is_named_counts(parsed, checkpoint):
+    for line in (
+        f"small --init-from {checkpoint}",
+        f"--init-from {checkpoint} small",
+        f"--init-from={checkpoint} small",
+    ):
+        config, init_from, _ = parsed(f"train S R {line}")
+        assert (config, init_from) == (SMALL, checkpoint)
+    assert parsed(f"train S R paper --init-from {checkpoint} --model.width 0.5")[0].model.width == 0.5
+    assert parsed("train S R small --devices 2")[:2] == (SMALL, None)
+    assert parsed("train S R --devices 2 paper")[:2] == (PAPER, None)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_fine_tuning_keeps_what_is_learnt_from_and_trains_with_care(preset):
+    before = dataclasses.replace(PRESETS[preset], freeze=("stem",))
+    after = fine_tuning(before)
+    assert dataclasses.replace(after, freeze=before.freeze, training=before.training) == before
+    assert after.training.learning_rate == before.training.learning_rate / 10 and after.training.steps == 300
+    assert after.freeze == ()
+    assert fine_tuning(after) == after  # a second time starts as carefully as the first, not ten times slower
+
+
+def test_help_shows_the_checkpoint_s_values_at_once(checkpoint, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command(["train", "S", "R", "--init-from", str(checkpoint), "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert caught.value.code == 0
+    assert "(default: F3 F4 C3 C4 Cz)" in said and "--training.steps INT (default: 300)" in said
+    # Several processes fork before JAX is imported: nothing up to there may need it.
+    program = (
+        "import sys; from siamese_jax.cli import training; training.train_command(sys.argv[1:]);"
+        "sys.exit('jax' in sys.modules)"
+    )
+    line = [sys.executable, "-c", program, "train", "S", "R", "--init-from", str(checkpoint)]
+    assert subprocess.run(line, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not a checkpoint: it has no config.json"),
+        ("{", "is not JSON"),
+        ("[]", "holds no configuration"),
+        ('{"config": {"depth": 3}}', "unknown keys"),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_sentence(tmp_path, capsys, content, message):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(SystemExit) as caught:
+        console.run(lambda: command(["train", "S", "R", "--init-from", str(tmp_path)]))
+    said = capsys.readouterr().err
+    assert caught.value.code == console.NOT_ANALYSED
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return tiny_shards(tmp_path_factory.mktemp("cohort"))
+
+
+def test_a_run_starts_from_the_checkpoint_keeps_what_is_frozen_and_says_both(shards, tiny, tmp_path, capsys):
+    training.train(shards, tmp_path / "first", tiny, devices=1)
+    source = tmp_path / "first" / "checkpoint"
+    description = json.loads((source / "config.json").read_text()) | {"trained_on": ["another lab"]}
+    (source / "config.json").write_text(json.dumps(description))
+    capsys.readouterr()
+    line = ["train", str(shards), str(tmp_path / "second"), "--init-from", str(source), "--tasks", "sleep", "--freeze"]
+    line += ["stem", "--training.steps", "3", "--training.warmup-steps", "0", "--devices", "1"]
+    assert command(line) == console.OK
+    said = capsys.readouterr().out
+    assert (
+        "start     step 8 of a model trained on: another lab; parameters:\n  stem          146 restored, frozen" in said
+    )
+    assert "head_sleep    125 restored" in said and "left out  head_ied" in said
+    assert said.index("restored") < said.index("step 3 of 3: finished")
+    before, after = checkpoints.load(source), checkpoints.load(tmp_path / "second" / "checkpoint")
+    assert after.trained_on == ("another lab", "recordings")
+    for collection in ("params", "batch_stats"):
+        old, new = before.variables[collection], after.variables[collection]
+        chex.assert_trees_all_close(new["shared_0"], old["shared_0"], rtol=1e-6)  # an average of equal numbers
+        far = jax.tree.map(lambda a, b: np.abs(a - b).max() / np.abs(a).max(), old["sleep_1"], new["sleep_1"])
+        assert 0 < max(jax.tree.leaves(far)) < 0.5  # trained, but from there
+
+    assert command(line) == console.OK
+    said = capsys.readouterr().out
+    assert "start     goes on from step 3" in said and "restored" not in said
+    chex.assert_trees_all_equal(checkpoints.load(tmp_path / "second" / "checkpoint").variables, after.variables)
+    alone = [word for word in line if word not in ("--init-from", str(source))]
+    alone.insert(3, "small")
+    with pytest.raises(ValueError, match=r"holds a run with another configuration: .*there"):
+        command(alone)

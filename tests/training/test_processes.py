@@ -1,0 +1,193 @@
+"""Several processes train as one does; one that is lost ends the others, and the run goes on."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from siamese_jax import checkpoints
+from siamese_jax.recordings.shards import open_shards
+from siamese_jax.training.loop import train
+from siamese_jax.training.parallel import data_parallel
+from siamese_jax.training.processes import join
+from siamese_jax.training.step import create_state
+from siamese_jax.vocabulary import IED, SLEEP
+from tests.cohort import tiny_shards
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = """small --data.ch-names F3 F4 C3 C4 Cz --data.sfreq 100 --data.window-seconds 1 --model.width 0.34
+    --preprocess.eeg-band-hz 1 30 --preprocess.filter-half-seconds 0.5 --converter.n-fft 16 --converter.hop 5
+    --converter.band-hz 0 30 --model.dilations 1 1 2 --model.shared-stages 1 --training.batch-size 16
+    --training.steps 100000 --training.warmup-steps 2 --training.checkpoint-every 2""".split()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return tiny_shards(tmp_path_factory.mktemp("cohort"))
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(arguments, log: Path, **environment) -> subprocess.Popen:
+    everything = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)], cwd=ROOT, env=everything, stdout=file, stderr=subprocess.STDOUT
+        )
+
+
+def train_as_two(folder: Path, config, shards: Path, stop_at: int | None) -> None:
+    """Two processes of two devices each."""
+    (folder / "config.json").write_text(config.to_json())
+    options = {"devices": 2, "port": free_port(), "processes": 2, "shards": str(shards), "stop_at": stop_at}
+    (folder / "options.json").write_text(json.dumps(options | {"lost_after": 60}))
+    program = ROOT / "tests/training/process_of_several.py"
+    logs = [folder / f"log{i}" for i in range(2)]
+    running = [start([program, folder, i], log) for i, log in enumerate(logs)]
+    codes = [process.wait(240) for process in running]
+    assert codes == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
+
+
+def train_as_one(folder: Path, config, shards: Path, stop_at: int | None, n_devices: int) -> None:
+    training = tuple(open_shards(shards / "train"))
+    train(config, training, (), folder / "run", devices=jax.devices()[:n_devices], stop_at=stop_at)
+
+
+def lines(folder: Path):
+    return [json.loads(line) for line in (folder / "run/training.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path):
+    found = [(line["step"], line["loss"]) for line in lines(folder) if "loss" in line]
+    assert [step for step, _ in found] == list(range(1, len(found) + 1))  # by one process, each step once
+    return [loss for _, loss in found]
+
+
+def final_variables(folder: Path, config):
+    with checkpoints.open_manager(folder / "run/checkpoint") as manager:
+        return jax.device_get(checkpoints.restore(manager, create_state(config, (IED, SLEEP))).variables)
+
+
+@pytest.mark.parametrize(("parallel", "first"), [("pmap", "two"), ("shard_map", "one")])
+def test_processes_may_come_and_go(shards, with_training, tmp_path, parallel, first):
+    """Two processes and one, in either order, give what one device gives: batches, draws, losses, parameters."""
+    config = with_training(parallel=parallel, accumulate=2, evaluate_every=8)
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    alone.mkdir(), shared.mkdir()
+    train_as_one(alone, config, shards, None, 1)
+    if first == "two":
+        train_as_two(shared, config, shards, 5)
+        train_as_one(shared, config, shards, None, 8)
+    else:
+        train_as_one(shared, config, shards, 3, 8)
+        train_as_two(shared, config, shards, None)
+    np.testing.assert_allclose(losses(shared), losses(alone), rtol=1e-5)
+    chex.assert_trees_all_close(final_variables(shared, config), final_variables(alone, config), rtol=0, atol=2e-4)
+    if first == "one":  # the processes looked at validation shards too, and one of them wrote it down
+        assert len([line for line in lines(shared) if "validation/ied/auroc" in line]) == 1
+
+
+def wait_for(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.fixture
+def command(shards, tmp_path):
+    """Starts both processes of `siamese-jax train`."""
+    started = []
+
+    def go(*, lost_after: int):
+        port, both = free_port(), []
+        for i in range(2):
+            where = f"--coordinator 127.0.0.1:{port} --process-id {i} --num-processes 2 --lost-after {lost_after}"
+            arguments = ["-m", "siamese_jax.cli.main", "train", shards, tmp_path / "run", *where.split(), *SETTINGS]
+            both.append(start(arguments, tmp_path / f"log{i}", XLA_FLAGS=""))
+        started.extend(both)
+        return both
+
+    yield go
+    for process in started:
+        process.kill()
+
+
+def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(command, tmp_path):
+    def last_step() -> int:
+        log = tmp_path / "run/training.jsonl"
+        return max((line["step"] for line in lines(tmp_path)), default=0) if log.exists() else 0
+
+    staying, lost = command(lost_after=10)
+    assert wait_for(lambda: last_step() >= 4, 240), (tmp_path / "log0").read_text()[-3000:]
+    lost.send_signal(signal.SIGKILL)
+    # As long as is stated, and some time to abort.
+    assert staying.wait(10 + 20) == 75
+    said = (tmp_path / "log0").read_text()
+    assert "another one was lost or gave no sign of life for 10 s" in said
+    assert "Start all processes again with the same commands" in said
+
+    saved = max(int(step.name) for step in (tmp_path / "run/checkpoint").iterdir() if step.name.isdigit())
+    assert saved >= 2
+    again = command(lost_after=60)
+    assert wait_for(lambda: f"goes on from step {saved}" in (tmp_path / "log0").read_text(), 240)
+    reached = last_step()
+    assert wait_for(lambda: last_step() > max(reached, saved + 2), 240)
+    # SIGTERM to one of them, as a cluster's queue would: both save the same step and end well.
+    again[1].send_signal(signal.SIGTERM)
+    assert [process.wait(60) for process in again] == [0, 0]
+    with checkpoints.open_manager(tmp_path / "run/checkpoint", read_only=True) as manager:
+        assert manager.latest_step() == len(losses(tmp_path)) > saved
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give all of --coordinator, --process-id and --num-processes, or --cluster alone"),
+        ({"coordinator": "here:1"}, "give all of"),
+        ({"coordinator": "here:1", "process_id": 0, "num_processes": 2, "cluster": True}, "or --cluster alone"),
+        ({"coordinator": "here:1", "process_id": 2, "num_processes": 2}, "--process-id must be 0 to 1 of 2, given 2"),
+        ({"coordinator": "here", "process_id": 0, "num_processes": 2}, "must be HOST:PORT, given 'here'"),
+        (
+            {"coordinator": "here:1", "process_id": 0, "num_processes": 1, "lost_after_seconds": 0},
+            "--lost-after must be 1 or more",
+        ),
+        ({"cluster": True}, "found no SLURM, Open MPI, TPU pod or Kubernetes job to join"),
+    ],
+)
+def test_what_cannot_be_joined_is_one_sentence(given, message):
+    with pytest.raises(ValueError, match=message):
+        join(**given)
+
+
+def test_a_micro_batch_holds_the_same_windows_on_any_number_of_devices(with_training):
+    config = with_training(batch_size=16, accumulate=2)
+    for n in (1, 2, 4):
+        rows = data_parallel(config, (IED, SLEEP), jax.devices()[:n]).rows
+        by_device = rows.reshape(n, 2, -1)  # device, micro-batch, window
+        assert sorted(rows) == list(range(16))
+        assert sorted(by_device[:, 0].ravel()) == list(range(8))
+
+
+def test_a_batch_that_cannot_be_shared_is_said_before_any_work(with_training):
+    with pytest.raises(ValueError, match=r"batch_size=16 cannot be divided .*among 3 devices; use a multiple of 3"):
+        data_parallel(with_training(), (IED, SLEEP), jax.devices()[:3])
+    config = dataclasses.replace(with_training(batch_size=16, accumulate=4))
+    with pytest.raises(ValueError, match=r"among 8 devices in 4 micro-batches; use a multiple of 32"):
+        data_parallel(config, (IED, SLEEP), jax.devices())
