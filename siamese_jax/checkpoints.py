@@ -153,12 +153,21 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
     Args:
         manager: of the run's checkpoint folder.
         like: a state of the same structure, shapes and types.
+
+    Raises:
+        ValueError: what was saved is a state of another structure.
     """
     step = manager.latest_step()
     if step is None:
         return None
     items = ocp.args.Composite(train=ocp.args.StandardRestore(_target(like)))
-    return manager.restore(step, args=items)["train"]
+    try:
+        return manager.restore(step, args=items)["train"]
+    except ValueError:
+        raise ValueError(
+            f"{manager.directory}: step {step} cannot be gone on from: it is damaged, or of another version."
+            f" A new run may start from its parameters: --init-from {manager.directory}"
+        ) from None
 
 
 def load(folder: Path) -> Checkpoint:

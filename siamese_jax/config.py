@@ -189,7 +189,7 @@ class Config:
     @property
     def shift(self) -> int:
         """Raw samples (at `data.sfreq`) by which training may move a window to either side."""
-        return math.floor(self.training.time_shift_seconds * self.data.sfreq)
+        return math.floor(Fraction(str(self.training.time_shift_seconds)) * Fraction(str(self.data.sfreq)))
 
     @property
     def n_frames(self) -> int:

@@ -35,6 +35,7 @@ PAPER = Config(
         amplitude=0.0,
         electrode_dropout=0.0,
         flip=0.0,
+        row_shuffle=1.0,
         evaluate_every=2000,
         checkpoint_every=2000,
     ),

@@ -132,3 +132,32 @@ def test_a_stop_band_must_fit_below_the_lowered_nyquist():
 def test_each_section_checks_itself(section, message):
     with pytest.raises(ValueError, match=message):
         section()
+
+
+def test_a_shift_is_whole_samples_and_never_moves_a_peak_out_of_its_window():
+    config = changed(
+        tasks=("sleep",),
+        data={"sfreq": 100.0},
+        preprocess={"eeg_band_hz": (0.5, 40.0)},
+        converter={"n_fft": (16,), "hop": 5, "band_hz": (0.0, 40.0)},
+    )
+    assert changed(config, training={"time_shift_seconds": 0.29}).shift == 29  # 0.29 * 100 is 28.999... in floats
+    assert changed(config, training={"time_shift_seconds": 0.299}).shift == 29
+    with pytest.raises(ValueError, match=r"time_shift_seconds=0.11 is above 0.1: a peak that the label `ied` tells of"):
+        changed(training={"time_shift_seconds": 0.11})
+    assert changed(training={"time_shift_seconds": 0.1}).shift == 20
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"accumulate": 0}, "training.accumulate must be positive"),
+        ({"accumulate": 3}, "training.accumulate=3 must divide training.batch_size=64"),
+        ({"negatives_per_positive": 0.0}, "training.negatives_per_positive must be positive or null"),
+        ({"row_shuffle": 1.5}, r"training.row_shuffle must be in \[0, 1\]"),
+        ({"time_shift_seconds": -0.1}, "training.time_shift_seconds not negative"),
+    ],
+)
+def test_impossible_training_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        changed(training=fields)

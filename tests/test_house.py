@@ -87,6 +87,9 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/cli/supervision.py": "tests/training/test_processes.py",
     "siamese_jax/cli/training.py": "tests/cli/test_main.py",
     "siamese_jax/deployment/annotate.py": "tests/deployment/test_detect.py",
+    "siamese_jax/deployment/model_card.py": "tests/deployment/test_export.py",
+    "siamese_jax/deployment/onnx.py": "tests/deployment/test_export.py",
+    "siamese_jax/deployment/run_bundle.py": "tests/deployment/test_export.py",
     "siamese_jax/forward.py": "tests/test_predict.py",
     "siamese_jax/models/blocks.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/build.py": "tests/models/test_siamese_es.py",
@@ -100,6 +103,7 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/recordings/sidecars.py": "tests/recordings/test_prepare.py",
     "siamese_jax/recordings/summary.py": "tests/recordings/test_prepare.py",
     "siamese_jax/sections.py": "tests/test_config.py",
+    "siamese_jax/tensors.py": "tests/test_untrusted.py",
     "siamese_jax/training/parallel.py": "tests/training/test_step.py",
     "siamese_jax/typed.py": "tests/test_config.py",
 }

@@ -126,6 +126,7 @@ def _train(
     from siamese_jax import checkpoints
     from siamese_jax.recordings.shards import open_shards
     from siamese_jax.training.loop import train as run_training
+    from siamese_jax.training.profile import how_to_open
 
     validation = shards / "validation"
     training = tuple(open_shards(shards / "train"))
@@ -152,6 +153,8 @@ def _train(
     state = "finished" if outcome.finished else "stopped; the same command goes on"
     say(f"step {outcome.step} of {config.training.steps}: {state}; {outcome.windows_per_second:.0f} windows/s")
     say(f"wrote {run / 'checkpoint'} and {run / 'training.jsonl'}")
+    if options["profile"]:
+        say(how_to_open(run / "profile"))
     leave()
     return OK
 

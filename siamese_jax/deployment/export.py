@@ -124,10 +124,9 @@ def serving(
     Its outputs are `window/<task>` [batch, class] and, if the model keeps frames, `frame/<task>` [batch, frame, class].
     """
     model, tasks = build_model(config, checkpoint.tasks), chosen_tasks(config, checkpoint.tasks)
-    variables = jax.tree.map(np.asarray, checkpoint.variables)
 
     def serve(eeg: Array, present: Array) -> dict[str, Array]:
-        logits = forward(config, model, variables, eeg, present)
+        logits = forward(config, model, checkpoint.variables, eeg, present)
         return {
             f"{place}/{task.name}": (jax.nn.softmax if task.kind == "multiclass" else jax.nn.sigmoid)(
                 by_task[task.name]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from siamese_jax.config import Config
 from siamese_jax.models.siamese_es import SiameseES, is_frozen
@@ -40,7 +40,7 @@ def chosen_tasks(config: Config, tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, .
     return tuple(by_name[name] for name in config.tasks)
 
 
-def frozen_parameters(config: Config, params: PyTree[Array]) -> PyTree[bool]:
+def frozen_parameters(config: Config, params: PyTree) -> PyTree[bool]:
     """Which parameters `config.freeze` keeps as they are: a tree like `params`, True where frozen.
 
     Heads and fusion never are. In training, frozen parts run on their running batch statistics and leave them alone.

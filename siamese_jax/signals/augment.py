@@ -24,7 +24,7 @@ def augment(
     """Varies time, amplitude, missing electrodes and side as `config.training` asks; probability 0 changes nothing.
 
     The window begins up to `config.shift` samples earlier or later, each whole number of samples as likely: a
-    slice of the longer one that came, so that every sample of it is real. Labels stay: an IED that makes a
+    slice of the longer one that came, so that nothing wraps around. Labels stay: an IED that makes a
     window positive peaks 0.1 s or more inside it, and the configuration refuses longer shifts beside the task
     `ied`; one that a negative window did not have comes at most as deep as the shift.
 

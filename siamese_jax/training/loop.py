@@ -23,7 +23,9 @@ from siamese_jax.training.diary import Diary
 from siamese_jax.training.evaluate import window_scores
 from siamese_jax.training.parallel import Device, data_parallel, own_copy
 from siamese_jax.training.processes import is_first, stop_agreed, wait_for_all
+from siamese_jax.training.profile import Profiler
 from siamese_jax.training.step import TrainState, create_state
+from siamese_jax.training.transfer import transfer
 from siamese_jax.vocabulary import TaskSpec
 
 
@@ -86,10 +88,12 @@ def train(
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
         stops = step >= last
         diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
-        with closing(diary), closing(batches):
+        profiler = Profiler(workdir / "profile" if profile and is_first() else None)
+        with closing(diary), closing(batches), closing(profiler):
             while not stops:
-                state, metrics = parallel.step(state, parallel.place(next(batches)))
                 step += 1
+                with profiler.step(step):
+                    state, metrics = parallel.step(state, parallel.place(next(batches)))
                 diary.step(step, metrics)
                 stops = stop_requested(step) or step == last
                 evaluates = step % config.training.evaluate_every == 0 or step == config.training.steps
@@ -130,8 +134,6 @@ def _start(
         return saved, f"start     goes on from step {int(saved.step)}"
     if init_from is None:
         return fresh, f"start     at random, seed {config.training.seed}"
-    from siamese_jax.training.transfer import transfer  # TODO lead: to the top once the module is there
-
     variables, transferred = transfer(init_from, config, tasks, fresh.variables)
     return create_state(config, tasks, variables), transferred.text()
 

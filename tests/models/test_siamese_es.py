@@ -344,7 +344,9 @@ def training_loss(config, maps, present):
 
     def loss(params, batch_stats):
         variables = {"params": params, "batch_stats": batch_stats}
-        logits, new = model.apply(variables, maps, present, keys=KEYS[: len(maps)], mutable=["batch_stats"])
+        logits, new = model.apply(
+            variables, maps, present, keys=jax.random.split(KEYS[0], len(maps)), mutable=["batch_stats"]
+        )
         return sum((x**2).mean() for x in logits.window.values()), (logits.window, new["batch_stats"])
 
     return loss
@@ -433,17 +435,15 @@ def test_bfloat16_is_near_float32_in_logits_and_in_the_direction_of_the_gradient
     assert float(cosine) > 0.995
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_rematerialisation_changes_neither_parameters_nor_loss_nor_gradient(either, dtype):
-    plain = dataclasses.replace(either, dtype=dtype)
-    again = dataclasses.replace(plain, remat=True)
-    variables, maps, present = example(plain)
-    made = [jax.eval_shape(build(c).init, jax.random.key(1), maps, present) for c in (plain, again)]
+def test_rematerialisation_changes_neither_parameters_nor_loss_nor_gradient(either):
+    again = dataclasses.replace(either, remat=True)
+    variables, maps, present = example(either)
+    made = [jax.eval_shape(build(c).init, jax.random.key(1), maps, present) for c in (either, again)]
     assert made[0] == made[1]
-    expected, found = (graded(c, maps, present)(variables["params"], variables["batch_stats"]) for c in (plain, again))
-    chex.assert_trees_all_close(found[0], expected[0], rtol=1e-5 if dtype == "float32" else 1e-2, atol=1e-5)
+    expected, found = (graded(c, maps, present)(variables["params"], variables["batch_stats"]) for c in (either, again))
+    chex.assert_trees_all_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
     a, b = flat(found[1]), flat(expected[1])
-    assert float(jnp.linalg.norm(a - b)) <= (1e-5 if dtype == "float32" else 1e-2) * float(jnp.linalg.norm(b))
+    assert float(jnp.linalg.norm(a - b)) <= 1e-5 * float(jnp.linalg.norm(b))
 
 
 def test_rematerialisation_needs_less_memory(either):

@@ -295,6 +295,21 @@ def test_a_positive_of_any_class_of_a_multilabel_task_counts(tmp_path: Path) -> 
     assert {frozenset(one) for one in passes} == {frozenset({0, 2, 1}), frozenset({0, 2, 4})}
 
 
+def test_the_classes_of_a_multiclass_task_are_no_positives(tmp_path: Path) -> None:
+    recording = recording_of([numbered(5, first=0)], ch_names=CH_NAMES)
+    task = TaskSpec("kind", "multiclass", ("none", "a", "b"))
+    item = labelled(recording, [Annotation(1.0, 0.0, "IED")], hop=200)
+    item = item._replace(
+        labels=item.labels | {"kind": Labels(np.array([0, 1, 2, 1, 0], np.int32), np.ones(5, np.float32))}
+    )
+    info = info_of(recording, hop=200)
+    write_shard(tmp_path / "m.h5", [item], info=dataclasses.replace(info, tasks=(*info.tasks, task)))
+    config = with_training(negatives_per_positive=2.0, tasks=("ied", "sleep", "kind"))
+    passes = passes_of([open_shard(tmp_path / "m.h5")], config, n=20, length=3)
+    assert all(len(set(one)) == 3 and 0 in one for one in passes)  # window 0, the only IED, and two more
+    assert set().union(*passes) == set(range(5))
+
+
 def test_without_a_positive_a_number_of_negatives_is_refused(tmp_path: Path) -> None:
     recording = recording_of([noise(600, n_chans=3)], ch_names=CH_NAMES)
     item = labelled(recording, [Annotation(0.0, 0.0, "N2")], hop=200)

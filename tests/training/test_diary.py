@@ -52,7 +52,7 @@ def events(path: Path) -> list[Event]:
 def points(folder: Path) -> list[tuple[str, int, float]]:
     """All points as a viewer shows them: where a session starts at a step, what came at or after it is dropped."""
     found = []
-    for path in sorted((folder / "tensorboard").iterdir(), key=lambda p: int(p.name.rsplit(".", 1)[1])):
+    for path in sorted((folder / "tensorboard").iterdir()):
         for event in events(path):
             if event.session_log.status == SessionLog.START:
                 found = [point for point in found if point[1] < event.step]

@@ -1,0 +1,83 @@
+"""What crosses devices in a training step, read from its compiled text; and that a run compiles it once."""
+
+import dataclasses
+import logging
+import re
+from math import prod
+
+import jax
+import pytest
+
+from siamese_jax.models import siamese_es
+from siamese_jax.recordings.shards import open_shards
+from siamese_jax.training import step as training_step
+from siamese_jax.training.loop import train
+from siamese_jax.training.parallel import data_parallel
+from siamese_jax.training.step import create_state
+from siamese_jax.vocabulary import IED, SLEEP
+from tests.cohort import tiny_shards
+
+TASKS = (IED, SLEEP)
+DEVICES = jax.devices()[:2]
+COLLECTIVE = re.compile(
+    r" = (?P<shape>.+?) (?P<op>(?:all|collective|ragged)-[a-z-]+|reduce-scatter[a-z-]*|(?:send|recv)(?:-done)?)\("
+)
+"""An instruction of XLA's text that moves data between devices, with the shape of its result."""
+FLOAT32 = re.compile(r"f32\[([\d,]*)\]")
+
+
+def compiled_text(config, make_batch) -> str:
+    data = data_parallel(config, TASKS, DEVICES)
+    state, batch = data.place_state(create_state(config, TASKS)), data.place(make_batch(config=config))
+    return data.step.lower(state, batch).compile().as_text()
+
+
+def reduced(text: str) -> list[tuple[str, int]]:
+    """(computation, bytes) of each all-reduce; that nothing else crosses devices is asserted."""
+    found, computation = [], ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            computation = line.split("(")[0].strip()
+        if hit := COLLECTIVE.search(line):
+            assert hit["op"] == "all-reduce", line.strip()[:200]
+            shapes = FLOAT32.findall(hit["shape"])
+            assert re.sub(r"\{[\d,]*\}|/\*[^*]*\*/", "", hit["shape"]).count("[") == len(shapes), "other types"
+            found.append((computation, 4 * sum(prod(int(n) for n in s.split(",") if n) for s in shapes)))
+    return found
+
+
+def bytes_of(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@pytest.fixture
+def sized(with_training, monkeypatch):
+    """The tiny `small`, or `paper` with all its kinds of blocks, once each, and an eighth of its features."""
+
+    def make(size, **training):
+        config = with_training(**training)
+        if size == "small":
+            return config
+        stages = [stage._replace(repeats=1) for stage in siamese_es.RW_T]
+        monkeypatch.setattr(siamese_es, "RW_T", tuple(stages))
+        model = dataclasses.replace(config.model, size="paper", width=0.125, shared_stages=3, pooling="average")
+        return dataclasses.replace(config, model=model)
+
+    return make
+
+
+@pytest.mark.parametrize(("size", "parallel"), [("small", "pmap"), ("small", "shard_map"), ("paper", "pmap")])
+def test_only_sums_cross_devices_and_only_as_many_bytes_as_parameters_and_statistics(
+    sized, make_batch, size, parallel
+):
+    """Gradients once; each batch normalisation two numbers a feature forwards and their gradients backwards; scalars.
+
+    The first normalisation of `small` reads the maps, which need no gradient: it sends nothing backwards.
+    """
+    config = sized(size, parallel=parallel)
+    state = jax.eval_shape(lambda: create_state(config, TASKS))
+    statistics = state.variables["batch_stats"]
+    unanswered = bytes_of(statistics["shared_0"]["BatchNorm_0"]) if size == "small" else 0
+    scalars = 4 * (1 + 2 * len(TASKS))  # the loss; weight and mean of each task
+    crossed = sum(n for _, n in reduced(compiled_text(config, make_batch)))
+    assert crossed == bytes_of(state.variables["params"]) + 2 * bytes_of(statistics) - unanswered + scalars
