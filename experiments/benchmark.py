@@ -2,23 +2,31 @@
 
     python -m experiments.benchmark detect --checkpoint runs/demo/checkpoint --hours 1
     python -m experiments.benchmark train --shards runs/demo/shards --devices 2
+    python -m experiments.benchmark step --shards SHARDS --preset paper --batch-size 8 --dtype bfloat16 --remat
 
 Each measurement runs in a process of its own, so that nothing else counts towards its memory. Imports little for the
 same reason.
 """
 
+import dataclasses
 import json
 import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from siamese_jax.config import Config
 
 
 def detect(*, checkpoint: Path, hours: float = 1.0, hop: float = 1.0, out: Path | None = None) -> None:
@@ -72,6 +80,91 @@ def train(*, shards: Path, devices: int = 1, steps: int = 60, parallel: str = "p
     )
 
 
+def step(
+    *,
+    shards: Path,
+    preset: Literal["small", "paper"] = "paper",
+    batch_size: int = 8,
+    steps: int = 10,
+    devices: int = 1,
+    parallel: Literal["pmap", "shard_map"] = "pmap",
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    remat: bool = False,
+    accumulate: int = 1,
+) -> None:
+    """Some training steps and nothing else: time to compile, time of a step, memory, losses; one JSON line.
+
+    On a CPU `--remat` saves memory only with XLA_FLAGS=--xla_disable_hlo_passes=cse_barrier_expander set: the compiler
+    drops what keeps the recomputation behind the forward pass.
+
+    Args:
+        shards: From `siamese-jax prepare --preset PRESET`.
+        preset: small or paper.
+        batch_size: Windows a step, on all devices together.
+        steps: How many.
+        devices: How many are forced.
+        parallel: pmap or shard_map.
+        dtype: Of the branches.
+        remat: Compute activations again in the backward pass.
+        accumulate: Micro-batches that a batch is cut into.
+    """
+    from siamese_jax.presets import PRESETS
+
+    config = PRESETS[preset]
+    training = dataclasses.replace(
+        config.training, batch_size=batch_size, accumulate=accumulate, parallel=parallel, steps=1000, warmup_steps=5
+    )
+    model = dataclasses.replace(config.model, dtype=dtype, remat=remat)
+    print(
+        json.dumps(measure_steps(dataclasses.replace(config, model=model, training=training), shards, steps, devices))
+    )
+
+
+def measure_steps(config: "Config", shards: Path, steps: int, devices: int) -> dict[str, Any]:
+    """What `steps` training steps on SHARDS/train need, in this process; megabytes are 10^6 bytes.
+
+    `temporary_megabytes` is what XLA sets aside for a step besides its arguments, on each device; `peak_megabytes` is
+    of the whole process, compilation included.
+    """
+    from siamese_jax.recordings.batches import stream, task_specs
+    from siamese_jax.recordings.shards import open_shards
+    from siamese_jax.training.parallel import choose_devices, data_parallel
+    from siamese_jax.training.step import create_state
+
+    chosen, opened = choose_devices(devices), tuple(open_shards(shards / "train"))
+    tasks = task_specs(opened, config)
+    parallel, state = data_parallel(config, tasks, chosen), create_state(config, tasks)
+    state = parallel.place_state(state)
+    losses, seconds = [], []
+    with closing(stream(opened, config, seed=config.training.seed, rows=parallel.rows)) as batches:
+        placed = parallel.place(next(batches))
+        began = time.monotonic()
+        compiled = parallel.step.lower(state, placed).compile()
+        compile_seconds = time.monotonic() - began
+        for _ in range(steps):
+            began = time.monotonic()
+            state, metrics = compiled(state, placed)
+            losses.append(float(metrics.loss))  # waits for the step
+            seconds.append(time.monotonic() - began)
+            placed = parallel.place(next(batches))
+    # The first step also fills memory for the first time.
+    typical = statistics.median(seconds[1:] or seconds)
+    return {
+        "batch_size": config.training.batch_size,
+        "accumulate": config.training.accumulate,
+        "dtype": config.model.dtype,
+        "remat": config.model.remat,
+        "devices": devices,
+        "parallel": config.training.parallel,
+        "compile_seconds": round(compile_seconds, 1),
+        "seconds_per_step": round(typical, 3),
+        "windows_per_second": round(config.training.batch_size / typical, 2),
+        "temporary_megabytes": round(compiled.memory_analysis().temp_size_in_bytes / 1e6),
+        "peak_megabytes": round(_megabytes(resource.getrusage(resource.RUSAGE_SELF))),
+        "losses": [round(loss, 3) for loss in losses],
+    }
+
+
 def _run(arguments: list[str]) -> tuple[float, float, str]:
     """Seconds, peak megabytes and standard output of `python ARGUMENTS`."""
     began = time.monotonic()
@@ -90,4 +183,4 @@ def _megabytes(usage: resource.struct_rusage) -> float:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"detect": detect, "train": train})
+    tyro.extras.subcommand_cli_from_dict({"detect": detect, "train": train, "step": step})

@@ -9,14 +9,17 @@ A bundle (`deployment.export`) has the same two files and `parameters.safetensor
 importer of orbax.
 """
 
-import contextlib
 import dataclasses
+import gc
+import inspect
 import json
 import math
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +35,7 @@ from siamese_jax.tensors import check_fits, named, read_tensors, write_tensors
 from siamese_jax.typed import parse_json, typed
 from siamese_jax.vocabulary import TaskSpec
 
+T = TypeVar("T")
 FORMAT = 1
 PARAMETERS = "parameters.safetensors"
 """Of a bundle, in place of Orbax's steps."""
@@ -211,32 +215,55 @@ def _read_bundled(path: Path, target: PyTree) -> tuple[Variables, int]:
 
 def _read_newest(folder: Path, target: PyTree) -> tuple[Variables, int]:
     untrusted.check_tree(folder)
-    with _in_a_sentence(folder), open_manager(folder, read_only=True) as manager:
-        step = manager.latest_step()
-        saved = None if step is None else named(manager.item_metadata(step)["inference"])
-        if saved is not None:
-            there = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in saved.items()}
-            chunks = {name: math.prod(leaf.storage.chunk_shape) for name, leaf in saved.items()}
-    if step is None or saved is None:
+    step, saved = _in_a_sentence(folder, lambda: _newest_metadata(folder))
+    if step is None:
         raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
-    check_fits(folder, target, there)
+    check_fits(folder, target, {name: (shape, dtype) for name, (shape, dtype, _) in saved.items()})
     # What is read is allocated chunk by chunk, however small the array.
-    large = [name for name, size in chunks.items() if size > max(math.prod(there[name][0]), 1)]
+    large = [name for name, (shape, _, chunk) in saved.items() if math.prod(chunk) > max(math.prod(shape), 1)]
     if large:
         raise ValueError(f"{folder / str(step)}: {large[0]} is stored in chunks larger than itself")
-    items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
-    with _in_a_sentence(folder), open_manager(folder, read_only=True) as manager:
-        return manager.restore(step, args=items)["inference"], step
+
+    def read() -> Variables:
+        items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
+        with open_manager(folder, read_only=True) as manager:
+            return manager.restore(step, args=items)["inference"]
+
+    return _in_a_sentence(folder, read), step
 
 
-@contextlib.contextmanager
-def _in_a_sentence(folder: Path) -> Iterator[None]:
-    """Whatever Orbax raises where it meets files that it did not write, as a ValueError that names the folder."""
+def _newest_metadata(folder: Path) -> tuple[int | None, dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]]:
+    """The last step and, for each array by name, its shape, type and the shape of a chunk."""
+    with open_manager(folder, read_only=True) as manager:
+        step = manager.latest_step()
+        saved = {} if step is None else named(manager.item_metadata(step)["inference"])
+    return step, {n: (tuple(x.shape), str(x.dtype), tuple(x.storage.chunk_shape)) for n, x in saved.items()}
+
+
+def _in_a_sentence(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` gives; whatever Orbax raises where it meets files that it did not write, as a ValueError.
+
+    Orbax opens all arrays at once and closes its event loop at the first that fails. The others then report to nobody,
+    now or later, and Python prints a stack trace for each: after a failure, those are left out.
+    """
+    print_it = sys.unraisablehook
+
+    def print_others(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value) and not inspect.iscoroutine(unraisable.object):
+            print_it(unraisable)
+
+    sys.unraisablehook = print_others
     try:
-        yield
+        value = read()
     except Exception as error:
-        said = untrusted.plain(str(error).partition("\n")[0])[:MAX_QUOTED]
-        raise ValueError(f"{folder} holds no checkpoint that can be read: {said or type(error).__name__}") from None
+        said = untrusted.plain(str(error).partition("\n")[0])[:MAX_QUOTED] or type(error).__name__
+    else:
+        sys.unraisablehook = print_it
+        return value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of coroutines that nobody awaits any more
+        gc.collect()
+    raise ValueError(f"{folder} holds no checkpoint that can be read: {said}")
 
 
 def write_operating_points(folder: Path, text: str) -> None:

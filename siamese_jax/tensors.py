@@ -49,11 +49,7 @@ def read_tensors(path: Path, like: PyTree) -> tuple[PyTree, dict[str, str]]:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, where the configured parameters need {least}")
     try:
         with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}
-            there = {
-                name: (tuple(s.get_shape()), DTYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()
-            }
-            check_fits(path, like, there)
+            check_fits(path, like, {name: _claimed(file.get_slice(name)) for name in file.keys()})
             arrays = [file.get_tensor(name) for name in wanted]
             notes = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
@@ -79,7 +75,8 @@ def check_fits(source: Path, like: PyTree, there: Mapping[str, tuple[tuple[int, 
 
 
 def _claimed(piece: Any) -> tuple[tuple[int, ...], str]:
-    return tuple(piece.get_shape()), DTYPES.get(piece.get_dtype(), piece.get_dtype())
+    dtype = str(piece.get_dtype())
+    return tuple(piece.get_shape()), DTYPES.get(dtype, dtype)
 
 
 def _text(entry: tuple[tuple[int, ...], str] | None) -> str:

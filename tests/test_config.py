@@ -49,6 +49,13 @@ def test_a_lowered_rate_keeps_everything_on_whole_samples():
     assert config.filter_half == 17 * 64 and config.margin % 64 == 0
 
 
+def test_a_ratio_of_rates_with_a_large_prime_has_a_margin_too():
+    """700 Hz -> 200 Hz: every length is a multiple of 7, so none is of 2, 3 and 5 alone."""
+    config = changed(data={"sfreq": 700.0}, preprocess={"sfreq": 200.0})
+    assert config.margin % 7 == 0 and config.margin >= config.filter_half + config.context * 7 / 2
+    assert (config.n_times + 2 * config.margin) // 7 == 1000
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_round_trip(name):
     config = PRESETS[name]
@@ -73,6 +80,11 @@ def test_a_partial_json_takes_defaults_and_an_unknown_key_is_refused():
         ("data.ch_names", [1], r"config.data.ch_names\[0\] must be str, given 1"),
         ("preprocess.eeg_band_hz", [1], r"must have 2 items"),
         ("model", 3, r"config.model must be an object"),
+        ("model.dropout", float("nan"), r"config.model.dropout must be a finite number, given nan"),
+        ("training.learning_rate", 10**400, r"config.training.learning_rate must be a finite number, given inf"),
+        ("training.steps", 1 << 63, r"config.training.steps must be a whole number of 64 bits"),
+        ("data.ch_names", ["\x1b[2J"], r"config.data.ch_names\[0\] must be printable"),
+        ("data.ch_names", ["Cz" * 101], r"config.data.ch_names\[0\] must be printable text of 200 characters at most"),
     ],
 )
 def test_values_of_the_wrong_type_are_named(path, value, message):
@@ -100,6 +112,16 @@ def test_values_of_the_wrong_type_are_named(path, value, message):
         ({"training": {"task_weights": (("rem", 1.0),)}}, r"training.task_weights names \['rem'\]"),
         ({"data": {"window_seconds": 4.001}}, "must be a whole number of samples"),
         ({"converter": {"band_hz": (0.0, 120.0)}}, "reaches above 100.0 Hz"),
+        (
+            {"freeze": ("stem",), "model": {"shared_stages": 0}},
+            r"freeze=\('stem',\) needs a stem, and model.shared_stages=0",
+        ),
+        (
+            {"freeze": ("stem", "sleep"), "tasks": ("ied",), "model": {"fusion": "none"}},
+            r"freeze=\('stem', 'sleep'\) needs Twins-Sleep, which tasks=\('ied',\)",
+        ),
+        ({"data": {"sfreq": 1e6}}, "a window with its margins would hold .* values of 19 channels"),
+        ({"data": {"window_seconds": 2000.0}, "converter": {"hop": 1}}, "its frequency-temporal map would hold"),
     ],
 )
 def test_impossible_pairs_are_refused_naming_both(sections, message):
@@ -127,6 +149,16 @@ def test_a_stop_band_must_fit_below_the_lowered_nyquist():
         (lambda: DataConfig(sfreq=0.0), "must be positive"),
         (lambda: ModelConfig(dropout=1.0), "model.dropout must be in"),
         (lambda: PreprocessConfig(eeg_band_hz=(55.0, 0.5)), "0 < low < high"),
+        (lambda: PreprocessConfig(mains_hz=1e-9), "preprocess.mains_hz must be null or at least 10"),
+        (
+            lambda: PreprocessConfig(filter_half_seconds=1e9),
+            "preprocess.filter_half_seconds must be positive and at most",
+        ),
+        (lambda: PreprocessConfig(sfreq=-1.0), "preprocess.sfreq must be positive or null"),
+        (lambda: DataConfig(window_seconds=1e9), "window_seconds 3600"),
+        (lambda: ConverterConfig(n_fft=(1 << 20,)), "converter.n_fft may name 8 lengths of at most 4096"),
+        (lambda: ModelConfig(dilations=(1, 1, 1 << 20)), "model.dilations may be 64 numbers of at most 4096"),
+        (lambda: ModelConfig(width=1e9), "model.width positive and at most 64"),
     ],
 )
 def test_each_section_checks_itself(section, message):

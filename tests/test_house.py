@@ -104,7 +104,6 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/recordings/summary.py": "tests/recordings/test_prepare.py",
     "siamese_jax/sections.py": "tests/test_config.py",
     "siamese_jax/tensors.py": "tests/test_untrusted.py",
-    "siamese_jax/training/parallel.py": "tests/training/test_step.py",
     "siamese_jax/typed.py": "tests/test_config.py",
 }
 """Modules without tests of their own, and the test file of the only module that uses them."""

@@ -101,7 +101,7 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
         out,
         onnx=onnx,
         figures=_figures(checkpoint),
-        on_stage=lambda stage: print(f"{time.monotonic() - began:6.1f} s  {stage}"),
+        on_stage=lambda stage: print(f"{time.monotonic() - began:6.1f} s  {stage}", flush=True),
     )
     print(export_text(exported))
     print(f"wrote     {out}, in {time.monotonic() - began:.0f} s")

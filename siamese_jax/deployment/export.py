@@ -4,7 +4,7 @@
     OUT/model.onnx               the same for ONNX runtimes, if asked for
     OUT/interface.json           what goes in and comes out: names, shapes, units, electrodes, classes, thresholds
     OUT/golden.safetensors       inputs, and what the library's own `forward` makes of them
-    OUT/run.py                   loads and checks the programs with jax, numpy and safetensors alone
+    OUT/run.py                   loads and checks the programs without this package
     OUT/parameters.safetensors   with config.json and operating_points.json: a checkpoint that `checkpoints.load` reads
     OUT/README.md                the model card
 
@@ -127,14 +127,13 @@ def serving(
 
     def serve(eeg: Array, present: Array) -> dict[str, Array]:
         logits = forward(config, model, checkpoint.variables, eeg, present)
-        return {
-            f"{place}/{task.name}": (jax.nn.softmax if task.kind == "multiclass" else jax.nn.sigmoid)(
-                by_task[task.name]
-            )
-            for place, by_task in logits._asdict().items()
-            for task in tasks
-            if task.name in by_task
-        }
+        outputs = {}
+        for place, by_task in logits._asdict().items():
+            for task in tasks:
+                if task.name in by_task:
+                    ways = {"multiclass": jax.nn.softmax, "binary": jax.nn.sigmoid, "multilabel": jax.nn.sigmoid}
+                    outputs[f"{place}/{task.name}"] = ways[task.kind](by_task[task.name])
+        return outputs
 
     return serve
 
@@ -277,9 +276,7 @@ def verify(folder: Path, program: str) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ValueError(
-            f"{program} did not pass in a fresh process, and nothing is kept: {said[-1]}; {done.stdout.strip()}"
-        )
+        raise ValueError(f"{program} failed in a fresh process, nothing is kept: {said[-1]} {done.stdout.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

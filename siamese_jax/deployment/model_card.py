@@ -23,7 +23,7 @@ CONTENTS = {
 }
 
 RUN = """```python
-import jax, numpy as np  # nothing else is needed
+import jax, numpy as np  # pip install jax flatbuffers
 from jax import export
 
 program = export.deserialize(bytearray(open("model.stablehlo", "rb").read()))

@@ -1,5 +1,6 @@
-"""Runs an exported model and holds it against its golden outputs. Needs jax, numpy and safetensors; nothing else.
+"""Runs an exported model and holds it against its golden outputs. Needs no package of ours:
 
+    pip install jax flatbuffers safetensors       (for model.onnx: onnxruntime safetensors)
     python run.py               checks model.stablehlo, on whatever device jax finds
     python run.py model.onnx    checks model.onnx by onnxruntime, without jax
 

@@ -150,7 +150,7 @@ def _check_rate(there: Config, here: Config) -> None:
 
 
 def _rate_setting(config: Config, sfreq: float) -> str:
-    if config.data.sfreq > sfreq:
+    if config.data.sfreq >= sfreq:
         return f"preprocess.sfreq={sfreq:g}"
     return f"data.sfreq={sfreq:g} (and `siamese-jax prepare` with --sfreq {sfreq:g})"
 

@@ -124,6 +124,48 @@ def test_detection_writes_events_stages_and_an_annotated_copy(demo, tmp_path, ca
     assert len(stages) == 3 and set(stages) <= {f"Sleep stage {s}" for s in ("W", "N1", "N2", "N3", "R")}
 
 
+def test_export_says_what_it_wrote_and_a_bundle_detects_what_its_checkpoint_detects(demo, tmp_path, capsys):
+    assert cli.export(demo / "run" / "checkpoint", tmp_path / "bundle") == console.OK
+    said = capsys.readouterr().out
+    for pattern in (
+        r"^model     .*checkpoint, step 4, trained on: ",
+        r"^ +\d+\.\d s  running model\.stablehlo in a fresh process$",
+        r"^ +[\d,]+ kB  parameters\.safetensors$",
+        r"^verified  model\.stablehlo: log-odds differ from forward's by at most frame/ied \d\.\de-\d\d, ",
+        r"^wrote     .*bundle, in \d+ s$",
+        r"^Research use only",
+    ):
+        assert re.search(pattern, said, re.MULTILINE), pattern
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "SIMULATED" not in card or "nothing else" in card
+    auroc = json.loads((demo / "run" / "metrics.json").read_text())["ied"]["auroc"]["value"]
+    assert f"| ied, auroc | {auroc:.3f} |" in card
+
+    source = demo / "recordings" / "SIM0001.edf"
+    # Programs are not looked at: these bytes are none.
+    (tmp_path / "bundle" / "model.stablehlo").write_bytes(b"not a program")
+    for name, folder in (("a", demo / "run" / "checkpoint"), ("b", tmp_path / "bundle")):
+        assert cli.detect((source,), checkpoint=folder, out=tmp_path / name, threshold=0.05) == console.OK
+    for name in ("SIM0001_events.csv", "SIM0001_hypnogram.csv"):
+        events = (tmp_path / "a" / name).read_text()
+        assert events == (tmp_path / "b" / name).read_text() and len(events.splitlines()) > 1
+    for name in ("a", "b"):
+        cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / name)
+    thresholds = [json.loads((tmp_path / n / "SIM0001_run.json").read_text())["threshold"] for n in ("a", "b")]
+    assert thresholds[0] == thresholds[1] != 0.05
+
+
+def test_mistakes_at_export_are_one_sentence_before_any_work(demo, tmp_path):
+    checkpoint = demo / "run" / "checkpoint"
+    result = run("export", tmp_path, tmp_path / "out")
+    assert (result.returncode, result.stdout) == (console.NOT_ANALYSED, "")
+    assert result.stderr == f"error: {tmp_path} is not a checkpoint: it has no config.json\n"
+    result = run("export", checkpoint, demo)
+    assert result.returncode == console.NOT_ANALYSED
+    assert result.stderr == f"error: {demo} is there already: an export goes into a folder of its own\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_files_one_of_them_broken(demo, tmp_path, capsys):
     broken = tmp_path / "broken.edf"
     broken.write_bytes(b"0       not an EDF")
@@ -206,7 +248,7 @@ def test_help_answers_at_once_and_without_jax():
     began = time.monotonic()
     result = run("--help")
     assert result.returncode == 0
-    assert {"info", "prepare", "train", "evaluate", "detect"} <= set(
+    assert {"info", "prepare", "train", "evaluate", "detect", "export"} <= set(
         result.stdout.replace("{", " ").replace(",", " ").split()
     )
     assert time.monotonic() - began < 5  # half a second where nothing else runs

@@ -44,7 +44,9 @@ def checkpoint_of(config, tasks=TASKS) -> Checkpoint:
     """As if trained: statistics and heads that make logits differ from window to window."""
     variables = initialise(config, tasks, jax.random.key(0))
     rng = np.random.default_rng(1)
-    stats = jax.tree.map(lambda x: np.float32(0.7) * x + rng.uniform(0, 0.3, x.shape).astype("f4"), variables["batch_stats"])
+    stats = jax.tree.map(
+        lambda x: np.float32(0.7) * x + rng.uniform(0, 0.3, x.shape).astype("f4"), variables["batch_stats"]
+    )
     params = jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype("f4"), variables["params"])
     variables = jax.tree.map(jnp.asarray, {"params": params, "batch_stats": stats})
     return Checkpoint(config, tasks, ("SIMULATED | <b>test",), variables, json.dumps([POINT]), 12)
@@ -93,7 +95,12 @@ def bundle(tmp_path_factory):
 
     checkpoint = checkpoint_of(changed(tiny.__wrapped__(), tasks=("ied", "sleep", "place")))
     out = tmp_path_factory.mktemp("exports") / "bundle"
-    figures = {"patients": 8, "windows": 99, "ied": {"auroc": {"value": 0.876, "low": 0.8, "high": None}}, "data": ["x"]}
+    figures = {
+        "patients": 8,
+        "windows": 99,
+        "ied": {"auroc": {"value": 0.876, "low": 0.8, "high": None}},
+        "data": ["x"],
+    }
     return out, checkpoint, room.export(checkpoint, out, figures=figures)
 
 
@@ -193,11 +200,11 @@ def left(folder):
 
 
 def test_a_program_that_gives_something_else_is_not_kept(checkpoint, tmp_path, monkeypatch):
-    other = checkpoint._replace(
-        variables=jax.tree.map(lambda x: x * np.float32(1.01), checkpoint.variables)
-    )
+    other = checkpoint._replace(variables=jax.tree.map(lambda x: x * np.float32(1.01), checkpoint.variables))
     monkeypatch.setattr(room, "stablehlo", lambda _, make=room.stablehlo: make(other))
-    with pytest.raises(ValueError, match=r"model.stablehlo failed in a fresh process, nothing is kept: log-odds differ"):
+    with pytest.raises(
+        ValueError, match=r"model.stablehlo failed in a fresh process, nothing is kept: log-odds differ"
+    ):
         room.export(checkpoint, tmp_path / "out")
     assert left(tmp_path) == []
 

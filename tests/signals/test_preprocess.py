@@ -80,8 +80,9 @@ def test_harmonics_of_the_mains_are_notched_and_a_band_without_mains_is_left_alo
     np.testing.assert_array_equal(*taps)
 
 
-def test_without_a_low_edge_an_offset_passes_unchanged():
-    config = config_of(replace(REFERENTIAL, eeg_band_hz=(None, 30.0)))
+@pytest.mark.parametrize("implementation", ["fft", "convolution"])
+def test_without_a_low_edge_an_offset_passes_unchanged(implementation):
+    config = config_of(replace(REFERENTIAL, eeg_band_hz=(None, 30.0), implementation=implementation))
     phase = 2 * np.pi * 10 * times(config)
     eeg = np.broadcast_to(500 + 20 * np.sin(phase)[None, :, None], (1, len(phase), 4))
     rows, _ = rows_of(config, eeg)
@@ -98,8 +99,9 @@ def test_every_channel_kind_has_its_own_band_and_scale():
     np.testing.assert_allclose(at_100_hz, [0, 1 / 500, 1 / 500, 0], atol=1e-4)
 
 
-def test_an_electrode_s_offset_changes_no_row():
-    config = config_of()
+@pytest.mark.parametrize("implementation", ["fft", "convolution"])
+def test_an_electrode_s_offset_changes_no_row(implementation):
+    config = config_of(replace(REFERENTIAL, implementation=implementation))
     eeg = recording(config.n_times + 2 * config.margin, 4)[None]
     eeg = np.round(2 * eeg) / 2  # float32 holds these exactly beside an offset: what differs is our arithmetic
     rows, _ = rows_of(config, eeg)
@@ -107,9 +109,10 @@ def test_an_electrode_s_offset_changes_no_row():
     np.testing.assert_allclose(offset, rows, atol=5e-5)
 
 
+@pytest.mark.parametrize("implementation", ["fft", "convolution"])
 @pytest.mark.parametrize(("sfreq", "lowered"), [(200.0, None), (500.0, 250.0), (500.0, 200.0)])
-def test_a_window_gives_the_rows_of_the_whole_recording(sfreq, lowered):
-    config = config_of(PreprocessConfig(sfreq=lowered), sfreq=sfreq)
+def test_a_window_gives_the_rows_of_the_whole_recording(sfreq, lowered, implementation):
+    config = config_of(PreprocessConfig(sfreq=lowered, implementation=implementation), sfreq=sfreq)
     eeg = recording(round(40 * sfreq), 4)
     filtered = signal.fftconvolve(eeg, filter_taps(config, "eeg")[:, None], mode="same", axes=0)
     if lowered == 250.0:
@@ -129,6 +132,32 @@ def test_a_window_gives_the_rows_of_the_whole_recording(sfreq, lowered):
         first = round(start * config.decimation) - config.context
         wanted = oracle[first : first + len(row)]
         assert np.abs(row[:, columns] - wanted).max() < tolerance * wanted.std()
+
+
+@pytest.mark.parametrize(
+    ("sfreq", "lowered", "n_fft", "hop"),
+    [
+        (500.0, None, 32, 10),
+        (500.0, 250.0, 30, 10),
+        (500.0, 200.0, 30, 8),
+        (512.0, 384.0, 34, 8),
+        (500.0, 300.0, 32, 4),
+    ],
+)
+def test_the_convolution_gives_what_the_fft_gives_for_every_kind_of_channel(sfreq, lowered, n_fft, hop):
+    """At whole and broken ratios of rates, where the context is whole groups of samples and where it is not."""
+    bands = {"eeg_band_hz": (0.5, 55.0), "ecg_band_hz": (0.5, 80.0), "emg_band_hz": (20.0, 90.0)}
+    prep = replace(REFERENTIAL, sfreq=lowered, **bands)
+    parts = {"ch_names": ("EMG1", "C3", "ECG1", "Cz", "EOG1"), "converter": ConverterConfig(n_fft=(n_fft,), hop=hop)}
+    by_fft, by_convolution = (
+        config_of(replace(prep, implementation=way), sfreq=sfreq, **parts) for way in ("fft", "convolution")
+    )
+    eeg = np.stack([recording(by_fft.n_times + 2 * by_fft.margin, 5, seed=s) for s in range(2)])
+    a, b = rows_of(by_fft, eeg)[0], rows_of(by_convolution, eeg)[0]
+    assert a.shape == b.shape == (2, by_fft.n_times_out + 2 * by_fft.context, 5)
+    # A lower rate: what the stop band leaves is cut off by one and folded back by the other.
+    tolerance = 3e-4 if lowered else 2e-5
+    assert (np.abs(a - b).max(axis=(0, 1)) < tolerance * a.std(axis=(0, 1))).all()
 
 
 def test_rows_see_every_sample_within_the_filter_s_reach_and_none_beyond():

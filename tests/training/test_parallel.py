@@ -67,9 +67,7 @@ def sized(with_training, monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "parallel"), [("small", "pmap"), ("small", "shard_map"), ("paper", "pmap")])
-def test_only_sums_cross_devices_and_only_as_many_bytes_as_parameters_and_statistics(
-    sized, make_batch, size, parallel
-):
+def test_only_sums_cross_devices_and_only_as_many_bytes_as_parameters_and_statistics(sized, make_batch, size, parallel):
     """Gradients once; each batch normalisation two numbers a feature forwards and their gradients backwards; scalars.
 
     The first normalisation of `small` reads the maps, which need no gradient: it sends nothing backwards.
@@ -81,3 +79,43 @@ def test_only_sums_cross_devices_and_only_as_many_bytes_as_parameters_and_statis
     scalars = 4 * (1 + 2 * len(TASKS))  # the loss; weight and mean of each task
     crossed = sum(n for _, n in reduced(compiled_text(config, make_batch)))
     assert crossed == bytes_of(state.variables["params"]) + 2 * bytes_of(statistics) - unanswered + scalars
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+def test_gradients_cross_devices_once_however_many_micro_batches_there_are(sized, make_batch, parallel):
+    """Inside the loop over micro-batches there is what batch normalisation sums, and nothing of a gradient."""
+    config = sized("small", parallel=parallel, accumulate=4)
+    state = jax.eval_shape(lambda: create_state(config, TASKS))
+    statistics = state.variables["batch_stats"]
+    crossed = reduced(compiled_text(config, make_batch))
+    once = sum(n for computation, n in crossed if computation.startswith("ENTRY"))
+    repeated = sum(n for computation, n in crossed if not computation.startswith("ENTRY"))
+    assert once == bytes_of(state.variables["params"]) + 4 * (1 + 2 * len(TASKS))
+    assert repeated == 2 * bytes_of(statistics) - bytes_of(statistics["shared_0"]["BatchNorm_0"])
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return tuple(open_shards(tiny_shards(tmp_path_factory.mktemp("cohort")) / "train"))
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+def test_a_run_traces_and_compiles_its_step_once(shards, with_training, tmp_path, monkeypatch, caplog, parallel):
+    """The first state comes from the host or from a checkpoint, the later ones out of the step: placed alike."""
+    config = with_training(parallel=parallel, accumulate=1)
+    n_leaves = len(jax.tree.leaves(jax.eval_shape(lambda: create_state(config, TASKS))))
+    traces, original = [], training_step.forward_training
+
+    def counted(*args, **options):
+        traces.append(args)
+        return original(*args, **options)
+
+    monkeypatch.setattr(training_step, "forward_training", counted)
+    for stop_at in (3, 6):  # the second run goes on from what the first one saved
+        traces.clear()
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
+            assert train(config, shards, (), tmp_path, devices=DEVICES, stop_at=stop_at).step == stop_at
+        # pmap's program bears no name of ours: the step is the one that takes a whole state.
+        compiled = [m for m in caplog.messages if m.startswith("Compiling") and m.count("ShapedArray(") > n_leaves]
+        assert (len(traces), len(compiled)) == (1, 1)

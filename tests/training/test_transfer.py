@@ -215,10 +215,11 @@ def test_a_rate_at_which_nothing_fits_names_one_that_does(small):
         started(source, at_120)
     low = change(small, preprocess={"sfreq": 50.0, "eeg_band_hz": (1.0, 20.0)}, converter={"band_hz": (0.0, 20.0)})
     assert low.sfreq == 50
-    with pytest.raises(ValueError, match=r"nothing at 50 Hz fits"):
+    with pytest.raises(ValueError, match=r"nothing at 50 Hz fits: use preprocess.sfreq=100"):
         started(source, low)
-    _, done, _ = started(source, change(at_120, preprocess={"sfreq": 100.0}, converter={"n_fft": (16,), "hop": 5}))
-    assert not done.fresh
+    for given, converter in ((at_120, {"n_fft": (16,), "hop": 5}), (low, {"band_hz": (0.0, 30.0)})):
+        _, done, _ = started(source, change(given, preprocess={"sfreq": 100.0}, converter=converter))
+        assert not done.fresh
 
 
 def test_log_magnitudes_have_no_other_rate(small):

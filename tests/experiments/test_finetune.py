@@ -1,0 +1,101 @@
+"""The fine-tuning experiment: nobody is in training and testing at once, and figures count what they should."""
+
+import json
+import shlex
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import finetune
+from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.forward import initialise
+from siamese_jax.recordings.edf import Annotation
+from siamese_jax.recordings.edf_write import write_recording
+from siamese_jax.recordings.shards import open_shards
+from siamese_jax.vocabulary import IED, SLEEP
+from tests.conftest import CH_NAMES
+
+SUBJECTS = (1, 2, 4)
+
+
+def recording(path, *, seed: int, seconds: int = 100, ch_names=("C3-A1",)):
+    """20 s awake, then N2: at the centre of the first 30-s epoch it is N2 no longer than 5 s."""
+    eeg = np.random.default_rng(seed).normal(0, 30, (seconds * 100, len(ch_names)))
+    stages = [Annotation(0.0, 20.0, "Sleep stage W", None), Annotation(20.0, 75.0, "Sleep stage 2", None)]
+    path.parent.mkdir(exist_ok=True)
+    write_recording(path, eeg, sfreq=100.0, ch_names=ch_names, annotations=stages, patient_code=f"P{seed}")
+
+
+def test_the_subject_left_out_is_tested_and_nobody_else(tmp_path):
+    for subject in SUBJECTS:
+        recording(tmp_path / "dreams" / f"excerpt{subject}.edf", seed=subject)
+    for subject in SUBJECTS:
+        finetune._prepare_fold(tmp_path, subject, SUBJECTS)
+        shards = tmp_path / "folds" / f"without-{subject}"
+        patients = {split: [s.info.patient for s in open_shards(shards / split)] for split in ("train", "test")}
+        assert patients["test"] == [f"subject-{subject}"]
+        assert sorted(patients["train"]) == [f"subject-{s}" for s in SUBJECTS if s != subject]
+        assert not any((shards / "validation").glob("*.h5"))  # no threshold, no early stop: nothing to choose with
+
+
+@pytest.mark.parametrize("stage", ["W", "N2"])
+def test_every_epoch_counts_once_by_the_stage_at_its_centre(tiny, tmp_path, stage):
+    recording(tmp_path / "a.edf", seed=1, ch_names=CH_NAMES)
+    variables = initialise(tiny, (IED, SLEEP), jax.random.key(0))
+    bias = jnp.asarray(9.0 * (np.array(SLEEP.classes) == stage), jnp.float32)
+    head = variables["params"]["head_sleep"]
+    variables["params"]["head_sleep"] = {"kernel": jnp.zeros_like(head["kernel"]), "bias": bias}
+    model = Checkpoint(tiny, (IED, SLEEP), ("x",), variables, "[]", 1)
+    expected = np.zeros((5, 5))
+    # Epochs from 0, 30 and 60 s; that from 90 s has a signal up to 100 s, and nobody scored its centre at 105 s.
+    expected[0, SLEEP.classes.index(stage)], expected[2, SLEEP.classes.index(stage)] = 1, 2
+    np.testing.assert_array_equal(finetune.stage_matrix(model, tmp_path / "a.edf"), expected)
+
+
+def test_each_arm_trains_on_the_others_once_and_figures_are_pooled(tmp_path, monkeypatch):
+    lines, tested = [], []
+
+    def matrix(model, path):
+        tested.append((model, path.stem))
+        right = 8 if model.startswith("1-") else 5  # the first arm that trains is the better one
+        counts = np.diag([right, 0.0, right, 0.0, 0.0])
+        counts[0, 2] = 10 - right
+        return counts
+
+    monkeypatch.setattr(finetune, "command", lambda words: lines.append(shlex.join(words)) or 0)
+    monkeypatch.setattr(finetune, "_python", lines.append)
+    monkeypatch.setattr(finetune, "load", lambda folder: folder.parent.name)
+    monkeypatch.setattr(finetune, "stage_matrix", matrix)
+    options = {"out": tmp_path / "out", "results": tmp_path / "results", "subjects": SUBJECTS, "seeds": 2}
+    assert finetune.main(tmp_path, **options) == 0
+    trained = [line for line in lines if line.startswith("train ") and "/folds/" in line]
+    assert len(set(trained)) == len(trained) == 4 * len(SUBJECTS) * 2
+    for line in trained:  # without subject 4, in a run of that name
+        _, shards, run, *rest = line.split()
+        subject, seed = run.split("-")[-2:]
+        assert shards.endswith(f"without-{subject}") and rest[rest.index("--training.seed") + 1] == seed
+        assert ("--init-from" in rest) != ("small" in rest) and rest[rest.index("--tasks") + 1] == "sleep"
+        assert rest[rest.index("--training.steps") + 1] == "300"
+    assert sum("--freeze stem" in line for line in trained) == len(trained) // 4
+    assert {stem for model, stem in tested if model.endswith("-4-1")} == {"excerpt4"}
+
+    tree = json.loads((tmp_path / "results" / "finetune.json").read_text())
+    tuned, scratch = tree["arms"]["fine-tuned"], tree["arms"][finetune.SCRATCH]
+    assert tuned["accuracy"] == pytest.approx([16 / 18] * 2) and scratch["accuracy"] == pytest.approx([10 / 15] * 2)
+    assert tuned["confusion"][0][2] == 2 * len(SUBJECTS) * 2
+    assert len(tree["arms"]["simulated only, as it is"]["kappa"]) == 1
+    text = (tmp_path / "results" / "finetune.md").read_text()
+    assert (
+        "SIMULATED EEG, evaluation on real EEG (DREAMS)" in text and "| fine-tuned | 0.889 (0.889 to 0.889) |" in text
+    )
+    # By hand: 16 of 18 right; 10 true and 8 found W, 8 true and 10 found N2.
+    observed, expected = 16 / 18, (10 * 8 + 8 * 10) / 18**2
+    assert tuned["kappa"] == pytest.approx([(observed - expected) / (1 - expected)] * 2)
+    assert f"kappa {tuned['kappa'][0] - scratch['kappa'][0]:+.3f} against from scratch" in text
+    assert "more accurate for 3 of 3 subjects" in text and "Nobody is in stage N1 or N3 or R" in text
+
+    before, tested[:] = len(lines), []
+    finetune.main(tmp_path, **options)
+    assert not tested and not [line for line in lines[before:] if "/folds/" in line and line.startswith("train")]
