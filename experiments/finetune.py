@@ -14,7 +14,6 @@ import json
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -86,7 +85,7 @@ def main(
         fine_steps: Of every training on DREAMS.
         seeds: How often each training on DREAMS is repeated.
     """
-    began, source = time.monotonic(), out / "simulated-run" / "checkpoint"
+    source = out / "simulated-run" / "checkpoint"
     _simulate(out, patients=patients, minutes=minutes, steps=steps)
     if not all((out / "dreams" / f"excerpt{subject}.edf").exists() for subject in subjects):
         _python(f"-m data_tools.dreams {folder} {out / 'dreams'}")
@@ -98,7 +97,6 @@ def main(
             found = [_matrix(out, arm, s, seed, source, fine_steps) for s in subjects]
             done[arm.name].append(np.stack(found))
     tree = _tree(done, subjects, {"steps": steps, "fine_steps": fine_steps, "seeds": seeds, "patients": patients})
-    tree["minutes_of_this_call"] = round((time.monotonic() - began) / 60, 1)
     results.mkdir(parents=True, exist_ok=True)
     (results / "finetune.json").write_text(json.dumps(tree, indent=2) + "\n")
     (results / "finetune.md").write_text(_markdown(tree))

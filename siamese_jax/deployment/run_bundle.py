@@ -1,4 +1,4 @@
-"""Runs an exported model and holds it against its golden outputs. Needs no package of ours:
+"""Runs an exported model and holds it against its golden outputs. Needs no package of ours.
 
     pip install jax flatbuffers safetensors       (for model.onnx: onnxruntime safetensors)
     python run.py               checks model.stablehlo, on whatever device jax finds

@@ -17,11 +17,11 @@ import jax
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config import Config
-from siamese_jax.recordings.batches import stream, task_specs
+from siamese_jax.recordings.batches import Batch, stream, task_specs
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.training.diary import Diary
 from siamese_jax.training.evaluate import window_scores
-from siamese_jax.training.parallel import Device, data_parallel, own_copy
+from siamese_jax.training.parallel import DataParallel, Device, data_parallel, own_copy
 from siamese_jax.training.processes import is_first, stop_agreed, wait_for_all
 from siamese_jax.training.profile import Profiler
 from siamese_jax.training.step import TrainState, create_state
@@ -53,20 +53,19 @@ def train(
 ) -> Outcome:
     """Train to `config.training.steps`, resuming what `workdir` holds.
 
-    Writes `workdir/checkpoint/` and one JSON object a step to `workdir/training.jsonl`. SIGTERM (and Ctrl-C) saves and
-    ends cleanly. Of several processes each calls this with the same arguments and reads its part of each batch; the
-    first one writes the log, and all save.
+    SIGTERM (and Ctrl-C) saves and ends cleanly. Of several processes each calls this with the same arguments and reads
+    its part of each batch; the first one writes the log, and all save.
 
     Args:
         config: the experiment.
         training: shards to learn from.
         validation: shards to evaluate on along the way; may be empty.
-        workdir: created if it is not there; of several processes, one folder that all see.
+        workdir: for `checkpoint/` and `training.jsonl`; created if it is not there, one that all processes see.
         devices: to train on, those of all processes.
         stop_at: end early after this step, as a queue's time limit would.
         init_from: what a new run starts from (`transfer`); a run that goes on takes no notice of it.
         tensorboard: write what is logged to `workdir/tensorboard/` too.
-        profile: leave a trace of a few steps in `workdir/profile/`.
+        profile: leave a trace in `workdir/profile/`.
         on_start: called once, before the first step, with what the run starts from.
         on_step: called after each step with what was logged.
 
@@ -82,33 +81,61 @@ def train(
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
         state, text = _start(manager, config, tasks, init_from)
-        step = start = int(state.step)
         on_start(text)
-        state = parallel.place_state(state)
+        start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
-        stops = step >= last
         diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
         profiler = Profiler(workdir / "profile" if profile and is_first() else None)
-        with closing(diary), closing(batches), closing(profiler):
-            while not stops:
-                step += 1
-                with profiler.step(step):
-                    state, metrics = parallel.step(state, parallel.place(next(batches)))
-                diary.step(step, metrics)
-                stops = stop_requested(step) or step == last
-                evaluates = step % config.training.evaluate_every == 0 or step == config.training.steps
-                saves = step % config.training.checkpoint_every == 0 or stops
-                if evaluates or saves:
-                    diary.catch_up()  # nothing is saved before its loss was seen to be finite
-                with diary.paused():
-                    if evaluates and validation:
-                        scores = window_scores(config, tasks, own_copy(state.ema), validation)
-                        diary.write({"step": step} | scores)
-                    if saves:
-                        saved = parallel.as_saved(state)
-                        checkpoints.save(manager, step, saved, saved.ema)
+        with closing(batches), closing(diary), closing(profiler):
+            run = _Run(config, tasks, validation, parallel, manager, diary, profiler)
+            step = run.steps(parallel.place_state(state), start, last, batches, stop_requested)
         manager.wait_until_finished()
     return Outcome(step, step == config.training.steps, diary.windows_per_second())
+
+
+class _Run(NamedTuple):
+    """What stays the same from step to step."""
+
+    config: Config
+    tasks: tuple[TaskSpec, ...]
+    validation: tuple[Shard, ...]
+    parallel: DataParallel
+    manager: Any
+    diary: Diary
+    profiler: Profiler
+
+    def steps(
+        self,
+        state: TrainState,
+        step: int,
+        last: int,
+        batches: Iterator[Batch],
+        stop_requested: Callable[[int], bool],
+    ) -> int:
+        """From `step` to `last`, or until a stop is requested; the step that was reached, saved."""
+        stops = step >= last
+        while not stops:
+            step += 1
+            with self.profiler.step(step):
+                state, metrics = self.parallel.step(state, self.parallel.place(next(batches)))
+            self.diary.step(step, metrics)
+            stops = stop_requested(step) or step == last
+            self._look_and_save(state, step, stops=stops)
+        return step
+
+    def _look_and_save(self, state: TrainState, step: int, *, stops: bool) -> None:
+        training = self.config.training
+        evaluates = step % training.evaluate_every == 0 or step == training.steps
+        saves = step % training.checkpoint_every == 0 or stops
+        if evaluates or saves:
+            self.diary.catch_up()  # nothing is saved before its loss was seen to be finite
+        with self.diary.paused():
+            if evaluates and self.validation:
+                scores = window_scores(self.config, self.tasks, own_copy(state.ema), self.validation)
+                self.diary.write({"step": step} | scores)
+            if saves:
+                saved = self.parallel.as_saved(state)
+                checkpoints.save(self.manager, step, saved, saved.ema)
 
 
 def _describe(

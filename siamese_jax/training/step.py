@@ -109,46 +109,21 @@ def make_train_step(
         tasks: definitions of its tasks.
         axis: name of the device axis, or None for one device.
     """
-    model = build_model(config, tasks, axis=axis)
     heads = chosen_tasks(config, tasks)
+    value_and_grad = jax.value_and_grad(_make_loss(config, build_model(config, tasks, axis=axis), heads), has_aux=True)
 
     def across(tree: Any) -> Any:
         return jax.tree.map(lambda x: jax.lax.psum(x, axis), tree) if axis else tree
 
-    def loss_of(learnt: Learnt, frozen: PyTree, batch_stats: PyTree, batch: Any, weight: dict[str, Array]) -> Any:
-        """This micro-batch's share of the loss on this device, of each task's mean; the new batch statistics."""
-        params = jax.tree.map(lambda p, is_frozen: jax.lax.stop_gradient(p) if is_frozen else p, learnt.params, frozen)
-        augment_keys, dropout_keys = _sample_keys(config, batch.sample)
-        eeg, present = augment(config, batch.eeg, batch.present, augment_keys)
-        variables = {"params": params, "batch_stats": batch_stats}
-        logits, batch_stats = forward_training(config, model, variables, eeg, present, keys=dropout_keys)
-        means, loss = {}, jnp.float32(0)
-        for task in heads:
-            total, labelled = task_loss(
-                task,
-                logits.window[task.name],
-                batch.labels[task.name],
-                batch.weights[task.name],
-                pos_weight=config.training.pos_weight,
-                label_smoothing=config.training.label_smoothing,
-            )
-            means[task.name] = total / weight[task.name]
-            loss = loss + balanced(
-                config.training, task.name, learnt.balance, means[task.name], labelled / weight[task.name]
-            )
-        return loss, (means, batch_stats)
-
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         arrays: Any = jax.tree.map(jnp.asarray, batch)
         learnt: Any = Learnt(state.variables["params"], state.balance)
-        frozen = frozen_parameters(config, learnt.params)
         # Each sample counts by the labels of the whole batch. Without a single one the loss is 0, not NaN.
         labelled = across({task.name: arrays.weights[task.name].sum() for task in heads})
         weight = {name: jnp.maximum(total, jnp.float32(1e-6)) for name, total in labelled.items()}
 
         def micro_batch(batch_stats: PyTree, part: Any) -> tuple[PyTree, Any]:
-            value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-            (loss, (means, batch_stats)), grads = value_and_grad(learnt, frozen, batch_stats, part, weight)
+            (loss, (means, batch_stats)), grads = value_and_grad(learnt, batch_stats, part, weight)
             return batch_stats, (loss, means, grads)
 
         batch_stats, shares = _accumulated(
@@ -172,6 +147,37 @@ def make_train_step(
     return step
 
 
+def _make_loss(config: Config, model: Any, heads: tuple[TaskSpec, ...]) -> Callable[..., Any]:
+    """`(learnt, batch_stats, batch, weight) -> (loss, (means, batch_stats))`: shares of what all micro-batches give.
+
+    `weight` holds, by task, the labels' weight in the whole batch; the shares of a task's mean add up to it.
+    """
+
+    def loss_of(learnt: Learnt, batch_stats: PyTree, batch: Any, weight: dict[str, Array]) -> Any:
+        frozen = frozen_parameters(config, learnt.params)
+        params = jax.tree.map(lambda p, keep: jax.lax.stop_gradient(p) if keep else p, learnt.params, frozen)
+        augment_keys, dropout_keys = _sample_keys(config, batch.sample)
+        eeg, present = augment(config, batch.eeg, batch.present, augment_keys)
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, batch_stats = forward_training(config, model, variables, eeg, present, keys=dropout_keys)
+        means, loss = {}, jnp.float32(0)
+        for task in heads:
+            total, labelled = task_loss(
+                task,
+                logits.window[task.name],
+                batch.labels[task.name],
+                batch.weights[task.name],
+                pos_weight=config.training.pos_weight,
+                label_smoothing=config.training.label_smoothing,
+            )
+            means[task.name] = total / weight[task.name]
+            share = labelled / weight[task.name]
+            loss = loss + balanced(config.training, task.name, learnt.balance, means[task.name], share)
+        return loss, (means, batch_stats)
+
+    return loss_of
+
+
 def _optimizer(config: Config, params: PyTree) -> optax.GradientTransformation:
     """Weights decay, but neither those that are frozen nor what balances the tasks."""
     decayed = jax.tree.map(lambda is_frozen: not is_frozen, frozen_parameters(config, params))
@@ -183,16 +189,18 @@ def _accumulated(step: Callable, carry: PyTree, batch: PyTree, n: int) -> tuple[
     if n == 1:
         return step(carry, batch)
     parts = jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(lambda: step(carry, jax.tree.map(lambda x: x[0], parts))[1]),
-    )
+    shapes = jax.eval_shape(lambda: step(carry, jax.tree.map(lambda x: x[0], parts))[1])
 
     def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
+        # Nothing of a part may begin before the last one is done with: that is what saves the memory.
+        total, part = jax.lax.optimization_barrier((total, part))
         carry, terms = step(total[0], part)
         return (carry, jax.tree.map(jnp.add, total[1], terms)), None
 
-    return jax.lax.scan(add, (carry, zeros), parts)[0]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    # XLA's loops are tens of times slower on a CPU: there the parts are written out one after another.
+    unroll = n if jax.default_backend() == "cpu" else 1
+    return jax.lax.scan(add, (carry, zeros), parts, unroll=unroll)[0]
 
 
 def _sample_keys(config: Config, sample: Array) -> tuple[Array, Array]:

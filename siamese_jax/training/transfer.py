@@ -143,10 +143,17 @@ def _check_rate(there: Config, here: Config) -> None:
     if there.converter.half == 0 or not whole or max(bins) > here.sfreq / 2:
         advice = f"nothing at {here.sfreq:g} Hz fits: use {_rate_setting(here, there.sfreq)}"
     else:
-        band = (min(bins), max(bins))
-        advice = f"at {here.sfreq:g} Hz use converter.n_fft={' '.join(str(n) for n in wanted[:-1])},"
-        advice += f" converter.hop={wanted[-1]}, converter.band_hz={band[0]:g} {band[1]:g}"
+        settings = {"n_fft": tuple(map(int, wanted[:-1])), "hop": int(wanted[-1])}
+        if here.converter.band_hz != there.converter.band_hz:
+            settings["band_hz"] = (min(bins), max(bins))
+        changed = {name: value for name, value in settings.items() if value != getattr(here.converter, name)}
+        advice = f"at {here.sfreq:g} Hz use {', '.join(f'converter.{k}={_spaced(v)}' for k, v in changed.items())}"
     raise ValueError(f"the checkpoint's first layer knows {learnt}; given are {found}: {advice}")
+
+
+def _spaced(value: int | tuple[float, ...]) -> str:
+    """A value as the command line takes it."""
+    return " ".join(f"{x:g}" for x in value) if isinstance(value, tuple) else str(value)
 
 
 def _rate_setting(config: Config, sfreq: float) -> str:

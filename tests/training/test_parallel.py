@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import re
 from math import prod
 
@@ -12,8 +13,8 @@ from siamese_jax.models import siamese_es
 from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training import step as training_step
 from siamese_jax.training.loop import train
-from siamese_jax.training.parallel import data_parallel
-from siamese_jax.training.step import create_state
+from siamese_jax.training.parallel import KEEP_BARRIERS, choose_devices, data_parallel
+from siamese_jax.training.step import create_state, make_train_step
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.cohort import tiny_shards
 
@@ -83,15 +84,32 @@ def test_only_sums_cross_devices_and_only_as_many_bytes_as_parameters_and_statis
 
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
 def test_gradients_cross_devices_once_however_many_micro_batches_there_are(sized, make_batch, parallel):
-    """Inside the loop over micro-batches there is what batch normalisation sums, and nothing of a gradient."""
+    """Each micro-batch sums what its batch normalisations need; the gradient is summed when all are done."""
     config = sized("small", parallel=parallel, accumulate=4)
     state = jax.eval_shape(lambda: create_state(config, TASKS))
     statistics = state.variables["batch_stats"]
-    crossed = reduced(compiled_text(config, make_batch))
-    once = sum(n for computation, n in crossed if computation.startswith("ENTRY"))
-    repeated = sum(n for computation, n in crossed if not computation.startswith("ENTRY"))
-    assert once == bytes_of(state.variables["params"]) + 4 * (1 + 2 * len(TASKS))
-    assert repeated == 2 * bytes_of(statistics) - bytes_of(statistics["shared_0"]["BatchNorm_0"])
+    of_one = 2 * bytes_of(statistics) - bytes_of(statistics["shared_0"]["BatchNorm_0"])
+    crossed = sum(n for _, n in reduced(compiled_text(config, make_batch)))
+    assert crossed == bytes_of(state.variables["params"]) + 4 * (1 + 2 * len(TASKS)) + 4 * of_one
+
+
+def test_micro_batches_need_less_memory(with_training, make_batch):
+    option, value = KEEP_BARRIERS.removeprefix("--").split("=")
+
+    def megabytes(accumulate: int) -> float:
+        config = with_training(batch_size=64, accumulate=accumulate)
+        state, batch = create_state(config, TASKS), make_batch(config=config)
+        lowered = jax.jit(make_train_step(config, TASKS, axis=None)).lower(state, batch)
+        return lowered.compile(compiler_options={option: value}).memory_analysis().temp_size_in_bytes / 1e6
+
+    assert megabytes(4) < 0.5 * megabytes(1)
+
+
+def test_a_cpu_keeps_the_barriers_and_the_flags_of_its_user(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_user=1")
+    for _ in range(2):
+        assert choose_devices(2) == jax.devices()[:2]
+    assert os.environ["XLA_FLAGS"] == f"--xla_of_the_user=1 {KEEP_BARRIERS}"
 
 
 @pytest.fixture(scope="module")
