@@ -13,6 +13,7 @@ import dataclasses
 import gc
 import inspect
 import json
+import logging
 import math
 import sys
 import warnings
@@ -70,12 +71,18 @@ def open_manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointMana
 
     Read-only it removes nothing: what is half-written may be a training run's that is going on.
     """
-    if read_only:
-        options = ocp.CheckpointManagerOptions(read_only=True)
-    else:
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-    handlers = {item: ocp.StandardCheckpointHandler() for item in ("train", "inference")}
-    return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # Orbax explains in three warnings what read-only means
+    try:
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+        else:
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
+        handlers = {item: ocp.StandardCheckpointHandler() for item in ("train", "inference")}
+        return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
+    finally:
+        log.setLevel(level)
 
 
 class Description(NamedTuple):

@@ -66,7 +66,6 @@ FLAGS = {
     "preprocess.mains_hz": "siamese_jax/signals/preprocess.py",
     "preprocess.eeg_scale_uv": "siamese_jax/signals/preprocess.py",
     "preprocess.other_scale_uv": "siamese_jax/signals/preprocess.py",
-    "training.accumulate": "siamese_jax/training/step.py",
     "training.balance": "siamese_jax/training/losses.py",
     "training.task_weights": "siamese_jax/training/losses.py",
     "training.parallel": "siamese_jax/training/parallel.py",
@@ -108,7 +107,7 @@ TESTED_WITH: dict[str, str] = {
 }
 """Modules without tests of their own, and the test file of the only module that uses them."""
 
-COMMON_WORDS = {"name", "kind", "implementation", "parallel", "dtype"}
+COMMON_WORDS = {"name", "kind", "implementation", "parallel", "dtype", "balance", "task_weights"}
 """Flags whose name other things bear too: counted only as `<...>.section.flag`."""
 
 

@@ -151,7 +151,8 @@ def _train(
             **options,
         )
     state = "finished" if outcome.finished else "stopped; the same command goes on"
-    say(f"step {outcome.step} of {config.training.steps}: {state}; {outcome.windows_per_second:.0f} windows/s")
+    pace = outcome.windows_per_second  # NaN if there was nothing to do
+    say(f"step {outcome.step} of {config.training.steps}: {state}" + (f"; {pace:.0f} windows/s" if pace > 0 else ""))
     say(f"wrote {run / 'checkpoint'} and {run / 'training.jsonl'}")
     if options["profile"]:
         say(how_to_open(run / "profile"))
@@ -256,8 +257,8 @@ def training_text(config: Config, n_patients: int, devices: Sequence[Any]) -> st
     where = f"{len(devices)} {devices[0].platform} device(s)" + (f" of {n_processes} processes" * (n_processes > 1))
     return (
         f"training {config.model.size} {config.model.name} for {config.training.steps} steps of"
-        f" {config.training.batch_size} windows on {where} by {config.training.parallel}; {n_patients} patients\n"
-        + filter_text(config)
+        f" {config.training.batch_size} windows, at learning rates up to {config.training.learning_rate:g},"
+        f" on {where} by {config.training.parallel}; {n_patients} patients\n" + filter_text(config)
     )
 
 

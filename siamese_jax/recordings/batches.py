@@ -238,6 +238,14 @@ class _Source:
         return self._shards[s]
 
 
+def electrodes(shard: Shard, config: Config) -> Bool[np.ndarray, "recording chan"]:
+    """Which of `config.data.ch_names` each of a shard's recordings has."""
+    wanted, stored = _columns(shard, config.data.ch_names)
+    present = np.zeros((len(shard.recordings["present"]), len(config.data.ch_names)), bool)
+    present[:, wanted] = shard.recordings["present"][:, stored]
+    return present
+
+
 def _check_geometry(shard: Shard, config: Config) -> None:
     if (shard.info.sfreq, shard.info.window) != (config.data.sfreq, config.n_times):
         held, wanted = shard.info, config.data

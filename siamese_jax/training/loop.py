@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config import Config
-from siamese_jax.recordings.batches import Batch, stream, task_specs
+from siamese_jax.recordings.batches import Batch, electrodes, stream, task_specs
 from siamese_jax.recordings.shards import Shard
+from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.training.diary import Diary
 from siamese_jax.training.evaluate import window_scores
 from siamese_jax.training.parallel import DataParallel, Device, data_parallel, own_copy
@@ -76,12 +79,13 @@ def train(
     """
     tasks = task_specs(training, config)
     parallel = data_parallel(config, tasks, devices)
+    training, left_out = _with_rows(config, training)
     folder = workdir / "checkpoint"
     _describe(folder, config, tasks, training, init_from)
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
         state, text = _start(manager, config, tasks, init_from)
-        on_start(text)
+        on_start(text + left_out)
         start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
         diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
@@ -136,6 +140,23 @@ class _Run(NamedTuple):
             if saves:
                 saved = self.parallel.as_saved(state)
                 checkpoints.save(self.manager, step, saved, saved.ema)
+
+
+def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard, ...], str]:
+    """The shards of which the montage can make a row, and what is to be said of the others.
+
+    Raises:
+        ValueError: there is none; the network would learn from zeros.
+    """
+    there = [electrodes(shard, config) for shard in training]
+    row = np.asarray(rows_present(config, jnp.concatenate(there))).any(1)
+    seen = [rows.any() for rows in np.split(row, np.cumsum([len(t) for t in there])[:-1])]
+    blind = [shard.path.name for shard, sees in zip(training, seen, strict=True) if not sees]
+    why = f"of their electrodes not one row of the montage ({config.preprocess.montage}) can be made"
+    if len(blind) == len(training):
+        raise ValueError(f"the shards in {training[0].path.parent}: {why}; is another preprocess.montage meant?")
+    kept = tuple(shard for shard, sees in zip(training, seen, strict=True) if sees)
+    return kept, f"\nleft out  {', '.join(blind)}: {why}" if blind else ""
 
 
 def _describe(

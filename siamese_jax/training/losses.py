@@ -4,13 +4,13 @@ A missing label has weight 0 and contributes exactly nothing, neither to the los
 per-device means would be wrong wherever devices hold different numbers of labels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Num
 
-from siamese_jax.config import TrainingConfig
+from siamese_jax.config import Config
 from siamese_jax.vocabulary import TaskSpec
 
 
@@ -40,13 +40,13 @@ def task_loss(
     return weighted.sum(), weights.sum()
 
 
-def initial_balance(config: TrainingConfig, tasks: Sequence[str]) -> dict[str, Float32[Array, ""]]:
+def initial_balance(config: Config) -> dict[str, Float32[Array, ""]]:
     """What is learnt about the tasks' weights, before the first step: weights of 1; nothing if they are fixed."""
-    return {task: jnp.float32(0) for task in tasks} if config.balance == "uncertainty" else {}
+    return {task: jnp.float32(0) for task in config.tasks} if config.training.balance == "uncertainty" else {}
 
 
 def balanced(
-    config: TrainingConfig,
+    config: Config,
     task: str,
     balance: Mapping[str, Float32[Array, ""]],
     loss: Float32[Array, ""],
@@ -58,7 +58,7 @@ def balanced(
     (Kendall, Gal and Cipolla 2018, eq. 10). A task cannot lower its weight without paying s / 2.
 
     Args:
-        config: `task_weights` multiply whatever is learnt.
+        config: its `task_weights` multiply whatever is learnt.
         task: its name.
         balance: s by task; empty if weights are fixed.
         loss: a share of the task's mean loss.
@@ -67,7 +67,7 @@ def balanced(
     """
     if task in balance:
         loss = jnp.exp(-balance[task]) * loss + share * balance[task] / 2
-    return dict(config.task_weights).get(task, 1.0) * loss
+    return dict(config.training.task_weights).get(task, 1.0) * loss
 
 
 def _per_sample(task: TaskSpec, logits: Array, labels: Array, pos_weight: float, smoothing: float) -> Array:

@@ -85,7 +85,7 @@ def create_state(config: Config, tasks: tuple[TaskSpec, ...], variables: Any = N
     """
     if variables is None:
         variables = initialise(config, tasks, jax.random.key(config.training.seed))
-    balance = initial_balance(config.training, config.tasks)
+    balance = initial_balance(config)
     return TrainState(
         step=jnp.int32(0),
         variables=variables,
@@ -172,7 +172,7 @@ def _make_loss(config: Config, model: Any, heads: tuple[TaskSpec, ...]) -> Calla
             )
             means[task.name] = total / weight[task.name]
             share = labelled / weight[task.name]
-            loss = loss + balanced(config.training, task.name, learnt.balance, means[task.name], share)
+            loss = loss + balanced(config, task.name, learnt.balance, means[task.name], share)
         return loss, (means, batch_stats)
 
     return loss_of

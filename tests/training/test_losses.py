@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamese_jax.config import TrainingConfig
+from siamese_jax.config import Config, TrainingConfig
 from siamese_jax.training.losses import balanced, initial_balance, task_loss
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
@@ -75,7 +75,7 @@ def test_losses_pass_under_strict_dtype_promotion():
 
 
 def test_a_learnt_weight_rests_where_it_is_the_inverse_of_twice_the_loss():
-    config = TrainingConfig(balance="uncertainty", task_weights=(("sleep", 3.0),))
+    config = Config(training=TrainingConfig(balance="uncertainty", task_weights=(("sleep", 3.0),)))
     for task, factor in (("ied", 1.0), ("sleep", 3.0)):
         slope = jax.grad(
             lambda s, task=task: balanced(config, task, {task: s}, jnp.float32(0.4), jnp.float32(1)), argnums=0
@@ -85,7 +85,7 @@ def test_a_learnt_weight_rests_where_it_is_the_inverse_of_twice_the_loss():
 
 
 def test_the_penalty_counts_once_however_a_batch_is_shared():
-    config, balance = TrainingConfig(balance="uncertainty"), {"ied": jnp.float32(0.7)}
+    config, balance = Config(training=TrainingConfig(balance="uncertainty")), {"ied": jnp.float32(0.7)}
     whole = balanced(config, "ied", balance, jnp.float32(2.0), jnp.float32(1))
     parts = [
         balanced(config, "ied", balance, jnp.float32(loss), jnp.float32(s)) for loss, s in ((1.5, 0.25), (0.5, 0.75))
@@ -95,7 +95,7 @@ def test_the_penalty_counts_once_however_a_batch_is_shared():
 
 
 def test_fixed_weights_learn_nothing():
-    config = TrainingConfig(task_weights=(("ied", 0.5),))
-    assert initial_balance(config, ("ied", "sleep")) == {}
+    config = Config(training=TrainingConfig(task_weights=(("ied", 0.5),)))
+    assert initial_balance(config) == {}
     assert float(balanced(config, "ied", {}, jnp.float32(2.0), jnp.float32(1))) == 1.0
-    assert set(initial_balance(TrainingConfig(balance="uncertainty"), ("ied", "sleep"))) == {"ied", "sleep"}
+    assert set(initial_balance(Config(training=TrainingConfig(balance="uncertainty")))) == {"ied", "sleep"}
