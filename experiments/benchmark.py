@@ -94,9 +94,6 @@ def step(
 ) -> None:
     """Some training steps and nothing else: time to compile, time of a step, memory, losses; one JSON line.
 
-    On a CPU `--remat` saves memory only with XLA_FLAGS=--xla_disable_hlo_passes=cse_barrier_expander set: the compiler
-    drops what keeps the recomputation behind the forward pass.
-
     Args:
         shards: From `siamese-jax prepare --preset PRESET`.
         preset: small or paper.

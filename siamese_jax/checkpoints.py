@@ -205,6 +205,11 @@ def load(folder: Path) -> Checkpoint:
     return Checkpoint(*description, variables, "[]" if points is None else points, step)
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is an exported bundle rather than a run's checkpoint."""
+    return untrusted.member(folder, PARAMETERS) is not None
+
+
 def write_bundled(folder: Path, checkpoint: Checkpoint) -> None:
     """Write what `load` reads from a bundle: parameters as safetensors, description and operating points as JSON."""
     write_description(folder, Description(checkpoint.config, checkpoint.tasks, checkpoint.trained_on))

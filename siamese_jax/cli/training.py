@@ -227,6 +227,11 @@ def evaluate(checkpoint: Positional[Path], shards: Positional[Path], *, out: Pat
     from siamese_jax.recordings.shards import open_shards
     from siamese_jax.training.evaluate import fix_operating_points, report, report_text, score
 
+    if checkpoints.is_bundle(checkpoint):
+        raise ValueError(
+            f"{checkpoint} is an exported bundle, and its thresholds stand in more than one file: evaluate the"
+            " checkpoint that it came from, then export again"
+        )
     loaded = checkpoints.load(checkpoint)
     scores = {}
     with progress_bar() as progress:

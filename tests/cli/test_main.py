@@ -137,20 +137,22 @@ def test_export_says_what_it_wrote_and_a_bundle_detects_what_its_checkpoint_dete
     ):
         assert re.search(pattern, said, re.MULTILINE), pattern
     card = (tmp_path / "bundle" / "README.md").read_text()
-    assert "SIMULATED" not in card or "nothing else" in card
     auroc = json.loads((demo / "run" / "metrics.json").read_text())["ied"]["auroc"]["value"]
     assert f"| ied, auroc | {auroc:.3f} |" in card
 
     source = demo / "recordings" / "SIM0001.edf"
     # Programs are not looked at: these bytes are none.
     (tmp_path / "bundle" / "model.stablehlo").write_bytes(b"not a program")
-    for name, folder in (("a", demo / "run" / "checkpoint"), ("b", tmp_path / "bundle")):
+    with pytest.raises(ValueError, match="is an exported bundle.*evaluate the checkpoint that it came from"):
+        cli.evaluate(tmp_path / "bundle", demo / "shards")
+    folders = (("a", demo / "run" / "checkpoint"), ("b", tmp_path / "bundle"))
+    for name, folder in folders:
         assert cli.detect((source,), checkpoint=folder, out=tmp_path / name, threshold=0.05) == console.OK
     for name in ("SIM0001_events.csv", "SIM0001_hypnogram.csv"):
         events = (tmp_path / "a" / name).read_text()
         assert events == (tmp_path / "b" / name).read_text() and len(events.splitlines()) > 1
-    for name in ("a", "b"):
-        cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / name)
+    for name, folder in folders:  # without --threshold: the operating points came along
+        cli.detect((source,), checkpoint=folder, out=tmp_path / name)
     thresholds = [json.loads((tmp_path / n / "SIM0001_run.json").read_text())["threshold"] for n in ("a", "b")]
     assert thresholds[0] == thresholds[1] != 0.05
 
