@@ -81,10 +81,12 @@ def train(
     parallel = data_parallel(config, tasks, devices)
     training, left_out = _with_rows(config, training)
     folder = workdir / "checkpoint"
+    state, text = _first_state(config, tasks, init_from)  # before anything is written: it may not fit
     _describe(folder, config, tasks, training, init_from)
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
-        state, text = _start(manager, config, tasks, init_from)
+        if saved := checkpoints.restore(manager, state):
+            state, text = saved, f"start     goes on from step {int(saved.step)}"
         on_start(text + left_out)
         start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
@@ -172,14 +174,9 @@ def _describe(
     wait_for_all("description written")
 
 
-def _start(
-    manager: Any, config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpoint | None
-) -> tuple[TrainState, str]:
-    """The state that a run goes on from, or begins with, and that in words."""
+def _first_state(config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpoint | None) -> tuple[TrainState, str]:
+    """The state that a new run begins with, and that in words."""
     fresh = create_state(config, tasks)
-    saved = checkpoints.restore(manager, fresh)
-    if saved is not None:
-        return saved, f"start     goes on from step {int(saved.step)}"
     if init_from is None:
         return fresh, f"start     at random, seed {config.training.seed}"
     variables, transferred = transfer(init_from, config, tasks, fresh.variables)

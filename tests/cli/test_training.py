@@ -150,3 +150,7 @@ def test_a_run_starts_from_the_checkpoint_keeps_what_is_frozen_and_says_both(sha
     alone.insert(3, "small")
     with pytest.raises(ValueError, match=r"holds a run with another configuration: .*there"):
         command(alone)
+    elsewhere = [str(tmp_path / "third") if word == str(tmp_path / "second") else word for word in line]
+    with pytest.raises(ValueError, match=r"mean nothing to this network: model.width: 0.34 there, 1.0 given"):
+        command([*elsewhere, "--model.width", "1"])
+    assert not (tmp_path / "third").exists()  # the corrected command may use it
