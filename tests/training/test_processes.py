@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from siamese_jax import checkpoints
+from siamese_jax.cli.training import Processes
 from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import data_parallel
-from siamese_jax.training.processes import join
+from siamese_jax.training.processes import LOST_AFTER_SECONDS, join
 from siamese_jax.training.step import create_state
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.cohort import tiny_shards
@@ -174,6 +175,96 @@ def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(c
 def test_what_cannot_be_joined_is_one_sentence(given, message):
     with pytest.raises(ValueError, match=message):
         join(**given)
+
+
+def test_jax_learns_after_how_long_a_silent_process_is_lost(monkeypatch):
+    """A process that dies breaks its connections and is missed at once; one that hangs is missed by this alone."""
+    given = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments, **options: given.update(options))
+    join("here:1", 0, 2, lost_after_seconds=7)
+    assert given["heartbeat_timeout_seconds"] == 7
+    assert Processes().lost_after == LOST_AFTER_SECONDS  # the command line may not import JAX to look it up
+
+
+SUPERVISED = """
+import atexit, os, signal, sys, threading, time
+from siamese_jax.cli.supervision import supervised
+
+def fail(error):
+    raise error
+
+def wait_for_sigterm():
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(6))
+    print("ready", flush=True)
+    time.sleep(60)
+
+def work():
+    print("at work", os.getpid(), flush=True)
+    return eval(sys.argv[1])
+
+atexit.register(print, "left by the way out")
+sys.exit(supervised(work, advice="start again"))
+"""
+
+
+def supervised(work: str, log: Path) -> subprocess.Popen:
+    return start(["-c", SUPERVISED, work], log)
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "said"),
+    [
+        ("0", 0, ""),
+        ("5", 5, ""),
+        ("75", 75, "error: start again"),
+        ("os.abort()", 75, "error: start again (ended by SIGABRT)"),
+        ("fail(RuntimeError('lost peer\\nof JAX'))", 75, "error: lost peer\nerror: start again"),
+        ("fail(TimeoutError('barrier'))", 75, "error: barrier\nerror: start again"),
+        ("fail(ValueError('--devices 9'))", 3, "error: --devices 9"),
+        ("fail(FloatingPointError('loss is nan'))", 3, "error: loss is nan"),
+        # A thread that never ends stands for JAX's way out, which waits for all processes.
+        ("threading.Thread(target=time.sleep, args=(99,)).start() or 4", 4, ""),
+    ],
+)
+def test_how_a_process_of_several_ended_is_its_exit_code_and_a_sentence(tmp_path, work, code, said):
+    assert supervised(work, tmp_path / "log").wait(20) == code
+    first, *others = (tmp_path / "log").read_text().splitlines()
+    assert first.startswith("at work")
+    assert "\n".join(others) == f"{said}\nleft by the way out".strip()
+
+
+def test_a_mistake_of_ours_is_a_stack_trace(tmp_path):
+    assert supervised("{}['missing']", tmp_path / "log").wait(20) == 1
+    said = (tmp_path / "log").read_text()
+    assert "Traceback" in said and "KeyError: 'missing'" in said and "start again" not in said
+
+
+def child_at_work(log: Path) -> int:
+    assert wait_for(lambda: log.read_text().startswith("at work") and "\n" in log.read_text(), 20)
+    return int(log.read_text().split()[2])
+
+
+def test_sigterm_goes_on_to_the_work_whose_exit_code_counts(tmp_path):
+    log = tmp_path / "log"
+    process = supervised("wait_for_sigterm()", log)
+    assert wait_for(lambda: "ready" in log.read_text(), 20)
+    process.send_signal(signal.SIGINT)  # Ctrl-C is for the work alone, which gets it from the terminal
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 6
+
+
+def test_the_work_ends_with_its_parent(tmp_path):
+    """Else a job that was killed would train on, and hold its port and its devices."""
+    process = supervised("time.sleep(60)", tmp_path / "log")
+    child = child_at_work(tmp_path / "log")
+    process.kill()
+    process.wait(20)
+
+    def gone() -> bool:
+        stat = Path(f"/proc/{child}/stat")  # a zombie, where nobody takes in orphans
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    assert wait_for(gone, 10)
 
 
 def test_a_micro_batch_holds_the_same_windows_on_any_number_of_devices(with_training):

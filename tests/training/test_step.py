@@ -104,6 +104,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(with_training, make_
     # Running statistics follow micro-batches: twice the same is 1 - 0.9^2 of the way instead of 0.1 of it.
     start = create_state(with_training(), TASKS).variables["batch_stats"]
     once, twice = (moved(start, state.variables["batch_stats"]) for state in (whole, parts))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(once))
     chex.assert_trees_all_close(twice, jax.tree.map(lambda x: 1.9 * x, once), rtol=1e-3, atol=1e-5)
 
 
