@@ -1,5 +1,6 @@
 """Checkpoints: what comes back is what went in, and what does not fit is refused by name."""
 
+import dataclasses
 import json
 
 import chex
@@ -111,6 +112,27 @@ def test_saved_on_eight_devices_loads_on_one(tiny, tmp_path):
     loaded = checkpoints.load(tmp_path)
     assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(loaded.variables)} == {1}
     chex.assert_trees_all_equal(jax.device_get(loaded.variables), jax.device_get(state.ema))
+
+
+def test_a_run_of_other_task_definitions_is_another_run(saved, tiny):
+    folder, _ = saved
+    checkpoints.check_description(folder, checkpoints.Description(tiny, TASKS, ("elsewhere",)))
+    stages = SLEEP._replace(classes=("W", "N1", "N2", "R", "N3"))
+    with pytest.raises(ValueError, match=r"another configuration: task definitions: .*N3.* there, .* given"):
+        checkpoints.check_description(folder, checkpoints.Description(tiny, (IED, stages), ("test",)))
+
+
+def test_how_a_run_is_watched_and_saved_may_change_when_it_goes_on(saved, tiny):
+    free = {"parallel": "shard_map", "evaluate_every": 3, "checkpoint_every": 3}
+    for name, value in free.items():
+        other = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, **{name: value}))
+        checkpoints.check_description(saved[0], checkpoints.Description(other, TASKS, ("test",)))
+
+
+def test_a_state_of_another_structure_is_one_sentence(saved, tiny):
+    wider = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, width=1.0))
+    with checkpoints.open_manager(saved[0]) as manager, pytest.raises(ValueError, match="step 7 cannot be gone on from"):
+        checkpoints.restore(manager, create_state(wider, TASKS))
 
 
 def test_description_is_the_whole_configuration(saved, tiny):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import chex
 import jax
@@ -16,6 +17,7 @@ from siamese_jax.checkpoints import Description
 from siamese_jax.cli import console, training
 from siamese_jax.cli.main import command
 from siamese_jax.presets import PAPER, PRESETS, SMALL, fine_tuning
+from siamese_jax.training import processes
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.cohort import tiny_shards
 
@@ -68,6 +70,43 @@ def test_a_preset_that_is_named_counts(parsed, checkpoint):
     assert parsed(f"train S R paper --init-from {checkpoint} --model.width 0.5")[0].model.width == 0.5
     assert parsed("train S R small --devices 2")[:2] == (SMALL, None)
     assert parsed("train S R --devices 2 paper")[:2] == (PAPER, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "place", "options"),
+    [
+        ("--cluster", (None, None, None), {"cluster": True, "lost_after_seconds": 60}),
+        ("--process-id 0", (None, 0, None), {"cluster": False, "lost_after_seconds": 60}),
+        (
+            "--coordinator here:1 --process-id 1 --num-processes 2 --lost-after 7",
+            ("here:1", 1, 2),
+            {"cluster": False, "lost_after_seconds": 7},
+        ),
+    ],
+)
+def test_a_process_of_several_joins_as_it_was_told_under_supervision(monkeypatch, flags, place, options):
+    joined, supervised = Mock(side_effect=ValueError("enough")), Mock(side_effect=lambda work, advice: work())
+    monkeypatch.setattr(processes, "join", joined)
+    monkeypatch.setattr(training, "supervised", supervised)
+    with pytest.raises(ValueError, match="enough"):
+        command(f"train S R small {flags}".split())
+    joined.assert_called_once_with(*place, **options)
+    seconds = options["lost_after_seconds"]
+    assert f"no sign of life for {seconds} s" in supervised.call_args.kwargs["advice"]
+
+
+def test_one_process_alone_is_not_supervised(parsed, monkeypatch):
+    monkeypatch.setattr(training, "supervised", Mock(side_effect=AssertionError))
+    assert parsed("train S R small --lost-after 7")[0] == SMALL
+
+
+def test_what_is_said_of_a_run_counts_devices_and_processes_and_no_pace_before_there_is_one(tiny):
+    devices = [Mock(process_index=i // 2, platform="gpu") for i in range(4)]
+    assert " 4 gpu device(s) of 2 processes by " in training.training_text(tiny, 3, devices)
+    assert " 2 gpu device(s) by " in training.training_text(tiny, 3, devices[:2])
+    line = {"loss": 1.5, "loss/ied": 0.5, "loss/sleep": 1.0, "windows_per_second": float("nan")}
+    assert training.step_text(3, line, tiny) == "step 3: loss 1.500 (ied 0.500, sleep 1.000)"
+    assert training.step_text(4, line | {"windows_per_second": 99.6}, tiny).endswith("1.000), 100 windows/s")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

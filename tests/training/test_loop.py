@@ -130,6 +130,27 @@ def test_another_configuration_is_refused_naming_the_fields_that_differ(run, tin
     assert run(tmp_path, config=with_training(parallel="shard_map"), stop_at=2).step == 2
 
 
+def test_all_look_at_the_folder_before_the_first_process_writes_and_write_before_anyone_goes_on(
+    run, tiny, with_training, tmp_path, monkeypatch
+):
+    met = []
+
+    def wait_for_all(where):
+        met.append((where, (tmp_path / "run/checkpoint/config.json").exists()))
+
+    monkeypatch.setattr(loop, "wait_for_all", wait_for_all)
+    monkeypatch.setattr(loop, "is_first", lambda: False)
+    run(tmp_path / "run", stop_at=0, profile=True)
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert met == [("description checked", False), ("description written", False)]
+    monkeypatch.setattr(loop, "is_first", lambda: True)
+    run(tmp_path / "run", stop_at=0)
+    assert met[2:] == [("description checked", False), ("description written", True)]
+    with pytest.raises(ValueError, match="another configuration"):
+        run(tmp_path / "run", config=with_training(seed=1))
+    assert len(met) == 4  # who finds another run there ends before anybody waits for it
+
+
 def test_other_devices_see_the_same_batches_and_draws(folder, tiny, tmp_path):
     training = tuple(open_shards(folder / "train"))
     losses = []

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from math import prod
+from unittest.mock import Mock
 
 import jax
 import pytest
@@ -110,6 +111,20 @@ def test_a_cpu_keeps_the_barriers_and_the_flags_of_its_user(monkeypatch):
     for _ in range(2):
         assert choose_devices(2) == jax.devices()[:2]
     assert os.environ["XLA_FLAGS"] == f"--xla_of_the_user=1 {KEEP_BARRIERS}"
+
+
+def test_each_process_gives_as_many_devices_and_the_first_one_s_come_first(monkeypatch):
+    def there(*places):
+        devices = [Mock(spec=jax.Device, process_index=process, id=i, platform="cpu") for process, i in places]
+        monkeypatch.setattr(jax, "devices", lambda: devices)
+
+    monkeypatch.setenv("XLA_FLAGS", "")
+    there((1, 3), (0, 1), (1, 2), (0, 0))
+    for n, expected in ((None, [(0, 0), (0, 1), (1, 2), (1, 3)]), (1, [(0, 0), (1, 2)])):
+        assert [(device.process_index, device.id) for device in choose_devices(n)] == expected
+    there((0, 0), (0, 1), (1, 2))
+    with pytest.raises(ValueError, match="--devices 2: there are only 1 cpu devices"):
+        choose_devices(2)
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,7 @@ def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(c
         ({"coordinator": "here:1"}, "give all of"),
         ({"coordinator": "here:1", "process_id": 0, "num_processes": 2, "cluster": True}, "or --cluster alone"),
         ({"coordinator": "here:1", "process_id": 2, "num_processes": 2}, "--process-id must be 0 to 1 of 2, given 2"),
+        ({"coordinator": "here:1", "process_id": -1, "num_processes": 2}, "must be 0 to 1 of 2, given -1"),
         ({"coordinator": "here", "process_id": 0, "num_processes": 2}, "must be HOST:PORT, given 'here'"),
         (
             {"coordinator": "here:1", "process_id": 0, "num_processes": 1, "lost_after_seconds": 0},
@@ -208,7 +209,7 @@ sys.exit(supervised(work, advice="start again"))
 
 
 def supervised(work: str, log: Path) -> subprocess.Popen:
-    return start(["-c", SUPERVISED, work], log)
+    return start(["-c", SUPERVISED, work], log, PYTHONUNBUFFERED="")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,7 @@ def supervised(work: str, log: Path) -> subprocess.Popen:
     [
         ("0", 0, ""),
         ("5", 5, ""),
+        ("print('the last line') or 0", 0, "the last line"),  # not yet written to a file when it ends
         ("75", 75, "error: start again"),
         ("os.abort()", 75, "error: start again (ended by SIGABRT)"),
         ("fail(RuntimeError('lost peer\\nof JAX'))", 75, "error: lost peer\nerror: start again"),

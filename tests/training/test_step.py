@@ -126,16 +126,18 @@ def test_a_task_buys_a_lower_weight_by_a_penalty(with_training, make_batch):
 
 
 def test_learnt_weights_leave_1_by_the_loss_alone(with_training, make_batch):
-    weights = []
+    weights, sizes = [], []
     for weight_decay in (0.0, 1.0):
         config = with_training(balance="uncertainty", warmup_steps=0, weight_decay=weight_decay)
         step, state = jax.jit(make_train_step(config, TASKS, axis=None)), create_state(config, TASKS)
         for _ in range(2):
             state, numbers = step(state, make_batch())
         weights.append({task: float(weight) for task, weight in numbers.task_weights.items()})
+        sizes.append(float(optax.tree.norm(state.variables["params"])))
     assert all(float(loss) > 0.5 for loss in numbers.task_losses.values())
     assert set(weights[0]) == {"ied", "sleep"} and all(0.9 < weight < 1 for weight in weights[0].values())
     assert weights[0] == pytest.approx(weights[1], abs=2e-6)  # they do not decay: that would make 2e-5
+    assert sizes[1] / sizes[0] == pytest.approx(1 - 2 * config.training.learning_rate, abs=1e-3)  # parameters do
     assert one_device(with_training(), make_batch())[1].task_weights == {}
 
 
