@@ -117,7 +117,7 @@ def test_saved_on_eight_devices_loads_on_one(tiny, tmp_path):
 def test_a_run_of_other_task_definitions_is_another_run(saved, tiny):
     folder, _ = saved
     checkpoints.check_description(folder, checkpoints.Description(tiny, TASKS, ("elsewhere",)))
-    stages = SLEEP._replace(classes=("W", "N1", "N2", "R", "N3"))
+    stages = dataclasses.replace(SLEEP, classes=("W", "N1", "N2", "R", "N3"))
     with pytest.raises(ValueError, match=r"another configuration: task definitions: .*N3.* there, .* given"):
         checkpoints.check_description(folder, checkpoints.Description(tiny, (IED, stages), ("test",)))
 
@@ -131,7 +131,10 @@ def test_how_a_run_is_watched_and_saved_may_change_when_it_goes_on(saved, tiny):
 
 def test_a_state_of_another_structure_is_one_sentence(saved, tiny):
     wider = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, width=1.0))
-    with checkpoints.open_manager(saved[0]) as manager, pytest.raises(ValueError, match="step 7 cannot be gone on from"):
+    with (
+        checkpoints.open_manager(saved[0]) as manager,
+        pytest.raises(ValueError, match="step 7 cannot be gone on from"),
+    ):
         checkpoints.restore(manager, create_state(wider, TASKS))
 
 

@@ -51,7 +51,9 @@ def lines(workdir):
 def test_stop_and_resume_equals_one_go_bit_for_bit(run, tiny, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(whole).finished
+    before = signal.getsignal(signal.SIGTERM)
     assert not run(parts, stop_at=3).finished  # not a step at which a checkpoint was due
+    assert final_state(parts, tiny)[0] == 3 and signal.getsignal(signal.SIGTERM) is before
     assert run(parts).finished
     (step, a), (_, b) = final_state(whole, tiny), final_state(parts, tiny)
     assert step == 8
