@@ -94,12 +94,12 @@ class Description(NamedTuple):
 
 
 def check_description(folder: Path, description: Description) -> None:
-    """Refuse a folder that holds another run; one without `config.json` holds none.
+    """Refuse a folder that holds another run; one without a saved step holds none.
 
     Raises:
         ValueError: the folder belongs to a run with another configuration; the fields that differ are named.
     """
-    if not (folder / "config.json").exists():
+    if not _has_steps(folder):
         return
     there = read_description(folder)
     changed = differences(there.config, description.config)
@@ -111,8 +111,8 @@ def check_description(folder: Path, description: Description) -> None:
 
 
 def write_description(folder: Path, description: Description) -> None:
-    """Write `config.json` if it is not there."""
-    if (folder / "config.json").exists():
+    """Write `config.json`, unless a run that saved a step did."""
+    if _has_steps(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     tree = {
@@ -173,7 +173,7 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
         return None
     items = ocp.args.Composite(train=ocp.args.StandardRestore(_target(like)))
     try:
-        return manager.restore(step, args=items)["train"]
+        return _in_a_sentence(Path(manager.directory), lambda: manager.restore(step, args=items)["train"])
     except ValueError:
         raise ValueError(
             f"{manager.directory}: step {step} cannot be gone on from: it is damaged, or of another version."
@@ -276,6 +276,10 @@ def _in_a_sentence(folder: Path, read: Callable[[], T]) -> T:
         warnings.simplefilter("ignore")  # of coroutines that nobody awaits any more
         gc.collect()
     raise ValueError(f"{folder} holds no checkpoint that can be read: {said}")
+
+
+def _has_steps(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
 
 
 def write_operating_points(folder: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from siamese_jax.cli.console import MISTAKES, NOT_ANALYSED, PEER_LOST, complain
+from siamese_jax.cli.console import INTERRUPTED, MISTAKES, NOT_ANALYSED, PEER_LOST, complain
 
 
 def supervised(work: Callable[[], int], *, advice: str) -> int:
@@ -30,9 +30,13 @@ def supervised(work: Callable[[], int], *, advice: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child by itself
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code < 0 or code == PEER_LOST:
-        complain(f"{advice} (ended by {signal.Signals(-code).name})" if code < 0 else advice)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nobody left to tell
+    if code in (PEER_LOST, -signal.SIGABRT):
+        complain(advice if code > 0 else f"{advice} (ended by SIGABRT)")
         return PEER_LOST
+    if code < 0:  # its own end: the kernel's, for want of memory, or a queue's
+        complain(f"this process of the run was ended by {signal.Signals(-code).name}")
+        return 128 - code
     return code
 
 
@@ -40,9 +44,14 @@ def _end(work: Callable[[], int]) -> NoReturn:
     code = 1
     try:
         code = work()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except (NotImplementedError, RecursionError):  # RuntimeErrors, but ours
+        traceback.print_exc()
     except (RuntimeError, TimeoutError) as error:  # a collective of JAX or a barrier of Orbax that failed
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            code = PEER_LOST
         complain(str(error).partition("\n")[0])
-        code = PEER_LOST
     except MISTAKES as error:
         complain(error)
         code = NOT_ANALYSED

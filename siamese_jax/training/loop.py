@@ -25,7 +25,7 @@ from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.training.diary import Diary
 from siamese_jax.training.evaluate import window_scores
 from siamese_jax.training.parallel import DataParallel, Device, data_parallel, own_copy
-from siamese_jax.training.processes import is_first, stop_agreed, wait_for_all
+from siamese_jax.training.processes import is_first, must_agree, stop_agreed, wait_for_all
 from siamese_jax.training.profile import Profiler
 from siamese_jax.training.step import TrainState, create_state
 from siamese_jax.training.transfer import transfer
@@ -66,7 +66,7 @@ def train(
         workdir: for `checkpoint/` and `training.jsonl`; created if it is not there, one that all processes see.
         devices: to train on, those of all processes.
         stop_at: end early after this step, as a queue's time limit would.
-        init_from: what a new run starts from (`transfer`); a run that goes on takes no notice of it.
+        init_from: what a new run starts from (`transfer`); of a run that goes on it is checked, not used.
         tensorboard: write what is logged to `workdir/tensorboard/` too.
         profile: leave a trace in `workdir/profile/`.
         on_start: called once, before the first step, with what the run starts from.
@@ -78,6 +78,8 @@ def train(
         FloatingPointError: loss or gradient is not finite; the step is named, the last good checkpoint kept.
     """
     tasks = task_specs(training, config)
+    start_from = init_from and (init_from.config, init_from.tasks, init_from.trained_on, init_from.step)
+    must_agree(config, stop_at, start_from, [(s.path.name, s.info, len(s)) for s in (*training, *validation)])
     parallel = data_parallel(config, tasks, devices)
     training, left_out = _with_rows(config, training)
     folder = workdir / "checkpoint"
@@ -172,6 +174,7 @@ def _describe(
     if is_first():
         checkpoints.write_description(folder, description)
     wait_for_all("description written")
+    checkpoints.read_description(folder)  # refuses a folder that not all processes see
 
 
 def _first_state(config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpoint | None) -> tuple[TrainState, str]:

@@ -5,7 +5,11 @@ A process that dies ends the others: JAX aborts each of them when its coordinati
 checkpoint: the same command in every process goes on from there.
 """
 
+import hashlib
+import re
+
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 LOST_AFTER_SECONDS = 60
@@ -35,9 +39,11 @@ def join(
     given = (coordinator, process_id, num_processes)
     if any(x is not None for x in given) if cluster else None in given:
         raise ValueError("give all of --coordinator, --process-id and --num-processes, or --cluster alone")
+    if num_processes is not None and num_processes < 1:
+        raise ValueError(f"--num-processes must be 1 or more, given {num_processes}")
     if process_id is not None and num_processes is not None and not 0 <= process_id < num_processes:
         raise ValueError(f"--process-id must be 0 to {num_processes - 1} of {num_processes}, given {process_id}")
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
+    if coordinator is not None and not re.fullmatch(r"([^:]+|\[[0-9A-Fa-f:.]+\]):\d+", coordinator):
         raise ValueError(f"--coordinator must be HOST:PORT, given {coordinator!r}")
     if lost_after_seconds < 1:
         raise ValueError(f"--lost-after must be 1 or more seconds, given {lost_after_seconds}")
@@ -55,6 +61,23 @@ def join(
 def is_first() -> bool:
     """Whether this is the process that writes for all."""
     return jax.process_index() == 0
+
+
+def must_agree(*given: object) -> None:
+    """Refuse to begin where processes were given different things: they would train apart, or wait for one another.
+
+    Raises:
+        ValueError: in all of them, if `repr(given)` is not the same everywhere.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(repr(given).encode()).digest(), np.uint8)
+    everyone = np.asarray(multihost_utils.process_allgather(digest))
+    if (everyone != everyone[0]).any():
+        raise ValueError(
+            "the processes of this run were given different arguments, shards or checkpoints: all must be the same,"
+            " but for --process-id"
+        )
 
 
 def wait_for_all(where: str) -> None:

@@ -1,6 +1,6 @@
 """One of several processes that train together: run by the tests as a program, with a folder as its argument.
 
-The folder holds `config.json` (the configuration), `options.json` (what else to do) and `shards/`.
+The folder holds `config0.json` and so on (each process's configuration) and `options.json` (what else to do).
 """
 
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     from siamese_jax.training.loop import train
     from siamese_jax.training.parallel import choose_devices
 
-    config = Config.from_json((folder / "config.json").read_text())
+    config = Config.from_json((folder / f"config{index}.json").read_text())
     training, validation = (tuple(open_shards(Path(options["shards"]) / s)) for s in ("train", "validation"))
 
     def on_step(step: int, line: dict[str, float]) -> None:

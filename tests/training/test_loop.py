@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from siamese_jax import checkpoints
+from siamese_jax.recordings.batches import task_specs
 from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training import loop
 from siamese_jax.training.loop import train
@@ -142,15 +143,25 @@ def test_all_look_at_the_folder_before_the_first_process_writes_and_write_before
 
     monkeypatch.setattr(loop, "wait_for_all", wait_for_all)
     monkeypatch.setattr(loop, "is_first", lambda: False)
-    run(tmp_path / "run", stop_at=0, profile=True)
+    with pytest.raises(ValueError, match="is not a checkpoint: it has no config.json"):
+        run(tmp_path / "run", stop_at=0, profile=True)  # nobody wrote: the folder is not one that all processes see
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert met == [("description checked", False), ("description written", False)]
     monkeypatch.setattr(loop, "is_first", lambda: True)
-    run(tmp_path / "run", stop_at=0)
+    run(tmp_path / "run", stop_at=1)
     assert met[2:] == [("description checked", False), ("description written", True)]
     with pytest.raises(ValueError, match="another configuration"):
         run(tmp_path / "run", config=with_training(seed=1))
     assert len(met) == 4  # who finds another run there ends before anybody waits for it
+
+
+def test_a_folder_in_which_nothing_was_saved_belongs_to_nobody(run, tiny, with_training, tmp_path):
+    """As after a first step that ran out of memory: a smaller batch may try again."""
+    tasks = tuple(task_specs(tuple(open_shards(tiny_shards(tmp_path) / "train")), tiny))
+    checkpoints.write_description(tmp_path / "checkpoint", checkpoints.Description(tiny, tasks, ("elsewhere",)))
+    smaller = with_training(batch_size=8)
+    assert run(tmp_path, config=smaller, stop_at=1).step == 1
+    assert checkpoints.read_description(tmp_path / "checkpoint").config == smaller
 
 
 def test_other_devices_see_the_same_batches_and_draws(folder, tiny, tmp_path):

@@ -51,16 +51,21 @@ def start(arguments, log: Path, **environment) -> subprocess.Popen:
         )
 
 
-def train_as_two(folder: Path, config, shards: Path, stop_at: int | None) -> None:
-    """Two processes of two devices each."""
-    (folder / "config.json").write_text(config.to_json())
+def run_two(folder: Path, configs, shards: Path, stop_at: int | None) -> tuple[list[int], list[str]]:
+    """Exit codes and logs of two processes of two devices each."""
     options = {"devices": 2, "port": free_port(), "processes": 2, "shards": str(shards), "stop_at": stop_at}
     (folder / "options.json").write_text(json.dumps(options | {"lost_after": 60}))
-    program = ROOT / "tests/training/process_of_several.py"
-    logs = [folder / f"log{i}" for i in range(2)]
-    running = [start([program, folder, i], log) for i, log in enumerate(logs)]
+    running = []
+    for i, config in enumerate(configs):
+        (folder / f"config{i}.json").write_text(config.to_json())
+        running.append(start([ROOT / "tests/training/process_of_several.py", folder, i], folder / f"log{i}"))
     codes = [process.wait(240) for process in running]
-    assert codes == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
+    return codes, [(folder / f"log{i}").read_text() for i in range(2)]
+
+
+def train_as_two(folder: Path, config, shards: Path, stop_at: int | None) -> None:
+    codes, logs = run_two(folder, (config, config), shards, stop_at)
+    assert codes == [0, 0], "".join(log[-3000:] for log in logs)
 
 
 def train_as_one(folder: Path, config, shards: Path, stop_at: int | None, n_devices: int) -> None:
@@ -100,6 +105,13 @@ def test_processes_may_come_and_go(shards, with_training, tmp_path, parallel, fi
     chex.assert_trees_all_close(final_variables(shared, config), final_variables(alone, config), rtol=0, atol=2e-4)
     if first == "one":  # the processes looked at validation shards too, and one of them wrote it down
         assert len([line for line in lines(shared) if "validation/ied/auroc" in line]) == 1
+
+
+def test_processes_that_were_given_different_things_refuse_to_begin(shards, with_training, tmp_path):
+    codes, logs = run_two(tmp_path, (with_training(seed=0), with_training(seed=1)), shards, 2)
+    assert 0 not in codes
+    assert all("were given different arguments, shards or checkpoints" in log for log in logs), logs
+    assert not (tmp_path / "run").exists()
 
 
 def wait_for(condition, seconds: float) -> bool:
@@ -166,6 +178,8 @@ def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(c
         ({"coordinator": "here:1", "process_id": 2, "num_processes": 2}, "--process-id must be 0 to 1 of 2, given 2"),
         ({"coordinator": "here:1", "process_id": -1, "num_processes": 2}, "must be 0 to 1 of 2, given -1"),
         ({"coordinator": "here", "process_id": 0, "num_processes": 2}, "must be HOST:PORT, given 'here'"),
+        ({"coordinator": "::1", "process_id": 0, "num_processes": 2}, "must be HOST:PORT, given '::1'"),
+        ({"coordinator": "here:1", "process_id": 0, "num_processes": 0}, "--num-processes must be 1 or more, given 0"),
         (
             {"coordinator": "here:1", "process_id": 0, "num_processes": 1, "lost_after_seconds": 0},
             "--lost-after must be 1 or more",
@@ -221,6 +235,9 @@ def supervised(work: str, log: Path) -> subprocess.Popen:
         ("75", 75, "error: start again"),
         ("os.abort()", 75, "error: start again (ended by SIGABRT)"),
         ("fail(RuntimeError('lost peer\\nof JAX'))", 75, "error: lost peer\nerror: start again"),
+        ("fail(RuntimeError('RESOURCE_EXHAUSTED: 9 GB'))", 1, "error: RESOURCE_EXHAUSTED: 9 GB"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "error: this process of the run was ended by SIGKILL"),
+        ("fail(KeyboardInterrupt())", 130, ""),
         ("fail(TimeoutError('barrier'))", 75, "error: barrier\nerror: start again"),
         ("fail(ValueError('--devices 9'))", 3, "error: --devices 9"),
         ("fail(FloatingPointError('loss is nan'))", 3, "error: loss is nan"),
