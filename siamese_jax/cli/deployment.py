@@ -83,7 +83,7 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
     Args:
         checkpoint: From `siamese-jax train`: RUN/checkpoint.
         out: The folder to make.
-        onnx: Also write model.onnx; needs `pip install 'siamese-jax[onnx]'`.
+        onnx: Also write model.onnx; needs `pip install jax2onnx onnx onnxruntime`.
     """
     use_compilation_cache()
     from siamese_jax.deployment.export import check_out

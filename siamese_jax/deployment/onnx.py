@@ -1,4 +1,4 @@
-"""`forward` as an ONNX file, through jax2onnx: an extra, `pip install 'siamese-jax[onnx]'`."""
+"""`forward` as an ONNX file, through jax2onnx: the extra `onnx`."""
 
 import contextlib
 import importlib.util
@@ -21,7 +21,7 @@ def check_onnx() -> None:
     """Raise a ValueError that says what to install, if a library is missing."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"ONNX needs {', '.join(missing)}: pip install 'siamese-jax[onnx]'")
+        raise ValueError(f"ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def onnx_config(config: Config) -> Config:

@@ -125,7 +125,7 @@ def _summary_writer() -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise ValueError("curves for TensorBoard need tensorboardX: pip install 'siamese-jax[tensorboard]'") from None
+        raise ValueError("curves for TensorBoard need tensorboardX: pip install tensorboardX") from None
     return SummaryWriter
 
 

@@ -262,7 +262,7 @@ def test_an_empty_folder_is_filled(bundle, tmp_path, monkeypatch):
 
 def test_without_the_extra_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"ONNX needs jax2onnx, onnx, onnxruntime: pip install 'siamese-jax\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"ONNX needs jax2onnx, onnx, onnxruntime: pip install jax2onnx onnx onnxruntime"):
         room.export(checkpoint, tmp_path / "out", onnx=True)
     assert left(tmp_path) == []
 

@@ -109,7 +109,7 @@ def test_a_process_that_is_not_the_first_says_the_same_and_writes_nothing(tiny, 
 @pytest.mark.parametrize("writes", [True, False])  # all processes refuse, or those that did not would wait for ever
 def test_without_tensorboardx_the_way_to_it_is_said_before_anything_is_written(tiny, tmp_path, monkeypatch, writes):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ValueError, match=r"need tensorboardX: pip install 'siamese-jax\[tensorboard\]'"):
+    with pytest.raises(ValueError, match=r"need tensorboardX: pip install tensorboardX"):
         keep(tmp_path, tiny, range(1, 2), tensorboard=True, writes=writes)
     assert not list(tmp_path.iterdir())
     keep(tmp_path, tiny, range(1, 2))
