@@ -15,10 +15,14 @@ import jax.numpy as jnp
 from siamese_jax.config import Config
 
 LIBRARIES = ("jax2onnx", "onnx", "onnxruntime")
+TOO_NEW = (0, 12)
+"""From this JAX on, jax2onnx (0.17.1, the newest there is) fails on names that JAX has moved."""
 
 
 def check_onnx() -> None:
-    """Raise a ValueError that says what to install, if a library is missing."""
+    """Raise a ValueError that says what to install, if a library is missing or does not fit JAX."""
+    if jax.__version_info__ >= TOO_NEW:
+        raise ValueError(f"ONNX needs a JAX that jax2onnx knows, here is {jax.__version__}: pip install 'jax<0.12'")
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")

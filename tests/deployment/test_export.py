@@ -26,7 +26,8 @@ from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
 needs_onnx = pytest.mark.skipif(
-    any(util.find_spec(name) is None for name in onnx.LIBRARIES), reason="the extra for ONNX is not installed"
+    jax.__version_info__ >= onnx.TOO_NEW or any(util.find_spec(name) is None for name in onnx.LIBRARIES),
+    reason="the extra for ONNX is not installed, or does not know this JAX",
 )
 PLACES = TaskSpec("place", "multilabel", ("frontal", "temporal", "occipital"))
 TASKS = (IED, SLEEP, PLACES)
@@ -261,8 +262,11 @@ def test_an_empty_folder_is_filled(bundle, tmp_path, monkeypatch):
 
 
 def test_without_the_extra_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "TOO_NEW", (99,))
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"ONNX needs jax2onnx, onnx, onnxruntime: pip install jax2onnx onnx onnxruntime"):
+    with pytest.raises(
+        ValueError, match=r"ONNX needs jax2onnx, onnx, onnxruntime: pip install jax2onnx onnx onnxruntime"
+    ):
         room.export(checkpoint, tmp_path / "out", onnx=True)
     assert left(tmp_path) == []
 
@@ -280,6 +284,12 @@ ABLATIONS = {
         "model": {"size": "paper", "width": 0.1, "pooling": "average", "dtype": "bfloat16"},
     },
 }
+
+
+def test_a_jax_that_the_onnx_converter_does_not_know_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(onnx, "TOO_NEW", (0, 1))
+    with pytest.raises(ValueError, match=r"ONNX needs a JAX that jax2onnx knows, here is .*: pip install 'jax<0.12'"):
+        onnx.check_onnx()
 
 
 @needs_onnx
