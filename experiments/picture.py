@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from siamese_jax.recordings.edf import Annotation, Recording, read_recording
-from siamese_jax.recordings.windows import ied_marks
+from siamese_jax.recordings.labels import IED_RULE
 from siamese_jax.vocabulary import STAGES, TEN_TWENTY, stage_of
 
 PAGE_SECONDS = 10.0
@@ -86,7 +86,7 @@ def _draw_validation(axes: Axes, lines: list[dict[str, float]], figures: dict) -
 
 def _draw_page(axes: Axes, recording: Recording, detected: list[float]) -> None:
     """Ten seconds in common average, where most was annotated."""
-    peaks = ied_marks(recording.annotations).first_peak
+    peaks = IED_RULE.marks(recording.annotations).first_peak
     length = recording.segments[0].n_times / recording.sfreq
     starts = np.arange(0, max(length - PAGE_SECONDS, 1), 2.0)
     inside = [int(((peaks > s + 0.5) & (peaks < s + PAGE_SECONDS - 0.5)).sum()) for s in starts]
@@ -136,7 +136,7 @@ def _draw_night(axes: Axes, recording: Recording, hypnogram: list[dict[str, str]
     found = [(float(row["onset"]) / 60, SHOWN_AS[row["stage"]]) for row in hypnogram]
     found.append((found[-1][0] + float(hypnogram[-1]["duration"]) / 60, found[-1][1]))
     axes.step(*zip(*found, strict=True), where="post", color="black", lw=1.3, label="found")
-    peaks = ied_marks(recording.annotations).first_peak
+    peaks = IED_RULE.marks(recording.annotations).first_peak
     axes.plot(peaks / 60, [4.6] * len(peaks), "|", color="tab:blue", ms=12, label="simulated IED")
     axes.plot(np.array(detected) / 60, [5.1] * len(detected), "|", color="tab:red", ms=12, label="detected IED")
     axes.set(xlabel="minutes", yticks=[SHOWN_AS[s] for s in STAGES], yticklabels=STAGES, ylim=(-0.4, 5.6))

@@ -20,9 +20,11 @@ from siamese_jax.predict import (
 )
 from siamese_jax.presets import SMALL
 from siamese_jax.recordings.edf import Recording, Segment, recording_from_array
+from siamese_jax.recordings.labels import IED_RULE, SLEEP_RULE, label_windows
 from siamese_jax.recordings.quantise import LabelledRecording
-from siamese_jax.recordings.shards import ShardInfo, open_shard, write_shard
-from siamese_jax.recordings.windows import WindowGrid, label_windows, window_grid, window_onsets
+from siamese_jax.recordings.shards import ShardInfo, open_shard
+from siamese_jax.recordings.shards_write import write_shard
+from siamese_jax.recordings.windows import WindowGrid, window_grid, window_onsets
 from siamese_jax.signals.augment import shuffle_rows
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
@@ -78,13 +80,14 @@ def predict(tiny, variables_of):
 def shard_of(path, recording, config):
     grid = window_grid(recording.segments, window=config.n_times, hop=config.n_times)
     labels = label_windows(
+        (IED_RULE, SLEEP_RULE),
         (),
         window_onsets(recording.segments, grid, sfreq=recording.sfreq),
         window_seconds=1.0,
         labelled_for=("ied",),
     )
-    info = ShardInfo(config.data.sfreq, CH_NAMES, config.n_times, config.n_times, TASKS, "p1")
-    write_shard(path, [LabelledRecording("r", recording, grid, labels)], info=info)
+    info = ShardInfo(config.data.sfreq, CH_NAMES, config.n_times, config.n_times, TASKS)
+    write_shard(path, [LabelledRecording("r", "p1", recording, grid, labels)], info=info)
     return open_shard(path)
 
 

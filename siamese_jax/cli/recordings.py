@@ -1,17 +1,21 @@
 """Commands about recordings and shards: `info`, `prepare`."""
 
 import dataclasses
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
-from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, progress_bar
+from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, complain, progress_bar
 from siamese_jax.presets import PRESETS
 
 if TYPE_CHECKING:
+    from siamese_jax.config import DataConfig
     from siamese_jax.recordings.edf import Recording
+    from siamese_jax.recordings.labels import EventRule, StateRule
+    from siamese_jax.recordings.sources import Source
 
 Preset = Literal["small", "paper"]
 
@@ -33,66 +37,108 @@ def info(file: Positional[Path], *, preset: Preset = "small", units: tuple[str, 
     return OK
 
 
+@dataclass(frozen=True)
+class ShardOptions:
+    """How recordings become shards."""
+
+    channels: tuple[str, ...] = ()
+    """Electrodes or derivations to hold instead of the default ones."""
+    sfreq: float | None = None
+    """Samples per second instead of the default rate; tell `train` (`--data.sfreq 100`)."""
+    window: float | None = None
+    """Seconds of a window instead of the default length."""
+    hop: float | None = None
+    """Seconds from one window to the next; default the window's length."""
+    seed: int = 0
+    """Decides, with the patients' names, who is in which split."""
+    workers: int = 1
+    """Processes to work with, on this machine."""
+    scheduler: str | None = None
+    """Address of a Dask cluster's scheduler to work with instead: tcp://HOST:PORT."""
+
+    def data(self, default: "DataConfig") -> "DataConfig":
+        """A configuration with what is given here instead."""
+        given = {"ch_names": self.channels, "sfreq": self.sfreq, "window_seconds": self.window}
+        return dataclasses.replace(default, **{name: value for name, value in given.items() if value})
+
+
+Options = Annotated[ShardOptions, tyro.conf.arg(name="")]
+
+
 def prepare(
     folder: Positional[Path],
     out: Positional[Path | None] = None,
+    options: Options = ShardOptions(),  # noqa: B008
     *,
     check: bool = False,
     preset: Preset = "small",
-    channels: tuple[str, ...] = (),
-    sfreq: float | None = None,
-    window: float | None = None,
-    hop: float | None = None,
     manifest: Path | None = None,
     units: tuple[str, ...] = (),
+    events: tuple[str, ...] = (),
+    states: tuple[str, ...] = (),
     source: str | None = None,
-    seed: int = 0,
 ) -> int:
     """Makes HDF5 shards, split by patient, of a folder of EDF files whose annotations say where IEDs and stages are.
 
     Args:
         folder: Searched with all folders in it; with --check, a folder of shards.
         out: Folder for the shards; finished ones are kept.
+        options: How recordings become shards.
         check: Verify and summarise the shards in FOLDER instead.
-        preset: Whose electrodes, rate and window to use; tell `train` what differs (`--data.sfreq 100`).
-        channels: Electrodes or derivations to hold instead of the preset's.
-        sfreq: Samples per second instead of the preset's.
-        window: Seconds of a window instead of the preset's.
-        hop: Seconds from one window to the next; default the window's length.
+        preset: Whose electrodes, rate and window to use.
         manifest: CSV file with columns file, patient, split, ied_labelled; default FOLDER/manifest.csv if it is there.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
+        events: Further tasks of events, as TASK=TEXT: TEXT is a regular expression for the annotations' whole text
+            (`spindle=.*spindle.*`).
+        states: Further tasks of states, as TASK=CLASS:TEXT;CLASS:TEXT (`eyes=open:eyes open;closed:eyes closed`).
         source: Where the recordings come from, in words; every checkpoint trained on the shards says it. Default the
             folder's name.
-        seed: Decides, with the patients' names, who is in which split.
     """
-    from siamese_jax.recordings import summary
-    from siamese_jax.recordings.prepare import prepare as make_shards
+    from siamese_jax.recordings.sources import Folder, manifest_rows
 
     if check == (out is not None):
         raise ValueError("give either a folder and --check, or a folder and where to put its shards")
     if out is None:
-        checked = summary.check(folder)
-        print(checked.summary.table())
-        for error in checked.errors:
-            print(f"error: {error}", file=sys.stderr)
-        print(f"{len(checked.errors)} errors" if checked.errors else "all shards are sound")
-        return NOT_ANALYSED if checked.errors else OK
-    given = {"ch_names": channels, "sfreq": sfreq, "window_seconds": window}
-    data = dataclasses.replace(PRESETS[preset].data, **{name: value for name, value in given.items() if value})
+        return check_shards(folder)
+    rows = manifest_rows(folder, manifest)
+    rules = tuple(task_of_events(text) for text in events) + tuple(task_of_states(text) for text in states)
+    found = Folder(folder, rows, channel_units(units), rules)
+    return make_shards(found, out, PRESETS[preset].data, options, title=source)
+
+
+def make_shards(
+    source: "Source", out: Path, default: "DataConfig", options: ShardOptions, *, title: str | None = None
+) -> int:
+    """Prepare a source's shards and print what became of its recordings; `title` replaces the source's own."""
+    from siamese_jax.recordings.prepare import prepare as run_preparation
+
+    data = options.data(default)
     with progress_bar() as progress:
-        report = make_shards(
-            folder,
+        report = run_preparation(
+            source,
             out,
             data,
-            hop_seconds=data.window_seconds if hop is None else hop,
-            seed=seed,
-            manifest=manifest,
-            units=channel_units(units),
-            source=source,
+            hop_seconds=data.window_seconds if options.hop is None else options.hop,
+            seed=options.seed,
+            title=title,
+            workers=options.workers,
+            scheduler=options.scheduler,
             progress=progress,
         )
     print(report.text())
     return SOME_FAILED if report.skipped else OK
+
+
+def check_shards(folder: Path) -> int:
+    """Print what a folder of shards holds and whether all of it is sound."""
+    from siamese_jax.recordings.check import check
+
+    with progress_bar() as progress:
+        checked = check(folder, progress)
+    print(checked.text())
+    for line in checked.complaints():
+        complain(line)
+    return NOT_ANALYSED if checked.errors else OK
 
 
 def describe(recording: "Recording") -> str:
@@ -138,3 +184,34 @@ def channel_units(given: tuple[str, ...]) -> dict[str, str]:
     if wrong:
         raise ValueError(f"--units takes CHANNEL=UNIT, given {wrong[0]!r}")
     return {channel: unit for channel, _, unit in pairs}
+
+
+def task_of_events(text: str) -> "EventRule":
+    """What `--events TASK=TEXT` says: windows with such an event against those without.
+
+    Raises:
+        ValueError: text of another form.
+    """
+    from siamese_jax.recordings.labels import EventRule, TextClasses
+    from siamese_jax.vocabulary import TaskSpec
+
+    name, _, pattern = text.partition("=")
+    if not name or not pattern:
+        raise ValueError(f"--events takes TASK=TEXT, given {text!r}")
+    return EventRule(TaskSpec(name, "binary", ("none", name)), TextClasses(((name, pattern),)))
+
+
+def task_of_states(text: str) -> "StateRule":
+    """What `--states TASK=CLASS:TEXT;CLASS:TEXT` says.
+
+    Raises:
+        ValueError: text of another form, or fewer than two classes.
+    """
+    from siamese_jax.recordings.labels import StateRule, TextClasses
+    from siamese_jax.vocabulary import TaskSpec
+
+    name, _, rest = text.partition("=")
+    pairs = tuple((label, pattern) for label, _, pattern in (part.partition(":") for part in rest.split(";")))
+    if not name or len(pairs) < 2 or not all(label and pattern for label, pattern in pairs):
+        raise ValueError(f"--states takes TASK=CLASS:TEXT;CLASS:TEXT with two classes or more, given {text!r}")
+    return StateRule(TaskSpec(name, "multiclass", tuple(label for label, _ in pairs)), TextClasses(pairs))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int16, Int64
 
 from siamese_jax.recordings.edf import Annotation, Recording
-from siamese_jax.recordings.windows import Labels, WindowGrid
+from siamese_jax.recordings.labels import Labels
+from siamese_jax.recordings.windows import WindowGrid
 from siamese_jax.vocabulary import channel_kind
 
 EEG_SCALE_UV = 0.1
@@ -21,9 +22,10 @@ _MEDIAN_PIECES = 64
 
 
 class LabelledRecording(NamedTuple):
-    """A recording, its windows, their labels by task, and what these came from."""
+    """A recording, whose it is, its windows, their labels by task, and what these came from."""
 
     name: str
+    patient: str
     recording: Recording
     grid: WindowGrid
     labels: dict[str, Labels]

@@ -1,17 +1,19 @@
-"""What a folder of prepared shards holds, and whether all of it is sound (`siamese-jax prepare --check`)."""
+"""What a folder of prepared shards holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from siamese_jax.recordings.shards import PARTIAL_SUFFIX, SUFFIX, Shard, open_shard, verify_shard
+from siamese_jax.recordings.shards import SUFFIX, Shard, open_shard
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.vocabulary import TaskSpec
 
 CLIPPED_SHARE = 1e-3
 """A channel with more of its samples beyond int16 is named by `clipped_channels`."""
+SHOWN_CLASSES = 6
+"""Of a task with more classes, the table names the most and the least frequent."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class SplitSummary:
     """What one split holds."""
 
     name: str
+    shards: int
+    """Files."""
     patients: tuple[str, ...]
     recordings: int
     hours: float
@@ -66,24 +70,16 @@ class ShardSummary:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Check:
-    """What `check` found: the sound shards' summary, and one line for each thing that is wrong."""
-
-    summary: ShardSummary
-    errors: tuple[str, ...]
-
-
 def summarise(folder: str | Path) -> ShardSummary:
-    """Counts of each split under `folder`, by the shards' tables (`check` reads all that is in them).
+    """Counts of each split under `folder`, by the shards' tables (`check.check` reads all that is in them).
 
     Raises:
         ValueError: a shard that is not finished or of another schema, or no shard at all.
     """
-    shards = {split: [open_shard(path) for path in _paths(folder, split)] for split in SPLITS}
+    shards = {split: [open_shard(path) for path in shard_paths(folder, split)] for split in SPLITS}
     if not any(shards.values()):
         raise ValueError(f"{folder}: no shards (*{SUFFIX}) in {', '.join(SPLITS)}")
-    return ShardSummary(Path(folder), tuple(_summary(split, shards[split]) for split in SPLITS))
+    return summary_of(folder, shards)
 
 
 def clipped_channels(paths: Iterable[Path]) -> list[str]:
@@ -98,55 +94,13 @@ def clipped_channels(paths: Iterable[Path]) -> list[str]:
     return lines
 
 
-def check(folder: str | Path) -> Check:
-    """Verify every shard under `folder` against its checksum, and the folder as a whole.
-
-    Wrong are: a shard that was cut short, edited or is of another schema; one patient in two splits; shards
-    that do not fit one another; leftovers of an interrupted preparation; no shard at all.
-    """
-    errors: list[str] = []
-    shards: dict[str, list[Shard]] = {}
-    for split in SPLITS:
-        shards[split] = []
-        for path in _paths(folder, split):
-            try:
-                shards[split].append(verify_shard(path))
-            except ValueError as error:
-                errors.append(str(error))
-    every = [shard for group in shards.values() for shard in group]
-    if not every and not errors:
-        errors.append(f"{folder}: no shards (*{SUFFIX}) in {', '.join(SPLITS)}")
-    errors += [
-        f"{path}: left by a preparation that was interrupted; run it again or delete the file"
-        for path in sorted(Path(folder).rglob(f"*{PARTIAL_SUFFIX}"))
-    ]
-    errors += _leaks(shards)
-    for shard in every[1:]:
-        first, other = every[0].info, shard.info
-        for name in ("sfreq", "ch_names", "window", "hop", "tasks"):
-            if getattr(first, name) != getattr(other, name):
-                errors.append(
-                    f"{shard.path}: {name} is {getattr(other, name)}, but {getattr(first, name)} in {every[0].path}"
-                )
-    summary = ShardSummary(Path(folder), tuple(_summary(split, shards[split]) for split in SPLITS))
-    return Check(summary, tuple(errors))
+def summary_of(folder: str | Path, splits: Mapping[str, Sequence[Shard]]) -> ShardSummary:
+    """Counts of the shards of each split."""
+    return ShardSummary(Path(folder), tuple(_summary(split, shards) for split, shards in splits.items()))
 
 
-def _leaks(shards: dict[str, list[Shard]]) -> list[str]:
-    """One line for each patient that stands in two splits, or in two shards of one."""
-    errors, seen = [], {}
-    for split, group in shards.items():
-        for shard in group:
-            first = seen.setdefault(shard.info.patient, (split, shard.path))
-            if first[1] != shard.path:
-                errors.append(
-                    f"patient {shard.info.patient!r} is in {first[0]} ({first[1].name})"
-                    f" and in {split} ({shard.path.name})"
-                )
-    return errors
-
-
-def _paths(folder: str | Path, split: str) -> list[Path]:
+def shard_paths(folder: str | Path, split: str) -> list[Path]:
+    """The shards of a split, in order of their names."""
     return sorted((Path(folder) / split).glob(f"*{SUFFIX}"))
 
 
@@ -154,7 +108,8 @@ def _summary(name: str, shards: Sequence[Shard]) -> SplitSummary:
     tasks = shards[0].info.tasks if shards else ()
     return SplitSummary(
         name=name,
-        patients=tuple(sorted({shard.info.patient for shard in shards})),
+        shards=len(shards),
+        patients=tuple(sorted({patient for shard in shards for patient in shard.patients})),
         recordings=sum(len(shard.recordings["name"]) for shard in shards),
         hours=sum(int(shard.segments["length"].sum()) / shard.info.sfreq for shard in shards) / 3600,
         windows=sum(len(shard) for shard in shards),
@@ -179,5 +134,9 @@ def _task_text(counts: TaskCounts) -> str:
         return f"{counts.task.name}: none"
     if counts.task.kind == "binary":
         return f"{counts.task.name}: {counts.positives} of {counts.labelled} ({counts.prevalence:.1%})"
+    if len(counts.counts) > SHOWN_CLASSES:
+        most, least = int(np.argmax(counts.counts)), int(np.argmin(counts.counts))
+        ends = (f"{word} {counts.task.classes[i]} {counts.counts[i]}" for word, i in (("most", most), ("least", least)))
+        return f"{counts.task.name}: {len(counts.counts)} classes, {', '.join(ends)}"
     classes = " ".join(f"{name} {n}" for name, n in zip(counts.task.classes, counts.counts, strict=True))
     return f"{counts.task.name}: {classes}"

@@ -28,8 +28,8 @@ from siamese_jax.predict import (
     timelines,
 )
 from siamese_jax.recordings.edf import Annotation, Segment
+from siamese_jax.recordings.labels import IED_RULE, EventMarks
 from siamese_jax.recordings.shards import Shard
-from siamese_jax.recordings.windows import IedMarks, ied_marks
 from siamese_jax.vocabulary import IED, TaskSpec
 
 Metric = Callable[..., float]
@@ -79,7 +79,7 @@ def score(
     predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
     pairs = list(zip(shards, predicted, strict=True))
     return Scores(
-        patients=np.concatenate([np.full(len(windows), s.info.patient, object) for s, (windows, _) in pairs]),
+        patients=np.concatenate([s.patient(windows) for s, (windows, _) in pairs]),
         labels={t: np.concatenate([s.labels[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
         weights={t: np.concatenate([s.weights[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
         probabilities={
@@ -241,12 +241,12 @@ def _events(
         mine = [line for line, owner in lines if table["recording"][owner] == recording]
         rows = shard.events["recording"] == recording
         columns = (shard.events[name][rows].tolist() for name in ("onset_seconds", "duration_seconds", "text"))
-        marks = ied_marks([Annotation(*row) for row in zip(*columns, strict=True)])
+        marks = IED_RULE.marks([Annotation(*row) for row in zip(*columns, strict=True)])
         found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
-        yield _recording_events(shard.info.patient, found, marks, mine)
+        yield _recording_events(str(shard.recordings["patient"][recording]), found, marks, mine)
 
 
-def _recording_events(patient: str, found: list[Event], marks: IedMarks, lines: list[Timeline]) -> RecordingEvents:
+def _recording_events(patient: str, found: list[Event], marks: EventMarks, lines: list[Timeline]) -> RecordingEvents:
     """Events with those found inside one annotated run made one, since nobody counts a run's discharges."""
     middle = (marks.first_peak + marks.last_peak) / 2
     for first, last, centre in zip(marks.first_peak, marks.last_peak, middle, strict=True):

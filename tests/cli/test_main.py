@@ -18,6 +18,8 @@ from data_tools.simulate import SimulationConfig, simulate_cohort
 from siamese_jax import checkpoints
 from siamese_jax.cli import console
 from siamese_jax.cli import main as cli
+from siamese_jax.cli.main import command
+from siamese_jax.cli.recordings import ShardOptions
 from siamese_jax.presets import SMALL
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.edf_write import write_recording
@@ -290,8 +292,8 @@ def test_units_can_be_given(tmp_path, capsys):
 
 
 def test_prepare_takes_other_electrodes_rates_and_windows(demo, tmp_path):
-    options = {"channels": ("C3", "Cz"), "sfreq": 100.0, "window": 2.0}
-    assert cli.prepare(demo / "recordings", tmp_path / "shards", **options) == console.OK
+    options = ShardOptions(channels=("C3", "Cz"), sfreq=100.0, window=2.0)
+    assert cli.prepare(demo / "recordings", tmp_path / "shards", options) == console.OK
     (info,) = {
         shard.info.ch_names + (shard.info.sfreq, shard.info.window) for shard in open_shards(tmp_path / "shards/train")
     }
@@ -318,3 +320,27 @@ def test_a_checkpoint_without_the_task_cannot_detect(demo, tmp_path, monkeypatch
     config = dataclasses.replace(loaded.config, tasks=("sleep",))
     monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config))
     assert cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path) == console.NOT_ANALYSED
+
+
+def test_further_tasks_are_named_on_the_command_line(demo, tmp_path, capsys):
+    arguments = ["prepare", str(demo / "recordings"), str(tmp_path / "shards"), "--channels", "C3", "Cz", "--hop", "2"]
+    tasks = ["--events", "spindle=spindle.*", "--states", "depth=light:.*(N1|N2);deep:.*N3"]
+    assert command([*arguments, *tasks]) == console.OK
+    task = {task.name: task for task in open_shards(tmp_path / "shards/train")[0].info.tasks}
+    assert list(task) == ["ied", "sleep", "state", "spindle", "depth"]
+    assert (task["spindle"].kind, task["depth"].classes) == ("binary", ("light", "deep"))
+    assert "; spindle: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"events": ("spindle",)}, "--events takes TASK=TEXT, given 'spindle'"),
+        ({"events": ("spindle=(",)}, "no regular expression"),
+        ({"states": ("eyes=open:o",)}, "two classes or more, given 'eyes=open:o'"),
+        ({"states": ("open:o;closed:c",)}, "--states takes"),
+    ],
+)
+def test_tasks_of_another_form_are_refused(demo, tmp_path, given, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        cli.prepare(demo / "recordings", tmp_path / "out", **given)

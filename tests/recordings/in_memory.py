@@ -6,9 +6,10 @@ import numpy as np
 
 from siamese_jax.recordings.channels import ChannelReport
 from siamese_jax.recordings.edf import Annotation, Recording, Segment
+from siamese_jax.recordings.labels import RULES, label_windows
 from siamese_jax.recordings.quantise import LabelledRecording
 from siamese_jax.recordings.shards import ShardInfo
-from siamese_jax.recordings.windows import TASKS, label_windows, window_grid, window_onsets
+from siamese_jax.recordings.windows import window_grid, window_onsets
 
 SFREQ = 100.0
 CH_NAMES = ("Fp1", "Cz", "O2", "ECG1")
@@ -51,6 +52,7 @@ def labelled(
     annotations: Sequence[Annotation] = (),
     *,
     name: str = "night.edf",
+    patient: str = "P1",
     labelled_for: Sequence[str] = ("ied", "sleep", "state"),
     window: int = WINDOW,
     hop: int = HOP,
@@ -60,11 +62,12 @@ def labelled(
     grid = window_grid(recording.segments, window=window, hop=hop)
     onsets = window_onsets(recording.segments, grid, sfreq=recording.sfreq)
     labels = label_windows(
-        annotations, onsets, window_seconds=window / recording.sfreq, labelled_for=tuple(labelled_for)
+        RULES, annotations, onsets, window_seconds=window / recording.sfreq, labelled_for=tuple(labelled_for)
     )
-    return LabelledRecording(name, recording, grid, labels, tuple(annotations), tuple(bad))
+    return LabelledRecording(name, patient, recording, grid, labels, tuple(annotations), tuple(bad))
 
 
-def info_of(recording: Recording, *, patient: str = "P1", window: int = WINDOW, hop: int = HOP) -> ShardInfo:
+def info_of(recording: Recording, *, window: int = WINDOW, hop: int = HOP) -> ShardInfo:
     """What a shard of such recordings says."""
-    return ShardInfo(recording.sfreq, recording.ch_names, window, hop, TASKS, patient, source="a test")
+    tasks = tuple(rule.task for rule in RULES)
+    return ShardInfo(recording.sfreq, recording.ch_names, window, hop, tasks, source="a test")

@@ -13,8 +13,9 @@ from siamese_jax.config import Config, DataConfig, ModelConfig, PreprocessConfig
 from siamese_jax.recordings import batches as batches_module
 from siamese_jax.recordings.batches import Batch, evaluation_batches, stream, task_specs
 from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.shards import Shard, open_shard, write_shard
-from siamese_jax.recordings.windows import Labels
+from siamese_jax.recordings.labels import Labels
+from siamese_jax.recordings.shards import Shard, open_shard
+from siamese_jax.recordings.shards_write import write_shard
 from siamese_jax.vocabulary import TaskSpec
 from tests.recordings.in_memory import info_of, labelled, noise, recording_of
 
@@ -47,8 +48,8 @@ def shard_at(
 ) -> Shard:
     recording = recording_of([numbered(n_windows, first=first, ch_names=ch_names)], ch_names=ch_names)
     marks = [Annotation(0.0, 0.0, "Sleep stage N2"), Annotation(1.0, 0.0, "IED")]
-    item = labelled(recording, marks, hop=200, **labels)
-    write_shard(path, [item], info=info_of(recording, patient=path.stem, hop=200))
+    item = labelled(recording, marks, hop=200, patient=path.stem, **labels)
+    write_shard(path, [item], info=info_of(recording, hop=200))
     return open_shard(path)
 
 

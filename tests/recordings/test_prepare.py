@@ -1,5 +1,6 @@
 """A folder of EDF files becomes shards: by patient, again and again the same, and nothing lost silently."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,13 +14,19 @@ import pytest
 
 from siamese_jax.config import DataConfig
 from siamese_jax.recordings import prepare as prepare_module
-from siamese_jax.recordings.cohort import COMPANIONS, split_patients
+from siamese_jax.recordings import sources as sources_module
+from siamese_jax.recordings.check import check
+from siamese_jax.recordings.cohort import split_patients
 from siamese_jax.recordings.edf import Annotation, read_recording
 from siamese_jax.recordings.edf_write import write_annotations, write_recording
-from siamese_jax.recordings.prepare import PrepareReport, prepare
+from siamese_jax.recordings.labels import EventRule, StateRule, TextClasses
+from siamese_jax.recordings.prepare import prepare
+from siamese_jax.recordings.prepared import PrepareReport, grouped, locked
 from siamese_jax.recordings.shards import Shard, open_shard, verify_shard
 from siamese_jax.recordings.sidecars import SPLITS, read_annotation_table, read_manifest
-from siamese_jax.recordings.summary import check, summarise
+from siamese_jax.recordings.sources import COMPANIONS, Folder, manifest_rows
+from siamese_jax.recordings.summary import summarise
+from siamese_jax.vocabulary import TaskSpec
 from tests.recordings.in_memory import noise
 
 CH_NAMES = ("Fp1", "Cz", "O2")
@@ -39,12 +46,14 @@ def edf(path: Path, *annotations: Annotation, patient: str = "X", seconds: int =
 
 
 def run(folder: Path, out: Path, **options: object) -> PrepareReport:
-    return prepare(folder, out, DATA, **{"hop_seconds": 1.0, "seed": 0} | options)
+    manifest = manifest_rows(folder, options.pop("manifest", None))
+    source = Folder(folder, manifest, options.pop("units", {}), options.pop("more_rules", ()))
+    return prepare(source, out, DATA, **{"hop_seconds": 1.0, "seed": 0} | options)
 
 
 def every_shard(out: Path) -> dict[str, Shard]:
     """By patient."""
-    return {shard.info.patient: shard for shard in map(verify_shard, sorted(out.rglob("*.h5")))}
+    return {shard.patients[0]: shard for shard in map(verify_shard, sorted(out.rglob("*.h5")))}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +116,7 @@ def test_one_patient_is_in_one_split_with_all_nights(prepared: tuple) -> None:
         by_patient.setdefault(file.patient, set()).add(file.split)
     assert len(by_patient) == 10
     assert all(len(splits) == 1 for splits in by_patient.values())
-    groups = [{open_shard(path).info.patient for path in (out / split).glob("*.h5")} for split in SPLITS]
+    groups = [{open_shard(path).patients[0] for path in (out / split).glob("*.h5")} for split in SPLITS]
     assert [len(group) for group in groups] == [6, 2, 2]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
     both = [s for s in every_shard(out).values() if len(s.recordings["name"]) == 2]
@@ -133,7 +142,7 @@ def test_the_report_counts_and_says_what_was_decided(prepared: tuple) -> None:
     text = report.text()
     assert "11 files used, 0 skipped; 10 shards" in text
     assert "patients: 10, told apart by EDF patient code" in text
-    assert "6 of 11 recordings have no IED annotation and count as free of IEDs" in text
+    assert "6 of 11 recordings have no annotation of ied and count as free of it" in text
     assert "8 of 11 recordings are not labelled for sleep" in text
     rows = {split.name: split for split in report.summary.splits}
     assert sum(split.windows for split in rows.values()) == 11 * 19
@@ -225,17 +234,18 @@ def test_a_killed_run_goes_on_where_it_was(cohort: Path, tmp_path: Path) -> None
 import os, signal
 from pathlib import Path
 from siamese_jax.config import DataConfig
-from siamese_jax.recordings import shards
+from siamese_jax.recordings import shards_write
 from siamese_jax.recordings.prepare import prepare
-written, flush = [], shards._flush
+from siamese_jax.recordings.sources import Folder
+written, flush = [], shards_write._flush
 def killing(path):
     written.append(path)
     if len(written) == 7:  # the fourth shard's file, before it gets its name
         os.kill(os.getpid(), signal.SIGKILL)
     flush(path)
-shards._flush = killing
+shards_write._flush = killing
 data = DataConfig(ch_names={CH_NAMES!r}, sfreq=100.0, window_seconds=2.0)
-prepare({str(cohort)!r}, {str(out)!r}, data, hop_seconds=1.0, seed=0)
+prepare(Folder(Path({str(cohort)!r})), {str(out)!r}, data, hop_seconds=1.0, seed=0)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=Path(__file__).parents[2])
     assert done.returncode == -9, done.stderr
@@ -247,7 +257,7 @@ prepare({str(cohort)!r}, {str(out)!r}, data, hop_seconds=1.0, seed=0)
 
 
 def test_a_second_process_is_kept_out(cohort: Path, tmp_path: Path) -> None:
-    with prepare_module._locked(tmp_path / "out"), pytest.raises(ValueError, match="another process"):
+    with locked(tmp_path / "out"), pytest.raises(ValueError, match="another process"):
         run(cohort, tmp_path / "out")
     assert run(cohort, tmp_path / "out").written == 10
 
@@ -338,7 +348,7 @@ def test_the_manifest_decides_splits_and_who_was_looked_at(tmp_path: Path) -> No
     assert (splits["0"], splits["1"], splits["3"]) == ("test", "test", "train")
     shards = every_shard(tmp_path / "out")
     assert {p for p, shard in shards.items() if not shard.weights["ied"].any()} == {"1", "2"}
-    assert "2 of 6 recordings are not labelled for IEDs" in report.text()
+    assert "2 of 6 recordings are not labelled for ied" in report.text()
 
 
 def test_a_folder_without_any_ied_annotation_is_not_labelled_for_ieds(tmp_path: Path) -> None:
@@ -347,7 +357,7 @@ def test_a_folder_without_any_ied_annotation_is_not_labelled_for_ieds(tmp_path: 
     shard = next(iter(every_shard(tmp_path / "out").values()))
     assert not shard.weights["ied"].any()
     assert shard.weights["sleep"].all()
-    assert "1 of 1 recordings are not labelled for IEDs" in report.text()
+    assert "1 of 1 recordings are not labelled for ied" in report.text()
 
 
 @pytest.mark.parametrize(
@@ -376,7 +386,7 @@ def test_one_patient_in_two_splits_by_the_manifest_is_refused(tmp_path: Path) ->
     edf(tmp_path / "in" / "a.edf", IED)
     edf(tmp_path / "in" / "b.edf", IED)
     (tmp_path / "in" / "manifest.csv").write_text("file,patient,split\na.edf,P,train\nb.edf,P,test\n")
-    with pytest.raises(ValueError, match="patient 'P' into train and test"):
+    with pytest.raises(ValueError, match="patient 'P' would be in train and, by b.edf, in test"):
         run(tmp_path / "in", tmp_path / "out")
 
 
@@ -495,7 +505,7 @@ def test_a_file_that_fails_while_it_is_read_costs_no_other_of_its_patient(
     folder = tmp_path / "in"
     for name in ("a", "b"):
         edf(folder / f"{name}.edf", IED, patient="P1")
-    opened = prepare_module.read_recording
+    opened = sources_module.read_recording
 
     def failing(path: Path, **options: object) -> object:
         recording = opened(path, **options)
@@ -507,7 +517,7 @@ def test_a_file_that_fails_while_it_is_read_costs_no_other_of_its_patient(
             object.__setattr__(recording, "source", source)
         return recording
 
-    monkeypatch.setattr(prepare_module, "read_recording", failing)
+    monkeypatch.setattr(sources_module, "read_recording", failing)
     report = run(folder, tmp_path / "out")
     assert [file.name for file in report.used] == ["a.edf"]
     assert "skipped b.edf: its signal cannot be read: bad sector" in report.text()
@@ -538,7 +548,7 @@ def test_a_truncated_file_is_used_as_far_as_it_goes_and_said(tmp_path: Path) -> 
 def test_missing_electrodes_are_said_and_absent(tmp_path: Path) -> None:
     edf(tmp_path / "in" / "a.edf", IED)
     data = DataConfig(ch_names=(*CH_NAMES, "Pz"), sfreq=100.0, window_seconds=2.0)
-    report = prepare(tmp_path / "in", tmp_path / "out", data, hop_seconds=1.0, seed=0)
+    report = prepare(Folder(tmp_path / "in"), tmp_path / "out", data, hop_seconds=1.0, seed=0)
     assert "a.edf: lacks Pz" in report.text()
     assert every_shard(tmp_path / "out")["a"].present(0).tolist() == [True, True, True, False]
 
@@ -615,10 +625,71 @@ def test_a_real_recording_takes_the_same_road(tmp_path: Path) -> None:
     shutil.copy(source, tmp_path / "in" / "a.edf")
     (tmp_path / "in" / "a.csv").write_text("onset,duration,label\n0,60,Waking\n100,0.1,IED\n")
     data = DataConfig()
-    report = prepare(tmp_path / "in", tmp_path / "out", data, hop_seconds=1.0, seed=0)
+    report = prepare(Folder(tmp_path / "in"), tmp_path / "out", data, hop_seconds=1.0, seed=0)
     shard = next(iter(every_shard(tmp_path / "out").values()))
     assert "lacks Fp1, Fp2, F7, F8" in report.text()
     assert not shard.present(0)[[data.ch_names.index(name) for name in ("Fp1", "Fp2", "F7", "F8")]].any()
     recording = read_recording(source, ch_names=data.ch_names, sfreq=data.sfreq)
     np.testing.assert_allclose(shard.read_window(50), recording.read(0, 10_000, 10_800), atol=0.051)
     assert np.flatnonzero(shard.labels["ied"]).tolist() == [97, 98, 99]
+
+
+# --- many patients in a shard, many processes, more tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class ManyInOne(Folder):
+    patients_per_shard = 3
+
+
+def test_a_shard_may_hold_many_patients_and_each_window_knows_its_own(tmp_path: Path, cohort: Path) -> None:
+    prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0)
+    one = prepare(Folder(cohort), tmp_path / "one", DATA, hop_seconds=1.0, seed=0)
+    split_of = {file.patient: file.split for file in one.used}
+    for split, sizes in {"train": [3, 3], "validation": [2], "test": [2]}.items():
+        shards = [verify_shard(path) for path in sorted((tmp_path / split).glob("*.h5"))]
+        assert [len(shard.patients) for shard in shards] == sizes
+        for shard in shards:
+            windows = np.arange(len(shard))
+            assert {split_of[patient] for patient in shard.patients} == {split}
+            for patient in shard.patients:
+                alone = every_shard(tmp_path / "one" / split)[patient]
+                own = windows[shard.patient(windows) == patient]
+                assert len(own) == len(alone)
+                np.testing.assert_array_equal(shard.read_window(int(own[-1])), alone.read_window(len(alone) - 1))
+                np.testing.assert_array_equal(shard.labels["ied"][own], alone.labels["ied"])
+    assert check(tmp_path).errors == ()
+    assert prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0).written == 0
+
+
+def test_two_processes_write_the_same_bytes_and_report_as_one(
+    tmp_path: Path, cohort: Path, prepared: tuple[Path, PrepareReport]
+) -> None:
+    folder = Path(shutil.copytree(cohort, tmp_path / "in"))
+    (folder / "broken.edf").write_bytes(b"0" * 300)
+    run(folder, tmp_path / "one")
+    report = run(folder, tmp_path / "two", workers=2)
+    assert [file.name for file in report.skipped] == ["broken.edf"]
+    for path in sorted((tmp_path / "one").rglob("*.h5")) + [tmp_path / "one" / "prepare.json"]:
+        assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes(), path
+
+
+def test_further_tasks_come_from_expressions(tmp_path: Path) -> None:
+    for k, text in enumerate(("Spindle (expert 1)", "eyes open", "nothing")):
+        edf(tmp_path / "in" / f"{k}.edf", Annotation(5.0, 1.0, text))
+    spindle = EventRule(TaskSpec("spindle", "binary", ("none", "spindle")), TextClasses((("spindle", "spindle.*"),)))
+    eyes = StateRule(TaskSpec("eyes", "multiclass", ("open", "closed")), TextClasses((("open", "eyes open"),)))
+    report = run(tmp_path / "in", tmp_path / "out", more_rules=(spindle, eyes))
+    shards = every_shard(tmp_path / "out")
+    assert shards["0"].labels["spindle"].nonzero()[0].tolist() == [4, 5]  # 5.5 s lies in the windows from 4 and 5 s
+    assert shards["1"].weights["spindle"].all() and not shards["1"].labels["spindle"].any()  # looked for everywhere
+    assert shards["1"].weights["eyes"].tolist() == [0] * 19 and shards["0"].weights["eyes"].sum() == 0  # 1 s of 2
+    assert [shards[k].events["text"].tolist() for k in "012"] == [["Spindle (expert 1)"], ["eyes open"], []]
+    assert "2 of 3 recordings have no annotation of spindle and count as free of it" in report.text()
+    with pytest.raises(ValueError, match="rules was"):
+        run(tmp_path / "in", tmp_path / "out", more_rules=(spindle,))
+
+
+def test_what_is_said_of_many_recordings_is_said_once() -> None:
+    lines = grouped([("no stages", f"{k}.edf") for k in range(7)] + [("cut short", "x.edf")])
+    assert lines == ["0.edf, 1.edf, 2.edf, 3.edf, 4.edf and 2 more: no stages", "x.edf: cut short"]

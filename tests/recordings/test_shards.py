@@ -11,18 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from siamese_jax.recordings import shards as shards_module
+from siamese_jax.recordings import shards_write as shards_module
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.quantise import EEG_SCALE_UV, OTHER_SCALE_UV, UnreadableRecordingError, merged
-from siamese_jax.recordings.shards import (
-    SCHEMA_VERSION,
-    Shard,
-    ShardInfo,
-    open_shard,
-    open_shards,
-    verify_shard,
-    write_shard,
-)
+from siamese_jax.recordings.shards import SCHEMA_VERSION, Shard, ShardInfo, open_shard, open_shards, verify_shard
+from siamese_jax.recordings.shards_write import write_shard
 from siamese_jax.vocabulary import IED
 from tests.recordings.in_memory import CH_NAMES, HOP, SFREQ, WINDOW, info_of, labelled, noise, recording_of
 
@@ -97,7 +90,7 @@ def test_an_absent_channel_is_0_and_marked(path: Path) -> None:
 
 def test_labels_events_and_attributes_come_back(path: Path) -> None:
     shard = open_shard(path)
-    assert shard.info.patient == "P1"
+    assert shard.patients == ("P1",)
     assert shard.info.ch_names == CH_NAMES
     assert (shard.info.sfreq, shard.info.window, shard.info.hop) == (SFREQ, WINDOW, HOP)
     assert [task.name for task in shard.info.tasks] == ["ied", "sleep", "state"]
@@ -214,7 +207,7 @@ class _Boom(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["_write_signal", "_write_index", "_checksum", "_flush"])
+@pytest.mark.parametrize("step", ["_write_signal", "_write_index", "checksum", "_flush"])
 def test_a_write_that_fails_leaves_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def boom(*_: object, **__: object) -> None:
         raise _Boom
@@ -231,7 +224,7 @@ def test_a_write_that_fails_keeps_the_shard_that_was_there(copy: Path, monkeypat
         raise _Boom
 
     before = copy.read_bytes()
-    monkeypatch.setattr(shards_module, "_checksum", boom)
+    monkeypatch.setattr(shards_module, "checksum", boom)
     recording = recording_of([noise(600)])
     with pytest.raises(_Boom):
         write_shard(copy, [labelled(recording)], info=info_of(recording))
@@ -410,6 +403,6 @@ def test_a_pickled_shard_opens_its_file_anew(path: Path) -> None:
 
 
 def test_info_is_hashable_and_equal_by_value() -> None:
-    info = ShardInfo(100.0, ("Cz",), 200, 100, (IED,), "P1")
+    info = ShardInfo(100.0, ("Cz",), 200, 100, (IED,))
     assert info == dataclasses.replace(info)
     assert hash(info) == hash(dataclasses.replace(info))

@@ -8,7 +8,7 @@ import pytest
 from siamese_jax.evaluation.events import Event
 from siamese_jax.predict import Timeline
 from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.windows import ied_marks
+from siamese_jax.recordings.labels import IED_RULE
 from siamese_jax.training.evaluate import (
     RecordingEvents,
     Scores,
@@ -87,7 +87,7 @@ def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
 
 
 def test_a_run_is_one_event_however_many_discharges_are_found_in_it():
-    marks = ied_marks([Annotation(10.0, 3.0, "IED spike-and-wave"), Annotation(30.0, 0.1, "IED spike")])
+    marks = IED_RULE.marks([Annotation(10.0, 3.0, "IED spike-and-wave"), Annotation(30.0, 0.1, "IED spike")])
     line = Timeline(np.zeros(1201, np.float32), 0.05, 0.0, 0.3, 0.2)
     found = [event(9.9, 0.5), event(11.0, 0.95), event(12.9, 0.7), event(30.05), event(40.0)]
     mine = _recording_events("a", found, marks, [line])
@@ -97,7 +97,7 @@ def test_a_run_is_one_event_however_many_discharges_are_found_in_it():
 
 
 def test_what_lies_where_nobody_looked_is_neither_missed_nor_counted():
-    marks = ied_marks([Annotation(10.0, 0.0, "IED spike"), Annotation(50.0, 0.0, "IED spike")])
+    marks = IED_RULE.marks([Annotation(10.0, 0.0, "IED spike"), Annotation(50.0, 0.0, "IED spike")])
     logits = np.zeros(1201, np.float32)
     logits[900:1101] = np.nan  # 45 s to 55 s
     mine = _recording_events("a", [], marks, [Timeline(logits, 0.05, 0.0, 0.3, 0.2)])

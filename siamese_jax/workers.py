@@ -1,0 +1,345 @@
+"""The same function for each of many items, in this process, in a pool of processes or on a cluster.
+
+What goes wrong with one item costs that item alone: a `ValueError` is the item's own fault and final, anything else
+(a disk that stumbles, a worker that dies) is tried again first. Imports the standard library only; with several
+workers `dask.distributed` is used if it is installed (the extra `cluster`), otherwise a pool of processes.
+"""
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, NamedTuple, Protocol
+
+EXTRA = "dask.distributed is not installed: pip install 'siamese-jax[cluster]'"
+CONNECT_SECONDS = 30.0
+"""How long to wait for a scheduler to answer and for its first worker."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC", "NPROC")
+"""How many threads BLAS (the first three) and XLA on a CPU (the others) start; read once, when they are loaded."""
+
+
+class Outcome(NamedTuple):
+    """What became of one item.
+
+    Attributes:
+        index: which one.
+        result: what the function gave; None if it failed.
+        failure: why it failed, in words; None if it did not.
+    """
+
+    index: int
+    result: Any
+    failure: str | None
+
+
+def run_each(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    attempts: int = 3,
+) -> Iterator[Outcome]:
+    """Call `function` with each item, and give the outcomes as they come, in whatever order.
+
+    Args:
+        function: of one item; defined at a module's top level, or a `functools.partial` of such a one. Whether its
+            worker is lost half-way or its answer on the way back, it may be called again: it must bear that.
+        items: sent to the workers by pickle, as results are on their way back.
+        workers: processes on this machine; 1 means this process. They share its cores.
+        scheduler: address of a Dask scheduler (`tcp://host:8786`), whose workers are used instead.
+        attempts: how often to try an item that fails otherwise than by a `ValueError`.
+
+    Raises:
+        ValueError: fewer than one worker or attempt; a function that cannot be sent to a worker; no scheduler at the
+            address, or one without workers or with another version of this package; a scheduler, without Dask.
+        ConnectionError: the scheduler is gone in the middle.
+    """
+    if workers < 1 or attempts < 1:
+        raise ValueError(f"workers and attempts must be 1 or more, given {workers} and {attempts}")
+    if scheduler is not None and find_spec("distributed") is None:
+        raise ValueError(f"a scheduler is given, but {EXTRA}")
+    if scheduler is None and workers == 1:
+        return _outcomes(_Here(), function, items, attempts)
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # each thing that cannot be pickled has its own way to say so
+        raise ValueError(f"{function!r} cannot be sent to a worker: {error}") from None
+    if scheduler is not None:
+        return _outcomes(_cluster(scheduler), function, items, attempts)
+    return _outcomes(_machine(workers), function, items, attempts)
+
+
+# --- who works ----------------------------------------------------------------------------------------------
+
+
+class _Crew(Protocol):
+    """Who works on the items."""
+
+    lost: tuple[type[BaseException], ...]
+    """What a future raises whose worker died."""
+
+    def capacity(self) -> int:
+        """How many items to hand out at a time."""
+        ...
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future: ...
+
+
+class _Here(AbstractContextManager):
+    """This process, one item after the other."""
+
+    lost = ()
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def capacity(self) -> int:
+        return 1
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+class _Pool(AbstractContextManager):
+    """Processes, each a pool of its own: one that dies breaks nothing but the item that it worked on."""
+
+    lost = (BrokenProcessPool,)
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._idle: list[_Process] = []
+        self._busy: dict[Future, _Process] = {}
+
+    def __exit__(self, *exception: object) -> None:
+        for future, process in self._busy.items():
+            if not future.done():
+                process.kill()  # interrupted: nobody waits for the end of a night
+        for process in (*self._busy.values(), *self._idle):
+            process.pool.shutdown()
+
+    def capacity(self) -> int:
+        return self._workers
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        for done in [future for future in self._busy if future.done()]:
+            process = self._busy.pop(done)
+            if isinstance(done.exception(), self.lost):
+                process.pool.shutdown()
+            else:
+                self._idle.append(process)
+        process = self._idle.pop() if self._idle else _Process()
+        future = process.pool.submit(function, *arguments)
+        self._busy[future] = process
+        return future
+
+
+class _Process:
+    """A pool of one process, and how to end it."""
+
+    def __init__(self) -> None:
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_follow_parent)
+        self._pid = self.pool.submit(os.getpid)
+
+    def kill(self) -> None:
+        with suppress(BrokenProcessPool, ProcessLookupError):
+            os.kill(self._pid.result(), signal.SIGKILL)
+
+
+def _follow_parent() -> None:
+    """In a pool's process: leave Ctrl-C to the parent, and end when it does, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Cluster:
+    """Workers of Dask."""
+
+    def __init__(self, client: Any) -> None:
+        from distributed import KilledWorker
+
+        self.lost = (KilledWorker,)
+        self._client = client
+        self._executor: Executor = client.get_executor(pure=False)
+
+    def capacity(self) -> int:
+        return max(sum(self._client.nthreads().values()), 1)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self._executor.submit(function, *arguments)
+
+
+@contextmanager
+def _machine(workers: int) -> Iterator[_Crew]:
+    """Workers on this machine, who share its cores between them."""
+    before = dict(os.environ)
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    os.environ.update({name: str(threads) for name in THREADS if name not in os.environ})  # workers inherit it
+    try:
+        if find_spec("distributed") is None:
+            with _Pool(workers) as pool:
+                yield pool
+        else:
+            with _local_cluster(workers) as cluster:
+                yield cluster
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _local_cluster(workers: int) -> Iterator[_Crew]:
+    from distributed import Client, LocalCluster
+
+    with (
+        _quiet(),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=None,  # honest work is not killed for its size
+            silence_logs=logging.CRITICAL + 1,
+            scheduler_kwargs={"allowed_failures": 0},  # who is to be tried again is decided here
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield _Cluster(client)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[_Crew]:
+    from distributed import Client
+
+    with _quiet():
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None
+        with client:
+            _check_workers(client, address)
+            yield _Cluster(client)
+
+
+def _check_workers(client: Any, address: str) -> None:
+    """Refuse a cluster without workers, or with others than ours: their results would differ."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError:
+        raise ValueError(f"the scheduler at {address} has no workers") from None
+    ours = version("siamese-jax")
+    try:
+        others = sorted(set(client.run(version, "siamese-jax").values()) - {ours})
+    except PackageNotFoundError:
+        others = ["none"]
+    if others:
+        raise ValueError(f"workers of {address} have siamese-jax {', '.join(others)}; this is {ours}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Dask's log on the user's screen: what matters of it is in the outcomes."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    before = {log: log.disabled for log in map(logging.getLogger, names)}
+    for log in before:
+        log.disabled = True
+    try:
+        yield
+    finally:
+        for log, disabled in before.items():
+            log.disabled = disabled
+
+
+# --- the work -----------------------------------------------------------------------------------------------
+
+
+def _outcomes(
+    opened: AbstractContextManager[_Crew], function: Callable[[Any], Any], items: Sequence[Any], attempts: int
+) -> Iterator[Outcome]:
+    waiting, suspects = deque(range(len(items))), deque()
+    errors, losses = Counter(), Counter()
+    with opened as crew:
+        running: dict[Future, int] = {}
+
+        def start(index: int) -> None:
+            running[crew.submit(_answer, function, items[index])] = index
+
+        while waiting or suspects or running:
+            while waiting and len(running) < crew.capacity():
+                start(waiting.popleft())
+            alone = not running
+            if alone:
+                start(suspects.popleft())
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index = running.pop(future)
+                answer = _fetched(future, crew.lost)
+                if answer.losses:
+                    losses[index] += answer.losses
+                    # Two tasks of one cluster's worker die together: who is to blame shows when each runs alone.
+                    if alone and losses[index] >= attempts:
+                        yield Outcome(index, None, f"its worker was lost {losses[index]} times")
+                    else:
+                        suspects.append(index)
+                elif answer.error:
+                    errors[index] += 1
+                    if answer.final or errors[index] >= attempts:
+                        yield Outcome(index, None, answer.error)
+                    else:
+                        waiting.append(index)
+                else:
+                    yield Outcome(index, answer.result, None)
+
+
+class _Answer(NamedTuple):
+    """What came of one attempt."""
+
+    result: Any = None
+    error: str = ""
+    final: bool = False
+    """Whether it would be the same the next time."""
+    losses: int = 0
+    """How many workers died of it, or beside it."""
+
+
+def _answer(function: Callable[[Any], Any], item: Any) -> _Answer:
+    """One attempt, where the work is done; errors travel as text, since not every exception can be pickled."""
+    try:
+        return _Answer(function(item))
+    except ValueError as error:
+        return _Answer(error=str(error) or "ValueError", final=True)
+    except (Exception, SystemExit) as error:
+        return _Answer(error=_named(error))
+
+
+def _fetched(future: Future, lost: tuple[type[BaseException], ...]) -> _Answer:
+    try:
+        return future.result()
+    except CancelledError:
+        raise ConnectionError("the scheduler is gone") from None
+    except lost as error:
+        # A scheduler that is not ours has tried again by itself.
+        return _Answer(losses=1 + getattr(error, "allowed_failures", 0))
+    except Exception as error:  # on the way: what cannot be pickled, or is not there to be imported
+        return _Answer(error=_named(error))
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,289 @@
+"""One function for many items: whoever does the work, the outcomes are the same and a bad item costs itself alone."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from siamese_jax import workers
+from siamese_jax.workers import Outcome, run_each
+
+CREWS = ("pool", "dask")
+
+
+class Job(NamedTuple):
+    folder: Path
+    name: str
+    kind: str = "works"
+
+
+def work(job: Job, *, nap: float = 0.0):
+    """Notes that it was called, then does what its kind says."""
+    mark = job.folder / job.name
+    with mark.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    first = len(calls(job)) == 1
+    time.sleep(nap)
+    match job.kind:
+        case "broken":
+            raise ValueError(f"{job.name} is no EDF")
+        case "no disk":
+            raise OSError("no space left on device")
+        case "stumbles" if first:
+            raise OSError("stale file handle")
+        case "exits":
+            raise SystemExit(3)
+        case "kills" | "kills once" if first or job.kind == "kills":
+            time.sleep(0.2)  # so that it has company
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leaves" | "leaves once" if first or job.kind == "leaves":
+            os._exit(7)
+        case "large":
+            return b"x" * 20_000_000
+        case "threads":
+            return [os.environ[name] for name in workers.THREADS]
+        case "sleeps":
+            time.sleep(100)
+    return f"did {job.name}"
+
+
+def calls(job: Job) -> list[int]:
+    """The processes that were called, in order."""
+    mark = job.folder / job.name
+    return [int(line) for line in mark.read_text().splitlines()] if mark.exists() else []
+
+
+@pytest.fixture(params=CREWS)
+def crew(request, monkeypatch):
+    use(request.param, monkeypatch)
+    return request.param
+
+
+def use(crew, monkeypatch):
+    if crew == "dask":
+        pytest.importorskip("distributed")
+    else:
+        monkeypatch.setitem(sys.modules, "distributed", None)  # as if it were not installed
+
+
+class Run(NamedTuple):
+    jobs: dict[str, list[Job]]
+    outcomes: dict[str, list[Outcome]]
+    said: str
+    environment_is_as_before: bool
+
+
+KINDS = ["works"] * 6 + ["broken", "no disk", "stumbles", "exits", "kills", "leaves once", "large", "threads"]
+KINDS += ["kills once", "leaves"] + ["works"] * 6
+
+
+@pytest.fixture(scope="module", params=CREWS)
+def run(request, tmp_path_factory):
+    """All kinds of trouble at once, with two workers."""
+    folder = tmp_path_factory.mktemp(request.param)
+    jobs = [Job(folder, f"{kind}-{i}", kind) for i, kind in enumerate(KINDS)]
+    (folder / "said").touch()
+    with pytest.MonkeyPatch.context() as patch, (folder / "said").open("r+") as said:
+        use(request.param, patch)
+        for name in workers.THREADS:
+            patch.delenv(name, raising=False)
+        patch.setattr(os, "cpu_count", lambda: 7)
+        before, error = dict(os.environ), os.dup(2)
+        os.dup2(said.fileno(), 2)  # of the workers too
+        try:
+            outcomes = list(run_each(functools.partial(work, nap=0.02), jobs, workers=2))
+        finally:
+            os.dup2(error, 2)
+            os.close(error)
+        same = dict(os.environ) == before
+    assert sorted(outcome.index for outcome in outcomes) == list(range(len(jobs)))  # each once
+    by_kind = {kind: [job for job in jobs if job.kind == kind] for kind in KINDS}
+    came = {kind: [o for o in outcomes if jobs[o.index].kind == kind] for kind in KINDS}
+    return Run(by_kind, came, (folder / "said").read_text(), same)
+
+
+def test_every_item_that_can_be_done_is_done(run):
+    for kind in ("works", "stumbles", "kills once", "leaves once"):
+        assert {o.result for o in run.outcomes[kind]} == {f"did {job.name}" for job in run.jobs[kind]}
+        assert {o.failure for o in run.outcomes[kind]} == {None}
+    assert run.outcomes["large"][0].result == b"x" * 20_000_000
+
+
+def test_a_value_error_is_final_and_all_else_is_tried_again(run):
+    tried = {kind: (len(calls(run.jobs[kind][0])), run.outcomes[kind][0].failure) for kind in KINDS}
+    assert tried["stumbles"] == (2, None)
+    assert tried["no disk"] == (3, "OSError: no space left on device")
+    assert tried["exits"] == (3, "SystemExit: 3")
+    n_calls, failure = tried["broken"]
+    assert failure == f"{run.jobs['broken'][0].name} is no EDF"
+    assert n_calls == 1 or n_calls == 2 and "said" in tried  # its neighbour's death may have cost it one, see below
+
+
+def test_who_kills_its_worker_is_told_from_who_stood_beside_it(run):
+    for kind in ("kills", "leaves"):
+        (outcome,) = run.outcomes[kind]
+        n_lost = len(calls(run.jobs[kind][0]))
+        assert outcome.failure == f"its worker was lost {n_lost} times" and n_lost >= 3
+    for kind in ("kills once", "leaves once"):
+        assert run.outcomes[kind][0].failure is None
+        assert len(set(calls(run.jobs[kind][0]))) >= 2  # in another process
+
+
+def test_cores_are_shared_between_the_workers_and_the_environment_is_left_as_it_was(run):
+    assert run.outcomes["threads"][0].result == ["3"] * len(workers.THREADS)  # 7 cores, 2 workers
+    assert run.environment_is_as_before
+
+
+def test_nothing_of_it_is_on_the_screen(run):
+    assert run.said == ""
+
+
+def test_a_pool_s_lost_worker_takes_nobody_with_it(monkeypatch, tmp_path):
+    use("pool", monkeypatch)
+    jobs = [Job(tmp_path, f"{kind}-{i}", kind) for i, kind in enumerate(["kills", *["works"] * 8])]
+    outcomes = run_each(functools.partial(work, nap=0.1), jobs, workers=3)
+    assert [o.index for o in outcomes if o.failure] == [0]
+    assert [len(calls(job)) for job in jobs] == [3] + [1] * 8
+
+
+def test_one_worker_is_this_process(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    kinds = ("works", "broken", "stumbles", "no disk")
+    jobs = [Job(tmp_path, kind, kind) for kind in kinds]
+    outcomes = {o.index: o for o in run_each(lambda job: work(job), jobs)}
+    assert [outcomes[i].result for i in (0, 2)] == ["did works", "did stumbles"]
+    assert [outcomes[i].failure for i in (1, 3)] == ["broken is no EDF", "OSError: no space left on device"]
+    assert [calls(job) for job in jobs] == [[os.getpid()] * n for n in (1, 1, 2, 3)]
+    with pytest.raises(KeyboardInterrupt):
+        list(run_each(interrupted, jobs))
+
+
+def interrupted(job):
+    raise KeyboardInterrupt
+
+
+def test_there_may_be_nothing_to_do(crew):
+    assert list(run_each(work, [], workers=2)) == []
+
+
+def test_who_stops_listening_stops_the_workers_at_once(crew, tmp_path):
+    jobs = [Job(tmp_path, "works"), Job(tmp_path, "a", "sleeps"), Job(tmp_path, "b", "sleeps")]
+    outcomes = run_each(work, jobs, workers=2)
+    assert next(outcomes).index == 0
+    while not all(calls(job) for job in jobs):
+        time.sleep(0.01)
+    began = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - began < 20  # they would sleep 100 s
+    assert not [pid for job in jobs for pid in calls(job) if is_alive(pid)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_a_pool_s_workers_do_not_outlive_who_started_them(tmp_path):
+    program = (
+        "import sys; sys.modules['distributed'] = None\n"
+        "from pathlib import Path\nfrom tests.test_workers import Job, work\nfrom siamese_jax.workers import run_each\n"
+        f"list(run_each(work, [Job(Path({str(tmp_path)!r}), str(i), 'sleeps') for i in range(2)], workers=2))"
+    )
+    root = Path(__file__).parents[1]
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=root, stderr=subprocess.DEVNULL)
+    jobs = [Job(tmp_path, "0"), Job(tmp_path, "1")]
+    wait_until(lambda: all(calls(job) for job in jobs))
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(is_alive(calls(job)[0]) for job in jobs))
+
+
+def wait_until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_function_that_no_worker_could_be_sent_is_refused_in_a_sentence(crew, tmp_path):
+    with pytest.raises(ValueError, match="<lambda>.*cannot be sent to a worker: "):
+        run_each(lambda job: job, [1], workers=2)
+
+
+def test_impossible_numbers_are_refused():
+    for numbers in ({"workers": 0}, {"attempts": 0}):
+        with pytest.raises(ValueError, match="must be 1 or more, given"):
+            run_each(work, [], **numbers)
+
+
+def test_a_scheduler_asks_for_the_extra(monkeypatch):
+    use("pool", monkeypatch)
+    with pytest.raises(ValueError, match=r"a scheduler is given, but .*pip install 'siamese-jax\[cluster\]'"):
+        run_each(work, [], scheduler="tcp://127.0.0.1:8786")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Somebody's cluster, which tries what was lost again by itself: one worker of two threads."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=None, memory_limit=None, silence_logs=60
+    ) as cluster:
+        yield cluster
+
+
+def test_on_somebody_s_cluster_neighbours_are_not_blamed_either(cluster, tmp_path):
+    kinds = ["works", "kills", "broken", "kills once", *["works"] * 5]
+    jobs = [Job(tmp_path, f"{kind}-{i}", kind) for i, kind in enumerate(kinds)]
+    address = cluster.scheduler_address
+    outcomes = {o.index: o for o in run_each(functools.partial(work, nap=0.05), jobs, scheduler=address)}
+    assert {kinds[i]: o.failure for i, o in outcomes.items()} == {
+        "works": None,
+        "kills": f"its worker was lost {len(calls(jobs[1]))} times",
+        "broken": f"{jobs[2].name} is no EDF",
+        "kills once": None,
+    }
+    assert [outcomes[i].result for i in (0, 8)] == ["did works-0", "did works-8"]
+    assert os.getpid() not in calls(jobs[0])
+
+
+def test_a_scheduler_that_goes_ends_the_run_in_a_sentence(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 60}
+    with distributed.LocalCluster(**options) as cluster:
+        jobs = [Job(tmp_path, "works"), *(Job(tmp_path, str(i), "sleeps") for i in range(2))]
+        outcomes = run_each(work, jobs, scheduler=cluster.scheduler_address)
+        next(outcomes)
+        cluster.close()
+        with pytest.raises(ConnectionError, match="the scheduler is gone"):
+            next(outcomes)
+
+
+def test_a_scheduler_that_is_not_there_or_has_no_workers_is_one_sentence(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nowhere"):
+        with pytest.raises(ValueError, match=f"no Dask scheduler answers at {address}: "):
+            list(run_each(work, [1], scheduler=address))
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None, silence_logs=60) as cluster:
+        with pytest.raises(ValueError, match="has no workers"):
+            list(run_each(work, [1], scheduler=cluster.scheduler_address))
+
+
+def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr(workers, "version", other_version)
+    with pytest.raises(ValueError, match="have siamese-jax 9.9; this is 1.0"):
+        list(run_each(work, [1], scheduler=cluster.scheduler_address))
+
+
+def other_version(name):
+    return "1.0" if "pytest" in sys.modules and os.environ.get("PYTEST_CURRENT_TEST") else "9.9"
