@@ -80,11 +80,13 @@ def prepare(
 ) -> int:
     """Makes HDF5 shards, split by patient, of a folder of EDF files whose annotations say where IEDs and stages are.
 
+    A folder with a dataset_description.json is read as a BIDS data set.
+
     Args:
         folder: Searched with all folders in it; with --check, a folder of shards.
         out: Folder for the shards; finished ones are kept.
         options: How recordings become shards.
-        check: Verify and summarise the shards in FOLDER instead.
+        check: Look through the shards in FOLDER instead: damage, leaks, duplicates, dead channels, labels.
         preset: Whose electrodes, rate and window to use.
         manifest: CSV file with columns file, patient, split, ied_labelled; default FOLDER/manifest.csv if it is there.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
@@ -92,8 +94,10 @@ def prepare(
             (`spindle=.*spindle.*`).
         states: Further tasks of states, as TASK=CLASS:TEXT;CLASS:TEXT (`eyes=open:eyes open;closed:eyes closed`).
         source: Where the recordings come from, in words; every checkpoint trained on the shards says it. Default the
-            folder's name.
+            folder's name, or the BIDS data set's.
     """
+    from siamese_jax.recordings.bids import Bids
+    from siamese_jax.recordings.bids_files import DESCRIPTION
     from siamese_jax.recordings.sources import Folder, manifest_rows
 
     if check == (out is not None):
@@ -102,7 +106,8 @@ def prepare(
         return check_shards(folder)
     rows = manifest_rows(folder, manifest)
     rules = tuple(task_of_events(text) for text in events) + tuple(task_of_states(text) for text in states)
-    found = Folder(folder, rows, channel_units(units), rules)
+    kind = Bids if (folder / DESCRIPTION).exists() else Folder
+    found = kind(folder, rows, channel_units(units), rules)
     return make_shards(found, out, PRESETS[preset].data, options, title=source)
 
 

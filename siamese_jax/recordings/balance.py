@@ -53,7 +53,7 @@ def patient_counts(task: TaskSpec, splits: Sequence[Sequence[Shard]]) -> Patient
     split, labelled, having = [], [], []
     for number, shards in enumerate(splits):
         for shard in shards:
-            if task.name not in shard.labels:
+            if task not in shard.info.tasks:
                 continue
             names, patient = np.unique(shard.recordings["patient"], return_inverse=True)
             used = shard.weights[task.name] > 0
@@ -80,10 +80,10 @@ def _missing(task: TaskSpec, names: Sequence[str], counts: PatientCounts) -> lis
     having = np.array([counts.having[counts.split == i].sum(axis=0) for i in range(len(names))])
     for i in np.unique(counts.split).tolist():
         if not labelled[i]:
-            lines.append(f"{names[i]} has no labelled window, {names[labelled.argmax()]} has {labelled.max()}")
+            lines.append(f"{names[i]} has no labelled window, {names[int(labelled.argmax())]} has {labelled.max()}")
             continue
         gone = [
-            f"{task.classes[c]} ({names[having[:, c].argmax()]} has {having[:, c].max()})"
+            f"{task.classes[c]} ({names[int(having[:, c].argmax())]} has {having[:, c].max()})"
             for c in np.flatnonzero((having[i] == 0) & having.any(axis=0)).tolist()
         ]
         lines += [f"{names[i]} has no window of {', '.join(gone)}"] if gone else []

@@ -20,6 +20,8 @@ from siamese_jax.vocabulary import (
 
 PLAUSIBLE_UV = (2.0, 500.0)
 """Robust standard deviation of scalp EEG; a wrong unit is wrong by a thousand or a million."""
+PLAUSIBLE_ECG_UV = (2.0, 5000.0)
+"""The same of an electrocardiogram, the median over its leads: 14 to 1400 uV in 355 records of LUDB and CinC 2021."""
 
 
 class FileChannel(NamedTuple):
@@ -222,10 +224,11 @@ def without_implausible(
 
     A channel that is constant in every stretch is absent. An EEG channel whose robust standard deviation
     (1.4826 times the median absolute deviation; the median over stretches) is outside 2 to 500 uV gets a
-    warning with the factor that would mend it; nothing is scaled.
+    warning with the factor that would mend it; nothing is scaled. Where no EEG was chosen, ECG is judged by its
+    leads' median: single leads may be all but flat.
 
     Raises:
-        ValueError: no EEG channel that was chosen carries a signal.
+        ValueError: no EEG channel that was chosen carries a signal, or none at all.
     """
     spreads: dict[str, list[float]] = {name: [] for name in chosen}
     flat = dict.fromkeys(chosen, True)
@@ -237,11 +240,18 @@ def without_implausible(
     dead = [name for name in chosen if flat[name]]
     alive = {name: one for name, one in chosen.items() if not flat[name]}
     if not alive or (_any_eeg(chosen) and not _any_eeg(alive)):
-        raise ValueError(f"{source}: every wanted EEG channel is constant: {', '.join(dead)}")
+        kind = "EEG channel" if _any_eeg(chosen) else "channel"
+        raise ValueError(f"{source}: every wanted {kind} is constant: {', '.join(dead)}")
     warnings = list(report.warnings)
     if dead:
         warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
-    warnings += _amplitude_warnings({n: float(np.median(spreads[n])) for n in alive if channel_kind(n) == "eeg"})
+    typical = {name: float(np.median(spreads[name])) for name in alive}
+    eeg = {name: spread for name, spread in typical.items() if channel_kind(name) == "eeg"}
+    ecg = [spread for name, spread in typical.items() if channel_kind(name) == "ecg"]
+    if eeg:
+        warnings += _amplitude_warnings(eeg, PLAUSIBLE_UV, "scalp EEG")
+    elif ecg:
+        warnings += _amplitude_warnings({"the leads' median": float(np.median(ecg))}, PLAUSIBLE_ECG_UV, "an ECG")
     return alive, dataclasses.replace(
         report,
         used={name: label for name, label in report.used.items() if name in alive},
@@ -256,16 +266,16 @@ def _any_eeg(names: Iterable[str]) -> bool:
     return any(channel_kind(name) == "eeg" for name in names)
 
 
-def _amplitude_warnings(spreads: Mapping[str, float]) -> list[str]:
+def _amplitude_warnings(spreads: Mapping[str, float], plausible: tuple[float, float], what: str) -> list[str]:
     advice = "no factor of 1e3 or 1e6 would mend it"
     by_factor: dict[float | None, list[str]] = {}
-    low, high = PLAUSIBLE_UV
+    low, high = plausible
     for name, spread in spreads.items():
         if not low <= spread <= high:
             fits = (factor for factor in (1e3, 1e-3, 1e6, 1e-6) if low <= spread * factor <= high)
             by_factor.setdefault(next(fits, None), []).append(f"{name} ({spread:.3g} uV)")
     return [
-        f"the robust standard deviation is not that of scalp EEG ({low:g} to {high:g} uV):"
+        f"the robust standard deviation is not that of {what} ({low:g} to {high:g} uV):"
         f" {', '.join(said)}; {f'times {factor:g} it would be, is the unit right?' if factor else advice}"
         for factor, said in by_factor.items()
     ]

@@ -4,13 +4,13 @@ Errors make results wrong: damaged files, and people or signals that stand on bo
 known before training: signals stored twice, dead electrodes, classes that are rare or missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped, UInt64
+from jaxtyping import Bool, Int16, Int64, Shaped, UInt64
 
 from siamese_jax.recordings import duplicates
 from siamese_jax.recordings.balance import imbalances
@@ -65,7 +65,10 @@ class Check:
         lines = [self.summary.table(), f"{'check':<18}{'looked at':<58}result"]
         lines += [f"{finding.name:<18}{finding.looked_at:<58}{finding.result}" for finding in self.findings]
         lines += [f"warning: {line}" for finding in self.findings for line in _first(finding.warnings)]
-        return "\n".join([*lines, _numbers(self.errors, self.warnings) or "all shards are sound"])
+        found = _numbers(self.errors, self.warnings)
+        if not self.errors:
+            found = f"all shards are sound; {found}" if found else "all shards are sound"
+        return "\n".join([*lines, found])
 
     def complaints(self) -> list[str]:
         """The errors to print: the first of each kind."""
@@ -173,46 +176,59 @@ def _recordings(splits: Mapping[str, Sequence[Shard]]) -> list[_Recording]:
 def _scan(shards: Sequence[Shard], progress: Progress) -> _Scan:
     parts = duplicates.cohort_parts(shards)
     one_in = duplicates.one_in(parts)
-    digests = {id(shard): np.zeros(len(shard), np.uint64) for shard in shards}
-    still = {id(shard): np.zeros(len(shard), bool) for shard in shards}
+    digests = [np.zeros(len(shard), np.uint64) for shard in shards]
+    still = [np.zeros(len(shard), bool) for shard in shards]
     counts = [np.zeros(len(s.info.ch_names), np.int64) for s in shards for _ in s.recordings["name"]]
     seconds, words = np.zeros(len(counts), np.int64), [np.zeros(0, FINGERPRINT)]
     total, done = sum(part.length for part in parts), 0
-    for number, part in enumerate(parts):
-        shard, info = part.shard, part.shard.info
-        second = max(round(info.sfreq), 1)
-        tail = max(info.window, int(WORD_SECONDS * info.sfreq) + 2)
-        present = shard.recordings["present"][part.row]
-        for start in range(0, part.length, _BLOCK_SECONDS * second):
-            progress("comparing signals", done, total)
-            n = min(_BLOCK_SECONDS * second, part.length - start)
-            row = part.start + start
-            block = shard.read_integers(row, row + min(n + tail, part.length - start))
-            found = duplicates.fingerprints(block, present, n_starts=n, sfreq=info.sfreq, one_in=one_in)
-            found["segment"], found["position"] = number, found["position"] + start
-            words.append(found)
-            here = np.flatnonzero((shard.start >= row) & (shard.start < row + n))
-            hashes = duplicates.window_digests(block, shard.start[here] - row, info.window)
-            digests[id(shard)][here], still[id(shard)][here] = hashes
-            whole = block[: n // second * second].reshape(-1, second, block.shape[1])
-            seconds[part.recording] += len(whole)
-            counts[part.recording] += (whole.max(axis=1) == whole.min(axis=1)).sum(axis=0)
-            done += n
-        shard.close()
+    for number, start, n, block in _blocks(parts):
+        progress("comparing signals", done, total)
+        part, info = parts[number], parts[number].shard.info
+        present, second, row = part.shard.recordings["present"][part.row], _second(part), part.start + start
+        found = duplicates.fingerprints(block, present, n_starts=n, sfreq=info.sfreq, one_in=one_in)
+        found["segment"], found["position"] = number, found["position"] + start
+        words.append(found)
+        here = np.flatnonzero((part.shard.start >= row) & (part.shard.start < row + n))
+        hashes = duplicates.window_digests(block, part.shard.start[here] - row, info.window)
+        digests[part.number][here], still[part.number][here] = hashes
+        whole = block[: n // second * second].reshape(-1, second, block.shape[1])
+        seconds[part.recording] += len(whole)
+        counts[part.recording] += (whole.max(axis=1) == whole.min(axis=1)).sum(axis=0)
+        done += n
     progress("comparing signals", total, total)
-    all_digests, all_still = (np.concatenate([table[id(shard)] for shard in shards]) for table in (digests, still))
-    return _Scan(parts, np.concatenate(words), all_digests, all_still, seconds, counts)
+    return _Scan(parts, np.concatenate(words), np.concatenate(digests), np.concatenate(still), seconds, counts)
+
+
+def _blocks(parts: Sequence[Part]) -> Iterator[tuple[int, int, int, Int16[np.ndarray, "time chan"]]]:
+    """All signals, a minute at a time: the segment, where in it the minute begins, how many samples it has.
+
+    The samples go on for as long as a window or word that begins in the minute. One file is open at a time.
+    """
+    for number, part in enumerate(parts):
+        tail = max(part.shard.info.window, int(WORD_SECONDS * part.shard.info.sfreq) + 2)
+        step = _BLOCK_SECONDS * _second(part)
+        for start in range(0, part.length, step):
+            n = min(step, part.length - start)
+            row = part.start + start
+            yield number, start, n, part.shard.read_integers(row, row + min(n + tail, part.length - start))
+        if part is parts[-1] or parts[number + 1].number != part.number:
+            part.shard.close()
+
+
+def _second(part: Part) -> int:
+    """A second in whole samples."""
+    return max(round(part.shard.info.sfreq), 1)
 
 
 def _same_signals(scan: _Scan, recordings: Sequence[_Recording]) -> tuple[set[tuple[int, int]], Finding]:
     """The finding, and the pairs of recordings that it is about."""
-    errors, warnings, pairs = [], [], set()
+    leaks, errors, warnings, pairs = [], [], [], set()
     for i, j, seconds in duplicates.shared_signals(scan.parts, scan.fingerprints):
         pairs.add((i, j))
         one, other = recordings[i], recordings[j]
-        line = f"{one} and {other} hold the same signal, about {_duration(seconds)} of it"
+        line = f"{one} and {other} hold the same signal, about {_duration(seconds)} of it: leave one out"
         if one.patient != other.patient:
-            errors.append(line)
+            (leaks if one.split != other.split else errors).append(line)
         elif one.split == other.split:  # if not, the patient is in two splits: that was said
             warnings.append(line)
     hours = sum(part.length / part.shard.info.sfreq for part in scan.parts) / 3600
@@ -221,31 +237,34 @@ def _same_signals(scan: _Scan, recordings: Sequence[_Recording]) -> tuple[set[tu
     without = int((words < duplicates.MATCHES).sum())
     looked_at = f"{hours:.2f} h, {len(scan.fingerprints)} fingerprints"
     looked_at += f", too few of {without} recordings" if without else ""
-    return pairs, Finding("same signal", looked_at, tuple(errors), tuple(warnings))
+    return pairs, Finding("same signal", looked_at, (*leaks, *errors), tuple(warnings))
 
 
 def _windows(
     shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording], known: set[tuple[int, int]]
 ) -> Finding:
     """Windows that stand in several places, and labelled ones without a signal."""
-    errors, warnings, begin = [], [], 0
+    errors, warnings, begin, n_known = [], [], 0, 0
     first = np.zeros(len(scan.digests), bool)
     for shard in shards:
         stop, listed_twice = begin + len(shard), np.ones(len(shard), bool)
         listed_twice[np.unique(shard.start, return_index=True)[1]] = False
         first[begin:stop] = ~listed_twice
         used = np.any([weight > 0 for weight in shard.weights.values()], axis=0)
-        errors += _told(shard, listed_twice, "are listed twice")
-        warnings += _told(shard, scan.still_windows[begin:stop] & used, "have labels, but their signal stands still")
+        errors += _told(shard, listed_twice, "listed twice")
+        warnings += _told(shard, scan.still_windows[begin:stop] & used, "with labels but a signal that stands still")
         begin = stop
     for i, j, count, (at_one, at_other) in duplicates.shared_windows(shards, scan.digests, first & ~scan.still_windows):
         one, other, where = recordings[i], recordings[j], f"first at {at_one:g} s and {at_other:g} s"
         if i == j:
-            warnings.append(f"{one} holds {count} windows twice, {where}")
-        elif (i, j) not in known and not _moved(one, other):
-            line = f"{one} and {other} share {count} identical windows, {where}"
+            warnings.append(f"{one} holds {_count(count, 'window')} twice, {where}")
+        elif (i, j) not in known:
+            line = f"{one} and {other} share {_count(count, 'identical window')}, {where}"
             (errors if one.split != other.split else warnings).append(line)
-    return Finding("duplicate windows", f"{len(scan.digests)} windows", tuple(errors), tuple(warnings))
+        else:
+            n_known += count
+    again = f", {n_known} of them again in recordings named above" if n_known else ""
+    return Finding("duplicate windows", f"{len(scan.digests)} windows{again}", tuple(errors), tuple(warnings))
 
 
 def _told(shard: Shard, windows: Bool[np.ndarray, "window"], what: str) -> list[str]:
@@ -253,12 +272,7 @@ def _told(shard: Shard, windows: Bool[np.ndarray, "window"], what: str) -> list[
         return []
     i = int(windows.argmax())
     name, onset = shard.recordings["name"][shard.recording[i]], shard.onset_seconds[i]
-    return [f"{shard.path}: {windows.sum()} windows {what}, the first in {name} at {onset:g} s"]
-
-
-def _moved(one: _Recording, other: _Recording) -> bool:
-    """One patient in two splits, which `_patients` says."""
-    return one.patient == other.patient and one.split != other.split
+    return [f"{shard.path}: {_count(int(windows.sum()), 'window')} {what}, the first in {name} at {onset:g} s"]
 
 
 def _channels(shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording]) -> Finding:
@@ -289,7 +303,11 @@ def _labels(splits: Mapping[str, Sequence[Shard]]) -> Finding:
 
 def _numbers(errors: Sequence[str], warnings: Sequence[str]) -> str:
     counts = ((len(errors), "error"), (len(warnings), "warning"))
-    return ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
+    return ", ".join(_count(n, word) for n, word in counts if n)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _first(lines: Sequence[str]) -> list[str]:

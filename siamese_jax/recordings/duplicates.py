@@ -4,9 +4,9 @@ A recording is known again by the times between its turning points (where rising
 32 in a row are hashed to a word, and of all words those whose hash is small are kept, the same ones wherever the signal
 stands (content-defined sampling, as in winnowing: Schleimer, Wilkerson, Aiken, SIGMOD 2003). Turning points stay where
 they are if the signal is cut elsewhere, shifted, scaled or inverted, whatever its channel is called; rounding to int16
-about another median moves a few of them, which other words outlive. Words that occur twice in one recording (a hum, a
-calibration) tell nothing and are dropped. Two recordings with three words in common at the same distance in time are
-then compared sample by sample, so that chance can suggest a pair but not confirm it.
+about another median moves a few of them, which other words outlive. A word counts once in a recording, so that what
+repeats itself all the time (a hum, a calibration) counts for next to nothing. Two recordings with three words in common
+at the same distance in time are then compared sample by sample: chance can suggest a pair, but not confirm it.
 
 Not found: a copy that was filtered, referenced otherwise or resampled on another grid of time.
 """
@@ -38,6 +38,7 @@ FINGERPRINT = np.dtype([("word", np.uint64), ("segment", np.int32), ("position",
 
 _PIECES, _PIECE_SECONDS = 8, 2.0  # compared of each candidate
 _MIN_STEP = 2.0  # integers: where samples differ by less from one to the next, all is rounding
+_ROUNDINGS = 2.0  # integers: half a step of each, and half of a file between them with steps of up to 6
 _FEW_VALUES = 16
 _BASE = 0x9E3779B97F4A7C15
 _SCRAMBLE = np.uint64(0xFF51AFD7ED558CCD)
@@ -47,6 +48,8 @@ class Part(NamedTuple):
     """A segment among those of a whole cohort."""
 
     shard: Shard
+    number: int
+    """Of the shard in the cohort."""
     recording: int
     """Number in the cohort: the recordings of one shard after another."""
     row: int
@@ -59,9 +62,9 @@ class Part(NamedTuple):
 def cohort_parts(shards: Sequence[Shard]) -> list[Part]:
     """The segments of one shard after another."""
     parts, before = [], 0
-    for shard in shards:
+    for k, shard in enumerate(shards):
         columns = (shard.segments[name].tolist() for name in ("recording", "start", "length"))
-        parts += [Part(shard, before + row, row, start, length) for row, start, length in zip(*columns, strict=True)]
+        parts += [Part(shard, k, before + row, row, start, length) for row, start, length in zip(*columns, strict=True)]
         before += len(shard.recordings["name"])
     return parts
 
@@ -107,7 +110,7 @@ def fingerprints(
         base, n = base * base % 2**64, 2 * n
     words = (words ^ (words >> np.uint64(31))) * _SCRAMBLE
     span = at[RUNS:] - at[:-RUNS]
-    kept = np.flatnonzero((words < np.uint64(2**64 // one_in)) & (span <= WORD_SECONDS * sfreq))
+    kept = np.flatnonzero((words <= np.uint64((2**64 - 1) // one_in)) & (span <= WORD_SECONDS * sfreq))
     channel, position = np.divmod(at[kept], turning.shape[1])
     whole = (at[kept + RUNS] // turning.shape[1] == channel) & (position < n_starts)
     found = np.zeros(int(whole.sum()), FINGERPRINT)
@@ -117,7 +120,7 @@ def fingerprints(
 
 
 def shared_signals(parts: Sequence[Part], table: Shaped[np.ndarray, "word"]) -> list[SharedSignal]:
-    """The pairs of recordings that hold the same signal, by all their `FINGERPRINT`s.
+    """The pairs of recordings that hold the same signal, by all their `FINGERPRINT`s in order of segments.
 
     Of a signal under three names, two pairs are given at least. A recording is not compared with itself.
     """
@@ -130,6 +133,8 @@ def shared_signals(parts: Sequence[Part], table: Shaped[np.ndarray, "word"]) -> 
         if _same(sides, first, second):
             pair = sides[0].recording, sides[1].recording
             seconds[pair] = seconds.get(pair, 0.0) + _span(sides, first, second)
+        for part in sides:
+            part.shard.close()
     return [
         SharedSignal(*pair, shared)
         for pair, shared in sorted(seconds.items())
@@ -140,16 +145,11 @@ def shared_signals(parts: Sequence[Part], table: Shaped[np.ndarray, "word"]) -> 
 def _matches(
     table: Shaped[np.ndarray, "word"], recording: Int[np.ndarray, "segment"]
 ) -> tuple[Shaped[np.ndarray, "match"], Shaped[np.ndarray, "match"]]:
-    """Words of one recording, and the same words in the next recording that has them."""
+    """Words of one recording, and the same words in the next recording that has them; of each, the first in `table`."""
     table = table[np.argsort(table["word"], kind="stable")]
     new = _changes(table["word"])
     table = table[~(new & np.append(new[1:], True))]  # of the words that stand at one place only, little is left
-    table = table[np.lexsort((table["position"], table["segment"], table["word"]))]
-    first = np.flatnonzero(_changes(table["word"], recording[table["segment"]]))
-    group = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(table))))
-    # In two channels at one time a word may stand: they hold the same signal.
-    elsewhere = np.any([table[name] != table[name][first][group] for name in ("segment", "position")], axis=0)
-    table = table[first[np.bincount(group, elsewhere, len(first)) == 0]]
+    table = table[_changes(table["word"], recording[table["segment"]])]
     pairs = np.flatnonzero(~_changes(table["word"])[1:])
     return table[pairs], table[pairs + 1]
 
@@ -193,12 +193,12 @@ def _read(part: Part, place: np.void, n: int) -> Int64[np.ndarray, "time"]:
 
 
 def _agree(x: Int[np.ndarray, "time"], y: Int[np.ndarray, "time"]) -> bool:
-    """Whether both are one signal, rounded twice: y = gain * x + offset to within the rounding of either."""
+    """Whether both are one signal, rounded again: y = gain * x + offset to within a few steps of either."""
     if min(np.diff(x).std(), np.diff(y).std()) < _MIN_STEP:
         return False
     x, y = x - x.mean(), y - y.mean()
     gain = (x @ y) / (x @ x)
-    return bool(np.abs(y - gain * x).max() <= 1 + abs(gain))
+    return bool(np.abs(y - gain * x).max() <= _ROUNDINGS * (1 + abs(gain)))
 
 
 def _span(sides: tuple[Part, Part], first: Shaped[np.ndarray, "match"], second: Shaped[np.ndarray, "match"]) -> float:
@@ -250,8 +250,12 @@ def shared_windows(
         return shard, window - int(windows_before[shard])
 
     found: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for pair in zip(index[again].tolist(), index[again + 1].tolist(), strict=True):
+    reading = 0  # one file is open at a time
+    for pair in sorted(zip(index[again].tolist(), index[again + 1].tolist(), strict=True)):
         (k, i), (m, j) = map(place, pair)
+        if k != reading:
+            shards[reading].close()
+            reading = k
         start = int(shards[k].start[i])
         if _says_something(shards[k].read_integers(start, start + shards[k].info.window)):
             owners = recordings_before[k] + shards[k].recording[i], recordings_before[m] + shards[m].recording[j]

@@ -100,7 +100,12 @@ class Recording:
 
 
 def read_recording(
-    path: Path | str, *, ch_names: Sequence[str], sfreq: float, units: Mapping[str, str] | None = None
+    path: Path | str,
+    *,
+    ch_names: Sequence[str],
+    sfreq: float,
+    units: Mapping[str, str] | None = None,
+    amend: Callable[[FileChannel], FileChannel] | None = None,
 ) -> Recording:
     """The channels `ch_names` of an EDF, EDF+C, EDF+D or BDF file, in microvolts at `sfreq` Hz.
 
@@ -114,6 +119,7 @@ def read_recording(
         ch_names: standard names of the electrodes wanted, in the order wanted.
         sfreq: samples per second wanted.
         units: units to read channels in instead of the header's, by file label, standard name or `*`.
+        amend: mends what the header says of a channel, before any is chosen: BIDS has a table of them.
 
     Raises:
         ValueError: the file cannot be read or analysed, in one sentence that names it.
@@ -124,6 +130,7 @@ def read_recording(
         raise ValueError(f"{layout.path.name} holds annotations only, no signals")
     stamps = read_stamps(layout)
     channels, gains = _file_channels(layout)
+    channels = channels if amend is None else [amend(channel) for channel in channels]
     chosen, report = choose_channels(channels, ch_names, units=units or {}, source=layout.path.name)
     fastest = max(channels[one.index].sfreq for one in chosen.values())
     runs, run_warnings = find_runs(layout, stamps, tolerance_seconds=float(1 / fastest) / 2)
@@ -182,8 +189,8 @@ def recording_from_array(
     channels = [FileChannel(label, "uV", rate) for label in ch_names]
     chosen, report = choose_channels(channels, target_ch_names, units={}, source="the array")
     signal = eeg_uv.astype(np.float32, copy=False)
-    starts = range(0, len(signal), max(1, len(signal) // _N_SAMPLED))
     n_sampled = max(2, int(_SAMPLED_SECONDS * sfreq))
+    starts = range(0, len(signal), max(n_sampled, len(signal) // _N_SAMPLED))
     stretches = (
         {name: signal[start : start + n_sampled, one.index] for name, one in chosen.items()} for start in starts
     )

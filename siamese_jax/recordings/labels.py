@@ -94,7 +94,7 @@ class EventRule:
         duration the onset is all there is, and is the peak. `!start` and the next `!end` enclose a run, if the
         task knows such texts; one without a partner is a single mark.
         """
-        rows, opened = [], None
+        rows, opened, opened_code = [], None, -1
         for onset, duration, text, _ in sorted(annotations, key=lambda annotation: annotation.onset_seconds):
             name, mark = self.class_of(text), text.strip().lower()
             if name is None:
@@ -104,7 +104,7 @@ class EventRule:
             if mark == "!start":
                 if opened is not None:
                     rows.append((opened,) * 4 + (code,))
-                opened = onset
+                opened, opened_code = onset, code
             elif mark == "!end" and opened is not None:
                 rows.append((opened, opened, onset, onset, code))
                 opened = None
@@ -116,7 +116,7 @@ class EventRule:
                 peak = (onset + stop) / 2
                 rows.append((onset, peak, peak, stop, code))
         if opened is not None:
-            rows.append((opened,) * 4 + (self.task.classes.index(self.class_of("!start") or ""),))
+            rows.append((opened,) * 4 + (opened_code,))
         *times, codes = np.array(rows, np.float64).reshape(-1, 5).T
         return EventMarks(*times, codes.astype(np.int64))
 

@@ -39,10 +39,10 @@ def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:
     """
     path = Path(path)
     annotations = []
-    for line, row in _rows(path, "\t" if path.suffix.lower() == ".tsv" else ",", (ONSET, TEXT)):
-        onset = _seconds(path, line, ONSET, row[ONSET])
+    for line, row in table_rows(path, "\t" if path.suffix.lower() == ".tsv" else ",", (ONSET, TEXT)):
+        onset = as_seconds(path, line, ONSET, row[ONSET])
         held = row.get(DURATION, "")
-        duration = 0.0 if held.lower() in _NO_VALUE else _seconds(path, line, DURATION, held)
+        duration = 0.0 if held.lower() in _NO_VALUE else as_seconds(path, line, DURATION, held)
         if duration < 0:
             raise ValueError(f"{path}, line {line}: duration must not be negative, given {held}")
         text = next(row[name] for name in TEXT if name in row)
@@ -62,7 +62,7 @@ def read_manifest(path: str | Path) -> dict[str, ManifestRow]:
     """
     path = Path(path)
     manifest: dict[str, ManifestRow] = {}
-    for line, row in _rows(path, ",", ("file",), allowed=_MANIFEST_COLUMNS):
+    for line, row in table_rows(path, ",", ("file",), allowed=_MANIFEST_COLUMNS):
         name = Path(row["file"]).as_posix()
         if not row["file"] or name in manifest:
             raise ValueError(f"{path}, line {line}: file {row['file']!r} is empty or stands there twice")
@@ -75,13 +75,17 @@ def read_manifest(path: str | Path) -> dict[str, ManifestRow]:
     return manifest
 
 
-def _rows(
+def table_rows(
     path: Path,
     delimiter: str,
     required: tuple[str | tuple[str, ...], ...],
     allowed: tuple[str, ...] | None = None,
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """(line number, cells by column in lower case) of each row that is not empty; cells are stripped."""
+    """(line number, cells by column in lower case) of each row that is not empty; cells are stripped.
+
+    Raises:
+        ValueError: not UTF-8 text, other columns than required and allowed, or a row of another length; with the line.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -126,7 +130,12 @@ def _check_columns(
         raise ValueError(f"{path}, line {line}: unknown columns {unknown}; allowed: {list(allowed or ())}")
 
 
-def _seconds(path: Path, line: int, column: str, cell: str) -> float:
+def as_seconds(path: Path, line: int, column: str, cell: str) -> float:
+    """A cell's number of seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         value = float(cell)
     except ValueError:

@@ -119,7 +119,7 @@ def _summary(name: str, shards: Sequence[Shard]) -> SplitSummary:
 
 
 def _counts(task: TaskSpec, shards: Sequence[Shard]) -> TaskCounts:
-    having = [shard for shard in shards if task.name in shard.labels]
+    having = [shard for shard in shards if task in shard.info.tasks]
     weights = np.concatenate([shard.weights[task.name] for shard in having])
     labels = np.concatenate([shard.labels[task.name] for shard in having])[weights > 0]
     if task.kind == "multilabel":

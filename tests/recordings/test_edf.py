@@ -603,6 +603,44 @@ def test_an_array_must_be_finite_and_named(bad):
 
 # --- real recordings ----------------------------------------------------------------------------------------
 
+
+def electrocardiogram(scale: float = 1.0) -> np.ndarray:
+    """R waves of 1 mV each second and noise of 30 uV in two leads, and a lead that is all but flat."""
+    beats = 1000 * np.exp(-(((np.arange(6000) / 100 % 1 - 0.5) / 0.02) ** 2))
+    noise = np.random.default_rng(0).normal(0, 1, (6000, 3))
+    return scale * (beats[:, None] * [1, -1, 0] + noise * [30, 30, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [(1.0, None), (1e-3, "times 1000 it would be"), (1e3, "times 0.001 it would be"), (1e6, "times 1e-06 it would be")],
+)
+def test_an_array_without_eeg_is_an_electrocardiogram_judged_by_its_leads_median(scale, said):
+    leads = ("ECG-I", "ECG-aVR", "ECG-V1")
+    recording = recording_from_array(
+        electrocardiogram(scale), sfreq=100, ch_names=leads, target_ch_names=(*leads, "ECG-V2"), target_sfreq=100
+    )
+    assert recording.present.tolist() == [True, True, True, False]
+    assert recording.report.missing == ("ECG-V2",)
+    warnings = recording.report.warnings
+    assert len(warnings) == (said is not None)
+    assert said is None or ("is not that of an ECG" in warnings[0] and said in warnings[0])
+
+
+def test_an_ecg_beside_an_eeg_is_not_judged():
+    eeg = 30 * np.random.default_rng(0).standard_normal((6000, 1))
+    array = np.concatenate([eeg, electrocardiogram(1e6)], axis=1)
+    names = ("C3", "ECG1", "ECG2", "EMG1")
+    recording = recording_from_array(array, sfreq=100, ch_names=names, target_ch_names=names, target_sfreq=100)
+    assert recording.present.all() and not recording.report.warnings
+
+
+def test_leads_that_are_all_constant_are_no_electrocardiogram():
+    leads = ("ECG-I", "ECG-II")
+    with pytest.raises(ValueError, match="the array: every wanted channel is constant: ECG-I, ECG-II"):
+        recording_from_array(np.ones((100, 2)), sfreq=100, ch_names=leads, target_ch_names=leads, target_sfreq=100)
+
+
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} with real recordings is not here")
 
 
