@@ -1,30 +1,46 @@
-"""DREAMS sleep spindles as EDF+: `python -m data_tools.dreams FOLDER OUT`.
+r"""DREAMS sleep spindles as shards: `python -m data_tools.dreams FOLDER SHARDS`.
 
-Eight half-hours of sleep, one EEG derivation each, with sleep stages and the spindles that two experts marked (Devuyst,
+Eight half-hours of sleep, each of another person, with sleep stages and the spindles that two experts marked (Devuyst,
 Zenodo 10.5281/zenodo.2650142; non-commercial licence). FOLDER holds text files, each below a line in brackets:
 
     excerptN.txt                   [C3-A1]: a sample in microvolts a line, at 50, 100 or 200 Hz (no file says which)
     Hypnogram_excerptN.txt         [Hypnogram]: a stage for every 5 s, after Rechtschaffen and Kales
     Visual_scoringE_excerptN.txt   [visE_Spindles/C3-A1]: onset and duration of expert E's spindles, in seconds
 
-OUT gets an EDF+ for each excerpt, its stages and spindles as annotations, ready for `siamese-jax prepare`. What is
-repaired or left out is said.
+The rate is the one that makes the samples as long as the hypnogram. An excerpt has one derivation, `C3-A1` or `Cz-A1`;
+the shards hold C3 and Cz, each recording with one of them marked as absent, so that one model can learn from all and
+from any recording that has these electrodes. An excerpt at 50 Hz is refused, as any such recording is.
+Expert 2 marked onsets only, and not in every excerpt; hence `--expert 1` unless told otherwise. To train on the shards
+(a common average of one electrode is nothing, and it has no mirror image):
+
+    siamese-jax train SHARDS RUN small --tasks spindle sleep --data.ch-names C3 Cz \
+        --preprocess.montage referential --training.flip 0
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tyro
 from jaxtyping import Float, Float64
+from tyro.conf import Positional
 
-from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.edf_write import write_recording
-from siamese_jax.vocabulary import standard_name
+from siamese_jax.cli.console import run
+from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
+from siamese_jax.config import DataConfig
+from siamese_jax.recordings.edf import Annotation, recording_from_array
+from siamese_jax.recordings.labels import SLEEP_RULE, EventRule, Rule, TextClasses
+from siamese_jax.recordings.sources import Opened, Source, reading_notes
+from siamese_jax.vocabulary import TaskSpec, standard_name
+
+DEFAULT_DATA = DataConfig(ch_names=("C3", "Cz"))
+"""The electrodes of the two derivations; rate and window are those of the preset `small`."""
+SPINDLE = TaskSpec("spindle", "binary", ("none", "spindle"))
 
 RATES_HZ = (50, 100, 200)
 SCORED_SECONDS = 5
@@ -42,6 +58,9 @@ STAGES = {
 }
 """The data set's codes in the EDF+ standard texts for Rechtschaffen and Kales."""
 
+_EXCERPT = re.compile(r"excerpt(\d+)\.txt", re.IGNORECASE)
+_BESIDE = ("Hypnogram", "Visual_scoring1", "Visual_scoring2")
+
 
 class Excerpt(NamedTuple):
     """One half-hour; `notes` say what was repaired, left out or missing."""
@@ -54,8 +73,68 @@ class Excerpt(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_excerpt(path: Path) -> Excerpt:
-    """An excerpt and what lies beside it.
+@dataclass(frozen=True)
+class Dreams(Source):
+    """The excerpts in a folder, each a patient of its own."""
+
+    expert: Literal[1, 2] = 1
+    """Whose spindles to learn."""
+    test: tuple[int, ...] = ()
+    """Numbers of the excerpts to test with; all others train. None: prepare decides."""
+
+    @property
+    def title(self) -> str:
+        """The data set's name."""
+        return "DREAMS sleep spindles"
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Spindles of one expert, and sleep stages."""
+        return EventRule(SPINDLE, TextClasses(((SPINDLE.name, re.escape(_text(self.expert))),))), SLEEP_RULE
+
+    def names(self) -> Sequence[str]:
+        """The excerpts, by number."""
+        if not self.root.is_dir():
+            raise ValueError(f"{self.root}: no such folder")
+        found = [path for path in self.root.rglob("*") if _EXCERPT.fullmatch(path.name)]
+        if not found:
+            raise ValueError(f"{self.root} holds no excerptN.txt of the DREAMS spindle data set")
+        absent = set(self.test) - {_number(path) for path in found}
+        if absent:
+            raise ValueError(f"{self.root} holds no excerpt {', '.join(map(str, sorted(absent)))} to test with")
+        return [path.relative_to(self.root).as_posix() for path in sorted(found, key=lambda p: (_number(p), str(p)))]
+
+    def files(self, name: str) -> Sequence[Path]:
+        """The excerpt, and its stages and spindles as far as they are there."""
+        path = self.root / name
+        return [path, *(p for kind in _BESIDE if (p := path.with_name(f"{kind}_{path.name}")).exists())]
+
+    def open(self, name: str, data: DataConfig) -> Opened:
+        """An excerpt in memory: it is small."""
+        path = self.root / name
+        excerpt = read_excerpt(path, experts=(self.expert,))
+        recording = recording_from_array(
+            excerpt.eeg_uv[:, None],
+            sfreq=excerpt.sfreq,
+            ch_names=(excerpt.ch_name,),
+            target_ch_names=data.ch_names,
+            target_sfreq=data.sfreq,
+        )
+        looked = {SPINDLE.name: path.with_name(f"Visual_scoring{self.expert}_{path.name}").exists()}
+        split = ("test" if _number(path) in self.test else "train") if self.test else None
+        notes = (*excerpt.notes, *reading_notes(recording))
+        patient = f"DREAMS-{_number(path)}"
+        return Opened(recording, excerpt.annotations, patient, "excerpt", split, looked, notes)
+
+    def notes(self) -> Sequence[str]:
+        """Files of the folder that are of no excerpt."""
+        used = {path for name in self.names() for path in self.files(name)}
+        others = sorted(path.name for path in self.root.rglob("*") if path.is_file() and path not in used)
+        return [f"not used: {', '.join(others)}"] if others else []
+
+
+def read_excerpt(path: Path, *, experts: Sequence[int] = (1, 2)) -> Excerpt:
+    """An excerpt and what lies beside it: its stages, and the spindles of these experts.
 
     Raises:
         ValueError: a file without its line in brackets or with something else than numbers, an unknown channel or
@@ -73,70 +152,50 @@ def read_excerpt(path: Path) -> Excerpt:
         raise ValueError(f"{path.name}: {len(signal)} samples are not {scored_seconds} s at any of {rates} Hz")
     seconds = min(len(signal) // sfreq, scored_seconds)
     if len(signal) != seconds * sfreq:
-        notes.append(f"the last {len(signal) - seconds * sfreq} samples left out: they fill no second that is scored")
+        notes.append("the last samples left out: they fill no second that is scored")
     signal = signal[: seconds * sfreq]
-    n_clipped = int((np.abs(signal) > CLIPPED_UV).sum())
-    notes += [f"{n_clipped} samples clipped at +-{CLIPPED_UV + 1:g} uV"] if n_clipped else []
-    spindles, said = _spindles(path)
+    notes += [f"clipped at +-{CLIPPED_UV + 1:g} uV in places"] if (np.abs(signal) > CLIPPED_UV).any() else []
+    spindles, said = _spindles(path, experts)
     inside = [a._replace(duration_seconds=min(a.duration_seconds, seconds - a.onset_seconds)) for a in stages]
     marks = [a for a in (*inside, *spindles) if a.onset_seconds < seconds]
     marks.sort(key=lambda mark: mark.onset_seconds)
     return Excerpt(path.stem, ch_name, sfreq, signal, tuple(marks), tuple([*notes, *said]))
 
 
-def convert(folder: Path, out: Path) -> Iterator[str]:
-    """Write an EDF+ to `out` for each excerpt in `folder`; a line on each, then on what was not used.
-
-    Raises:
-        ValueError: no excerpt in `folder`.
-    """
-    paths = sorted(folder.glob("excerpt*.txt"), key=lambda path: (len(path.name), path.name))
-    if not paths:
-        raise ValueError(f"{folder} holds no excerptN.txt of the DREAMS spindle data set")
-    out.mkdir(parents=True, exist_ok=True)
-    used = {path.name for path in paths} | {f"{kind}_{path.name}" for path in paths for kind in _BESIDE}
-    for path in paths:
-        try:
-            excerpt = read_excerpt(path)
-        except ValueError as error:
-            yield f"skipped   {error}"
-            continue
-        write_recording(
-            out / f"{excerpt.name}.edf",
-            excerpt.eeg_uv[:, None],
-            sfreq=float(excerpt.sfreq),
-            ch_names=(excerpt.ch_name,),
-            annotations=excerpt.annotations,
-            patient_code=f"DREAMS-{excerpt.name}",
-        )
-        yield _said(excerpt)
-    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in used)
-    if others:
-        yield f"not used  {', '.join(others)}"
-
-
-def main(folder: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Make EDF+ files of the DREAMS sleep spindle data set.
+def main(
+    folder: Positional[Path],
+    shards: Positional[Path],
+    options: Options = ShardOptions(),  # noqa: B008
+    *,
+    expert: Literal[1, 2] = 1,
+    test: tuple[int, ...] = (),
+) -> int:
+    """Makes shards of the DREAMS sleep spindle data set: tasks `spindle` and `sleep`.
 
     Args:
         folder: The data set's text files.
-        out: Folder for excerpt1.edf and so on.
+        shards: Folder for the shards; finished ones are kept.
+        options: How recordings become shards.
+        expert: Whose spindles to learn; expert 2 marked onsets only.
+        test: Numbers of the excerpts to test with, while all others train; default split by the seed.
     """
-    try:
-        for line in convert(folder, out):
-            print(line)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    return make_shards(Dreams(folder, expert, test), shards, DEFAULT_DATA, options)
 
 
 # --- the text files --------------------------------------------------------------------------------------------
 
-_BESIDE = ("Hypnogram", "Visual_scoring1", "Visual_scoring2")
+
+def _number(path: Path) -> int:
+    return int(path.stem[len("excerpt") :])
+
+
+def _text(expert: int) -> str:
+    return f"Spindle (expert {expert})"
 
 
 def _table(path: Path, n_columns: int) -> tuple[str, Float[np.ndarray, "row column"]]:
     """What stands in brackets in the first line, and the numbers below it."""
-    first, _, rest = path.read_text(encoding="latin-1").partition("\n")
+    first, _, rest = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")
     header = re.fullmatch(r"\[(.+)\]", first.strip())
     if header is None:
         raise ValueError(f"{path.name}: its first line must be a name in brackets, is {first[:40]!r}")
@@ -166,9 +225,9 @@ def _stages(path: Path) -> tuple[list[Annotation], int, list[str]]:
     return marks, onset, []
 
 
-def _spindles(path: Path) -> tuple[list[Annotation], list[str]]:
+def _spindles(path: Path, experts: Sequence[int]) -> tuple[list[Annotation], list[str]]:
     marks, notes = [], []
-    for expert in (1, 2):
+    for expert in experts:
         scoring = path.with_name(f"Visual_scoring{expert}_{path.name}")
         if not scoring.exists():
             notes.append(f"no spindles of expert {expert}")
@@ -176,20 +235,11 @@ def _spindles(path: Path) -> tuple[list[Annotation], list[str]]:
         onsets, durations = _table(scoring, 2)[1].T
         usual, n_usual = Counter(durations.tolist()).most_common(1)[0]
         if len(durations) > 1 and n_usual >= SAME_SHARE * len(durations):
-            notes.append(f"{n_usual} spindles of expert {expert} last {usual:g} s, which nobody measured: onsets only")
+            notes.append(f"spindles of expert {expert} last {usual:g} s each, which nobody measured: onsets only")
             durations = np.zeros_like(durations)
-        text = f"Spindle (expert {expert})"
-        marks += [Annotation(float(a), float(b), text, None) for a, b in zip(onsets, durations, strict=True)]
+        marks += [Annotation(float(a), float(b), _text(expert), None) for a, b in zip(onsets, durations, strict=True)]
     return marks, notes
 
 
-def _said(excerpt: Excerpt) -> str:
-    texts = [mark.text for mark in excerpt.annotations]
-    counts = [f"{text} {texts.count(text)}" for text in sorted({t for t in texts if t.startswith("Spindle")})]
-    minutes = len(excerpt.eeg_uv) / excerpt.sfreq / 60
-    held = [f"{excerpt.ch_name} at {excerpt.sfreq} Hz", f"{minutes:.4g} min", *counts, *excerpt.notes]
-    return f"{excerpt.name}  {'; '.join(held)}"
-
-
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(lambda: tyro.cli(main))

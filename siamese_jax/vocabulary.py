@@ -21,6 +21,12 @@ LEADS_29: tuple[str, ...] = (
 )
 """The 29 leads of the published pipeline (vepiset_dataset, commit 5235f85): 23 EEG, 2 ECG, 4 EMG."""
 
+TWELVE_LEADS: tuple[str, ...] = (
+    *("ECG-I", "ECG-II", "ECG-III", "ECG-aVR", "ECG-aVL", "ECG-aVF"),
+    *("ECG-V1", "ECG-V2", "ECG-V3", "ECG-V4", "ECG-V5", "ECG-V6"),
+)
+"""The leads of the standard electrocardiogram; `ECG I` beside an EEG is no lead of it, but ECG1."""
+
 POSITIONS: dict[str, tuple[float, float]] = {
     "Fp1": (-0.31, 0.95),
     "Fp2": (0.31, 0.95),
@@ -147,12 +153,12 @@ _ALIASES: dict[str, str] = {
 }
 
 _STANDARD: dict[str, str] = {
-    **{name.upper(): name for name in (*_TEN_TEN, *TEN_TWENTY, *_OTHER_LEADS)},
+    **{name.upper(): name for name in (*_TEN_TEN, *TEN_TWENTY, *_OTHER_LEADS, *TWELVE_LEADS)},
     **_ALIASES,
 }
 """Every known name, in capitals and without spaces, and its standard name."""
 
-_TYPE_WORD = re.compile(r"^(EEG|ECG|EKG|EMG|EOG)[\s_:-]*", re.IGNORECASE)
+_TYPE_WORD = re.compile(r"^(EEG|ECG|EKG|EMG|EOG|PSG)[\s_:-]*", re.IGNORECASE)
 _REFERENCE = re.compile(r"-(REF\d?|LE|LER|CLE|AR|AVG|AVE|AV|CAR|ORG|CPZ|VREF|G2)$", re.IGNORECASE)
 _DUPLICATE = re.compile(r"-\d+$")
 

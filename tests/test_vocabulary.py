@@ -3,6 +3,8 @@ import pytest
 from siamese_jax.vocabulary import (
     LEADS_29,
     TEN_TWENTY,
+    TWELVE_LEADS,
+    channel_kind,
     common_reference,
     is_ied,
     stage_of,
@@ -58,6 +60,18 @@ def test_standard_names_stand_for_themselves_in_any_dress(name):
 )
 def test_labels_met_in_files_give_standard_names(label, name):
     assert standard_name(label) == name
+
+
+@pytest.mark.parametrize("name", TWELVE_LEADS)
+def test_the_leads_of_an_electrocardiogram_stand_for_themselves(name):
+    assert standard_name(name) == standard_name(name.lower()) == name
+    assert channel_kind(name) == "ecg" and common_reference(name) is None
+
+
+def test_an_ecg_beside_an_eeg_is_no_lead_of_an_electrocardiogram():
+    labels = {"ECG I": "ECG1", "ECGI": "ECG1", "ECG II": "ECG2", "ECG": "ECG1", "ECG1": "ECG1", "ECG2": "ECG2"}
+    assert {label: standard_name(label) for label in labels} == labels
+    assert [standard_name(label) for label in ("I", "II", "V1", "aVR", "ECG V1", "ECG-LA")] == [None] * 6
 
 
 @pytest.mark.parametrize(

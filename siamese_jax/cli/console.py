@@ -91,9 +91,10 @@ class _Lines:
 
 
 def use_compilation_cache() -> None:
-    """Keep what JAX compiled from one command to the next: a second run starts in a second."""
+    """Keep what JAX compiled from one command to the next, and for its workers: a second run starts in a second."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "siamese-jax" / "jax"))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(home / "siamese-jax" / "jax")
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

@@ -1,6 +1,8 @@
 """Commands that use a trained model: `detect`, `export`."""
 
+import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,10 @@ from siamese_jax.cli.recordings import channel_units, describe, duration
 if TYPE_CHECKING:
     from siamese_jax.checkpoints import Checkpoint
     from siamese_jax.deployment.annotate import Written
+    from siamese_jax.deployment.archive import Analysis, Result, Standing
     from siamese_jax.deployment.detect import Detections
     from siamese_jax.deployment.export import Exported
+    from siamese_jax.recordings.edf import Recording
 
 
 def detect(
@@ -24,56 +28,103 @@ def detect(
     threshold: float | None = None,
     hop: float = 1.0,
     units: tuple[str, ...] = (),
+    workers: int = 1,
+    scheduler: str | None = None,
 ) -> int:
-    """Finds IEDs and sleep stages in recordings; writes annotated EDF+ and CSV.
+    """Finds IEDs and sleep stages in recordings; writes annotated EDF+, CSV and, of several files, OUT/summary.csv.
+
+    What is finished is kept: a file is analysed again if it, the model or the settings are others than before.
 
     Args:
-        files: EDF, EDF+ or BDF files.
+        files: EDF, EDF+ or BDF files, or folders that are searched for them.
         checkpoint: From `siamese-jax train`, RUN/checkpoint; or a folder that `siamese-jax export` wrote.
-        out: Folder for what is written; a file's name begins with its recording's.
+        out: Folder for what is written, with the same folders inside as those that are searched; a file's name begins
+            with its recording's.
         threshold: Least probability of an event; default the one that was fixed on validation patients.
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
+        workers: Processes to work with, on this machine.
+        scheduler: Address of a Dask cluster's scheduler to work with instead: tcp://HOST:PORT. Its workers must see
+            all files under the same paths.
     """
     use_compilation_cache()
-    from siamese_jax.deployment.annotate import write_detections
-    from siamese_jax.deployment.detect import detect as run_detection
-    from siamese_jax.recordings.edf import read_recording
+    from siamese_jax.deployment.archive import find_jobs, plan_analysis, standing
+    from siamese_jax.recordings.prepared import locked
 
-    if not files:
-        raise ValueError("give at least one file to analyse")
-    stems = [file.stem for file in files]
-    same = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if same:
-        raise ValueError(f"several files are named {', '.join(same)}: their results would overwrite one another")
+    jobs = find_jobs(files, out)
     loaded = load_checkpoint(checkpoint)
-    data = loaded.config.data
-    model = f"{checkpoint}, step {loaded.step}, trained on: {'; '.join(loaded.trained_on)}"
-    print(f"model     {model}")
-    failed = 0
-    for file in files:
-        try:
-            recording = read_recording(file, ch_names=data.ch_names, sfreq=data.sfreq, units=channel_units(units))
-            print(describe(recording))
-            seconds = sum(segment.n_times for segment in recording.segments) / recording.sfreq
-            with progress_bar() as progress:
-                found = run_detection(
-                    loaded,
-                    recording,
-                    threshold=threshold,
-                    hop_seconds=hop,
-                    on_progress=lambda done, total=seconds: progress("detecting", min(done, total), total),
-                )
-                progress("detecting", seconds, seconds)
-            written = write_detections(out, recording, found, model=model)
-        except (ValueError, OSError) as error:
-            complain(error)
-            failed += 1
-            continue
-        print(detection_text(found, written))
+    analysis = plan_analysis(checkpoint, loaded, threshold=threshold, hop_seconds=hop, units=channel_units(units))
+    print(f"model     {analysis.model}")
+    with locked(out):
+        found = [standing(job, analysis) for job in jobs]
+        if len(files) > 1 or workers > 1 or scheduler or files[0].is_dir():
+            code = _detect_many(found, out, analysis, workers, scheduler)
+        else:
+            code = _detect_one(found[0], analysis, loaded)
     print(NOTICE)
+    return code
+
+
+def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -> int:
+    """With all that there is to say about a recording."""
+    from siamese_jax.deployment.archive import analyse
+
+    job = found.job
+    if found.record is not None:
+        print(f"{job.name} was analysed before with this model and these settings: see {job.folder}")
+        return OK
+    if found.changed:
+        print(f"again     {found.changed}")
+    seconds = 0.0
+
+    def say(recording: "Recording") -> None:
+        nonlocal seconds
+        seconds = sum(segment.n_times for segment in recording.segments) / recording.sfreq
+        print(describe(recording))
+
+    try:
+        with progress_bar() as progress:
+            detections, written = analyse(
+                job,
+                analysis,
+                loaded,
+                on_read=say,
+                on_progress=lambda done: progress("detecting", min(done, seconds), seconds),
+            )
+            progress("detecting", seconds, seconds)
+    except (ValueError, OSError) as error:
+        complain(error)
+        return NOT_ANALYSED
+    print(detection_text(detections, written))
+    return OK
+
+
+def _detect_many(found: list["Standing"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
+    """With a line for each recording, and those that failed once more at the end."""
+    from siamese_jax.deployment.archive import Result, detect_each, write_summary
+
+    due = [one.job for one in found if one.record is None]
+    print(f"files     {len(found)}, of which {len(found) - len(due)} are finished")
+    for changed, n in Counter(one.changed for one in found if one.changed).items():
+        print(f"again     {n}: {changed}")
+    results = [Result(one.job, one.record, "") for one in found if one.record is not None]
+    done = detect_each(
+        due,
+        analysis,
+        workers=workers,
+        scheduler=scheduler,
+        on_retry=lambda job, why: print(f"note      {job.name} will be tried again: {why}"),
+    )
+    for n, result in enumerate(done, start=1):
+        results.append(result)
+        print(f"{n:>{len(str(len(due)))}}/{len(due)}  {result_text(result)}", flush=True)
+    summary = write_summary(out, results)
+    failed = sorted((result for result in results if result.record is None), key=lambda result: result.job.name)
+    print(f"wrote     {summary}: {len(results) - len(failed)} files analysed, {len(failed)} failed")
+    for result in failed:
+        complain(f"{result.job.name}: {result.failure}")
     if failed:
-        return NOT_ANALYSED if failed == len(files) else SOME_FAILED
+        return NOT_ANALYSED if len(failed) == len(results) else SOME_FAILED
     return OK
 
 
@@ -164,6 +215,15 @@ def detection_text(found: "Detections", written: "Written") -> str:
     if written.copy is None:
         lines.append(f"note      no annotated copy: {written.copy_refused}")
     return "\n".join(lines)
+
+
+def result_text(result: "Result") -> str:
+    """One recording of many in a line."""
+    if result.record is None:
+        return f"{result.job.name}  failed"
+    every = result.record["events_by_stage"][-1]
+    rate = math.nan if every["per_hour"] is None else every["per_hour"]
+    return f"{result.job.name}  {every['events']} IEDs in {duration(60 * every['minutes'])}, {_rate(rate)}/h"
 
 
 def _rate(value: float) -> str:

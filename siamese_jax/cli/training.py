@@ -133,7 +133,7 @@ def _train(
     watched = tuple(open_shards(validation)) if any(validation.glob("*.h5")) else ()
     source = checkpoints.load(init_from) if init_from is not None else None
     say = print if is_first() else lambda text: None
-    say(training_text(config, len(training), chosen))
+    say(training_text(config, sum(len(shard.patients) for shard in training), chosen))
     with progress_bar() if is_first() else nullcontext(lambda *_: None) as progress:
 
         def on_step(step: int, line: Mapping[str, float]) -> None:

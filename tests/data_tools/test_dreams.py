@@ -1,81 +1,118 @@
 """The reader of DREAMS: its text files as the data set has them, byte for byte, and the data set itself."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_tools.dreams import convert, read_excerpt
+from data_tools.dreams import DEFAULT_DATA, Dreams, main, read_excerpt
+from siamese_jax.cli.console import SOME_FAILED
 from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import read_recording
+from siamese_jax.recordings.check import check
 from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shards
-from siamese_jax.recordings.windows import sleep_labels
+from siamese_jax.recordings.shards import open_shard, open_shards
+from tests.data_tools.excerpts import signal, write_excerpt
 
 FOLDER = Path(__file__).parents[2] / "../shared/data/dreams-spindles"
-CODES = [5] * 4 + [3] * 4 + [2] * 4 + [1] * 4 + [0] * 4 + [4] * 4 + [-1] * 4  # 140 s, each stage 20 s
+DATA = DataConfig(ch_names=("C3", "Cz"), sfreq=200.0, window_seconds=20.0)
+MARKED = {1: [(0.8, 0.72), (26.09, 1.28)], 2: [(47.125, 1.0), (67.15, 1.0), (74.825, 1.0)]}
 
 
-def signal(n: int) -> np.ndarray:
-    return np.random.default_rng(n).normal(0, 30, n).round(4)
+def shards_of(source: Dreams, out: Path, data: DataConfig = DATA):
+    report = prepare(source, out, data, hop_seconds=data.window_seconds, seed=0)
+    shards = {shard.patients[0]: shard for shard in map(open_shard, sorted(out.rglob("*.h5")))}
+    return report, shards
 
 
-def write(folder: Path, number: int, *, channel: str, samples: np.ndarray, codes=CODES, spindles=None) -> Path:
-    """An excerpt as the data set writes it: values right-aligned in 10 characters, onset and duration with a tab."""
-    name = f"excerpt{number}.txt"
-    (folder / name).write_bytes((f"[{channel}]\n" + "".join(f"{x:10.4f}\n" for x in samples)).encode())
-    if codes:
-        (folder / f"Hypnogram_{name}").write_bytes(("[Hypnogram]\n" + "".join(f"{c}\n" for c in codes)).encode())
-    for expert, rows in (spindles or {}).items():
-        text = f"[vis{expert}_Spindles/{channel}]\n" + "".join(f"{a:10.4f}\t{b:10.4f}\n" for a, b in rows)
-        (folder / f"Visual_scoring{expert}_{name}").write_bytes(text.encode())
-    return folder / name
+def spindles(shard, *, expert: int) -> list[tuple[float, float]]:
+    rows = zip(shard.events["text"], shard.events["onset_seconds"], shard.events["duration_seconds"], strict=True)
+    return [(onset, duration) for text, onset, duration in rows if text == f"Spindle (expert {expert})"]
 
 
-@pytest.mark.parametrize(("sfreq", "channel", "name"), [(100, "C3-A1", "C3-A1"), (200, "CZ-A1", "Cz-A1")])
-def test_an_excerpt_comes_back_from_edf_with_stages_and_spindles(tmp_path, sfreq, channel, name):
+@pytest.mark.parametrize(("sfreq", "channel", "column"), [(100, "C3-A1", 0), (200, "CZ-A1", 1)])
+def test_an_excerpt_becomes_a_shard_with_stages_and_spindles(tmp_path, sfreq, channel, column):
     samples = signal(140 * sfreq + 99)  # some too many, as excerpt 6 has
     samples[[5, 9]] = 327.9933, -327.7744
-    marked = {1: [(0.8, 0.72), (26.09, 1.28)], 2: [(0.725, 1.0), (7.15, 1.0), (14.825, 1.0)]}
-    write(tmp_path, 6, channel=channel, samples=samples, spindles=marked)
-    (said,) = convert(tmp_path, tmp_path / "edf")
-    assert said == (
-        f"excerpt6  {name} at {sfreq} Hz; 2.333 min; Spindle (expert 1) 2; Spindle (expert 2) 3; the last 99 samples"
-        " left out: they fill no second that is scored; 2 samples clipped at +-328 uV; 3 spindles of expert 2 last 1 s,"
-        " which nobody measured: onsets only"
+    write_excerpt(tmp_path / "in", 6, channel=channel, samples=samples, spindles=MARKED)
+    report, shards = shards_of(Dreams(tmp_path / "in"), tmp_path / "out")
+    shard = shards["DREAMS-6"]
+    assert not check(tmp_path / "out").errors
+    assert shard.recordings["present"].tolist() == [[column == 0, column == 1]]
+    # R&K 3 and 4 are N3, and movement is no stage; expert 1's spindles have their middles in the windows 0 and 1.
+    assert shard.labels["sleep"].tolist() == [0, 1, 2, 3, 3, 4, 0]
+    assert shard.weights["sleep"].tolist() == [1, 1, 1, 1, 1, 1, 0]
+    assert shard.labels["spindle"].tolist() == [1, 1, 0, 0, 0, 0, 0] and shard.weights["spindle"].all()
+    assert spindles(shard, expert=1) == MARKED[1]
+    (used,) = report.used
+    assert used.notes[:2] == (
+        "the last samples left out: they fill no second that is scored",
+        "clipped at +-328 uV in places",
     )
-    recording = read_recording(tmp_path / "edf" / "excerpt6.edf", ch_names=(name,), sfreq=float(sfreq))
-    assert recording.patient_code == "DREAMS-excerpt6"
-    np.testing.assert_allclose(recording.read(0, 0, 140 * sfreq)[:, 0], samples[: 140 * sfreq], atol=328 / 65534 + 1e-3)
-    spindles = [(a.onset_seconds, a.duration_seconds) for a in recording.annotations if a.text == "Spindle (expert 1)"]
-    assert spindles == marked[1]
-    onsets = [(a.onset_seconds, a.duration_seconds) for a in recording.annotations if a.text == "Spindle (expert 2)"]
-    assert onsets == [(onset, 0.0) for onset, _ in marked[2]]
-    labels = sleep_labels(recording.annotations, np.arange(0, 140, 20.0), window_seconds=20.0)
-    assert labels.label.tolist() == [0, 1, 2, 3, 3, 4, 0]  # R&K 3 and 4 are N3
-    assert labels.weight.tolist() == [1, 1, 1, 1, 1, 1, 0]  # movement is no stage
+    assert any(f"referenced to the ear: {DATA.ch_names[column]} from" in note for note in used.notes)
+
+
+def test_samples_are_microvolts_at_the_rate_that_fits_the_hypnogram(tmp_path):
+    samples = signal(140 * 200)
+    write_excerpt(tmp_path, 6, channel="CZ-A1", samples=samples)
+    opened = pickle.loads(pickle.dumps(Dreams(tmp_path))).open("excerpt6.txt", DATA)  # noqa: S301
+    got = opened.recording.read(0, 0, 140 * 200)
+    np.testing.assert_array_equal(got[:, 1], samples.astype(np.float32))
+    assert [path.name for path in Dreams(tmp_path).files("excerpt6.txt")] == ["excerpt6.txt", "Hypnogram_excerpt6.txt"]
+    assert not got[:, 0].any() and opened.recording.present.tolist() == [False, True]
+
+
+def test_expert_2_counts_by_onsets_and_where_he_did_not_look_nothing_is_free_of_spindles(tmp_path):
+    write_excerpt(tmp_path / "in", 1, channel="C3-A1", samples=signal(14_000), spindles=MARKED)
+    write_excerpt(tmp_path / "in", 2, channel="CZ-A1", samples=signal(28_000), spindles={1: MARKED[1]})
+    report, shards = shards_of(Dreams(tmp_path / "in", expert=2), tmp_path / "out")
+    assert shards["DREAMS-1"].labels["spindle"].tolist() == [0, 0, 1, 1, 0, 0, 0]
+    assert spindles(shards["DREAMS-1"], expert=2) == [(onset, 0.0) for onset, _ in MARKED[2]]
+    assert not shards["DREAMS-2"].weights["spindle"].any() and shards["DREAMS-2"].weights["sleep"].sum() == 6
+    notes = {file.name: file.notes for file in report.used}
+    assert "spindles of expert 2 last 1 s each, which nobody measured: onsets only" in notes["excerpt1.txt"]
+    assert "no spindles of expert 2" in notes["excerpt2.txt"]
+
+
+def test_the_excerpts_named_are_tested_and_the_others_train(tmp_path):
+    for number in (1, 2, 10):
+        write_excerpt(tmp_path, number, channel="C3-A1", samples=signal(14_000 + number))
+    source = Dreams(tmp_path, test=(10,))
+    assert source.names() == ["excerpt1.txt", "excerpt2.txt", "excerpt10.txt"]
+    assert [source.open(name, DATA).split for name in source.names()] == ["train", "train", "test"]
+    with pytest.raises(ValueError, match="holds no excerpt 3 to test with"):
+        Dreams(tmp_path, test=(3,)).names()
 
 
 def test_what_is_missing_is_said_and_the_rest_is_read(tmp_path):
-    write(tmp_path, 8, channel="CZ-A1", samples=signal(360_000), codes=None, spindles={1: [(3.0, 0.5)]})
+    write_excerpt(tmp_path, 8, channel="CZ-A1", samples=signal(360_000), codes=None, spindles={1: [(3.0, 0.5)]})
     found = read_excerpt(tmp_path / "excerpt8.txt")
     assert (found.sfreq, [a.text for a in found.annotations]) == (200, ["Spindle (expert 1)"])
     assert found.notes == ("no hypnogram: no stages", "no spindles of expert 2")
 
 
 def test_a_signal_that_ends_early_ends_its_last_stage(tmp_path):
-    write(tmp_path, 1, channel="C3-A1", samples=signal(13_950), spindles={1: [(139.2, 0.9)]})
+    write_excerpt(tmp_path, 1, channel="C3-A1", samples=signal(13_950), spindles={1: [(139.2, 0.9)]})
     found = read_excerpt(tmp_path / "excerpt1.txt")
     assert (found.sfreq, len(found.eeg_uv)) == (100, 13_900)
     assert max(a.onset_seconds + a.duration_seconds for a in found.annotations) == 139
     assert not [a for a in found.annotations if a.text.startswith("Spindle")]
 
 
+def test_lines_may_end_as_on_windows_after_a_byte_order_mark(tmp_path):
+    path = write_excerpt(tmp_path, 1, channel="C3-A1", samples=signal(14_000), spindles=MARKED, newline="\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found = read_excerpt(path)
+    assert (found.ch_name, len(found.eeg_uv), len(found.annotations)) == ("C3-A1", 14_000, 7 + 5)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("excerpt1.txt", "   -0.9562\n", "excerpt1.txt: its first line must be a name in brackets, is '   -0.9562'"),
+        ("excerpt1.txt", "", "its first line must be a name in brackets, is ''"),
         ("excerpt1.txt", "[PULSE]\n1\n", "names no known derivation: .PULSE"),
+        ("excerpt1.txt", "[O1-A1]\n" + "1\n2\n" * 7000, "none of the electrodes wanted"),
         ("excerpt1.txt", "[C3-A1]\n1\n2\n", "2 samples are not 140 s at any of 50, 100, 200 Hz"),
         ("excerpt1.txt", "[C3-A1]\n1\nNaN\n", "all of them finite"),
         ("excerpt1.txt", "[C3-A1]\n1\nabc\n", "must hold 1 number"),
@@ -84,37 +121,42 @@ def test_a_signal_that_ends_early_ends_its_last_stage(tmp_path):
     ],
 )
 def test_a_damaged_file_is_skipped_by_name_and_the_others_are_read(tmp_path, name, content, message):
-    write(tmp_path, 1, channel="C3-A1", samples=signal(14_000))
-    write(tmp_path, 2, channel="CZ-A1", samples=signal(28_000))
-    (tmp_path / name).write_text(content)
-    (tmp_path / "licence.txt").write_text("CC")
+    write_excerpt(tmp_path / "in", 1, channel="C3-A1", samples=signal(14_000))
+    write_excerpt(tmp_path / "in", 2, channel="CZ-A1", samples=signal(28_000))
+    (tmp_path / "in" / name).write_text(content)
+    (tmp_path / "in" / "licence.txt").write_text("CC")
     with pytest.raises(ValueError, match=message):
-        read_excerpt(tmp_path / "excerpt1.txt")
-    first, second, others = convert(tmp_path, tmp_path / "edf")
-    assert first.startswith("skipped   ") and second.startswith("excerpt2  Cz-A1 at 200 Hz")
-    assert others.endswith("licence.txt")
-    assert [path.name for path in (tmp_path / "edf").iterdir()] == ["excerpt2.edf"]
+        Dreams(tmp_path / "in").open("excerpt1.txt", DATA)
+    report, shards = shards_of(Dreams(tmp_path / "in"), tmp_path / "out")
+    assert [file.name for file in report.skipped] == ["excerpt1.txt"] and list(shards) == ["DREAMS-2"]
+    assert "not used: licence.txt" in report.notes
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no excerptN.txt"):
-        list(convert(tmp_path, tmp_path / "edf"))
+        Dreams(tmp_path).names()
+    with pytest.raises(ValueError, match="no such folder"):
+        Dreams(tmp_path / "nowhere").names()
 
 
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="the DREAMS recordings are not here")
-def test_the_real_data_set_becomes_shards(tmp_path):
+def test_the_real_data_set_becomes_shards(tmp_path, capsys):
     """Figures of the files themselves: stages in 5-s codes, spindles in lines; 50 Hz is refused with its reason."""
-    said = list(convert(FOLDER, tmp_path / "edf"))
-    assert [line.split()[0] for line in said] == [*(f"excerpt{n}" for n in (1, 2, 3, 4, 6, 8)), "not"]
-    assert "C3-A1 at 50 Hz" in said[2] and "140 samples left out" in said[4] and "no spindles of expert 2" in said[5]
-    for line, first, second in zip(said, (52, 60, 5, 44, 72, 48), (115, 52, 44, 25, 87, None), strict=False):
-        assert f"Spindle (expert 1) {first};" in line
-        assert second is None or f"Spindle (expert 2) {second};" in line
-    data = DataConfig(ch_names=("C3", "Cz"), window_seconds=5.0)
-    report = prepare(tmp_path / "edf", tmp_path / "shards", data, hop_seconds=5.0, seed=0)
+    data = DataConfig(ch_names=DEFAULT_DATA.ch_names, window_seconds=5.0)
+    report, shards = shards_of(Dreams(FOLDER), tmp_path / "shards", data)
     (skipped,) = report.skipped
-    assert skipped.name == "excerpt3.edf" and "50 Hz is too slow" in skipped.reason
-    shards = [shard for split in ("train", "validation", "test") for shard in open_shards(tmp_path / "shards" / split)]
-    counts = sum(np.bincount(s.labels["sleep"][s.weights["sleep"] > 0], minlength=5) for s in shards)
+    assert skipped.name == "excerpt3.txt" and "50 Hz is too slow" in skipped.reason
+    counts = sum(np.bincount(s.labels["sleep"][s.weights["sleep"] > 0], minlength=5) for s in shards.values())
     # wake, S1, S2, S3 and S4, REM of excerpts 1, 2, 4, 6 and 8
     assert counts.tolist() == [56 + 4 + 108 + 12 + 76, 12 + 20 + 80 + 12 + 24, 220 + 200 + 144 + 220 + 260, 352, 0]
+    assert {name: len(spindles(shard, expert=1)) for name, shard in shards.items()} == {
+        "DREAMS-1": 52,
+        "DREAMS-2": 60,
+        "DREAMS-4": 44,
+        "DREAMS-6": 72,
+        "DREAMS-8": 48,
+    }
+    assert not check(tmp_path / "shards").errors
+    assert main(FOLDER, tmp_path / "default", test=(8,)) == SOME_FAILED
+    assert "skipped excerpt3.txt: " in capsys.readouterr().out
+    assert [s.patients for s in open_shards(tmp_path / "default" / "test")] == [("DREAMS-8",)]

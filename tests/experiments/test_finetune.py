@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,38 +12,35 @@ import pytest
 from experiments import finetune
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.forward import initialise
-from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.edf_write import write_recording
+from siamese_jax.recordings.edf import Annotation, recording_from_array
 from siamese_jax.recordings.shards import open_shards
+from siamese_jax.recordings.sources import Opened
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
+from tests.data_tools.excerpts import signal, write_excerpt
 
 SUBJECTS = (1, 2, 4)
 
 
-def recording(path, *, seed: int, seconds: int = 100, ch_names=("C3-A1",)):
-    """20 s awake, then N2: at the centre of the first 30-s epoch it is N2 no longer than 5 s."""
-    eeg = np.random.default_rng(seed).normal(0, 30, (seconds * 100, len(ch_names)))
-    stages = [Annotation(0.0, 20.0, "Sleep stage W", None), Annotation(20.0, 75.0, "Sleep stage 2", None)]
-    path.parent.mkdir(exist_ok=True)
-    write_recording(path, eeg, sfreq=100.0, ch_names=ch_names, annotations=stages, patient_code=f"P{seed}")
-
-
 def test_the_subject_left_out_is_tested_and_nobody_else(tmp_path):
     for subject in SUBJECTS:
-        recording(tmp_path / "dreams" / f"excerpt{subject}.edf", seed=subject)
+        write_excerpt(tmp_path / "in", subject, channel="C3-A1", samples=signal(14_000 + subject))
     for subject in SUBJECTS:
-        finetune._prepare_fold(tmp_path, subject, SUBJECTS)
+        finetune._prepare_fold(tmp_path / "in", tmp_path, subject)
         shards = tmp_path / "folds" / f"without-{subject}"
-        patients = {split: [s.info.patient for s in open_shards(shards / split)] for split in ("train", "test")}
-        assert patients["test"] == [f"subject-{subject}"]
-        assert sorted(patients["train"]) == [f"subject-{s}" for s in SUBJECTS if s != subject]
+        patients = {split: [s.patients for s in open_shards(shards / split)] for split in ("train", "test")}
+        assert patients["test"] == [(f"DREAMS-{subject}",)]
+        assert sorted(patients["train"]) == [(f"DREAMS-{s}",) for s in SUBJECTS if s != subject]
         assert not any((shards / "validation").glob("*.h5"))  # no threshold, no early stop: nothing to choose with
 
 
 @pytest.mark.parametrize("stage", ["W", "N2"])
-def test_every_epoch_counts_once_by_the_stage_at_its_centre(tiny, tmp_path, stage):
-    recording(tmp_path / "a.edf", seed=1, ch_names=CH_NAMES)
+def test_every_epoch_counts_once_by_the_stage_at_its_centre(tiny, stage):
+    # 20 s awake, then N2: at the centre of the first 30-s epoch it is N2 no longer than 5 s.
+    stages = (Annotation(0.0, 20.0, "Sleep stage W", None), Annotation(20.0, 75.0, "Sleep stage 2", None))
+    eeg = np.random.default_rng(1).normal(0, 30, (10_000, len(CH_NAMES)))
+    names = {"ch_names": CH_NAMES, "target_ch_names": CH_NAMES}
+    recording = recording_from_array(eeg, sfreq=100.0, target_sfreq=100.0, **names)
     variables = initialise(tiny, (IED, SLEEP), jax.random.key(0))
     bias = jnp.asarray(9.0 * (np.array(SLEEP.classes) == stage), jnp.float32)
     head = variables["params"]["head_sleep"]
@@ -51,22 +49,25 @@ def test_every_epoch_counts_once_by_the_stage_at_its_centre(tiny, tmp_path, stag
     expected = np.zeros((5, 5))
     # Epochs from 0, 30 and 60 s; that from 90 s has a signal up to 100 s, and nobody scored its centre at 105 s.
     expected[0, SLEEP.classes.index(stage)], expected[2, SLEEP.classes.index(stage)] = 1, 2
-    np.testing.assert_array_equal(finetune.stage_matrix(model, tmp_path / "a.edf"), expected)
+    np.testing.assert_array_equal(finetune.stage_matrix(model, Opened(recording, stages, "P", "test")), expected)
 
 
 def test_each_arm_trains_on_the_others_once_and_figures_are_pooled(tmp_path, monkeypatch):
     lines, tested = [], []
 
-    def matrix(model, path):
-        tested.append((model, path.stem))
-        right = 8 if model.startswith("1-") else 5  # the first arm that trains is the better one
+    def matrix(model, opened):
+        tested.append((model.name, opened))
+        right = 8 if model.name.startswith("1-") else 5  # the first arm that trains is the better one
         counts = np.diag([right, 0.0, right, 0.0, 0.0])
         counts[0, 2] = 10 - right
         return counts
 
     monkeypatch.setattr(finetune, "command", lambda words: lines.append(shlex.join(words)) or 0)
     monkeypatch.setattr(finetune, "_python", lines.append)
-    monkeypatch.setattr(finetune, "load", lambda folder: folder.parent.name)
+    monkeypatch.setattr(
+        finetune, "load", lambda folder: SimpleNamespace(name=folder.parent.name, config=SimpleNamespace(data=None))
+    )
+    monkeypatch.setattr(finetune.Dreams, "open", lambda self, name, data: name)
     monkeypatch.setattr(finetune, "stage_matrix", matrix)
     options = {"out": tmp_path / "out", "results": tmp_path / "results", "subjects": SUBJECTS, "seeds": 2}
     assert finetune.main(tmp_path, **options) == 0
@@ -79,7 +80,7 @@ def test_each_arm_trains_on_the_others_once_and_figures_are_pooled(tmp_path, mon
         assert ("--init-from" in rest) != ("small" in rest) and rest[rest.index("--tasks") + 1] == "sleep"
         assert rest[rest.index("--training.steps") + 1] == "300"
     assert sum("--freeze stem" in line for line in trained) == len(trained) // 4
-    assert {stem for model, stem in tested if model.endswith("-4-1")} == {"excerpt4"}
+    assert {name for model, name in tested if model.endswith("-4-1")} == {"excerpt4.txt"}
 
     tree = json.loads((tmp_path / "results" / "finetune.json").read_text())
     tuned, scratch = tree["arms"]["fine-tuned"], tree["arms"][finetune.SCRATCH]
