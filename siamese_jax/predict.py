@@ -98,11 +98,9 @@ def predict_recording(
         ValueError: the hop is not a whole number of samples, no segment is as long as a window, or the electrodes
             that are there make no row of the montage.
     """
-    hop = hop_seconds * config.data.sfreq
-    if hop != round(hop) or hop < 1:
-        raise ValueError(f"a hop of {hop_seconds} s is not a whole number of samples at {config.data.sfreq} Hz")
+    hop = hop_samples(config, hop_seconds)
     _check_rows(config, recording)
-    grid = window_grid(recording.segments, window=config.n_times, hop=round(hop))
+    grid = window_grid(recording.segments, window=config.n_times, hop=hop)
     if len(grid.start) == 0:
         longest = max((s.n_times for s in recording.segments), default=0) / config.data.sfreq
         raise ValueError(
@@ -116,6 +114,18 @@ def predict_recording(
         done += len(next(iter(logits.window.values())))
         on_progress(done * hop_seconds)
     return Predictions(grid, *_concatenated(parts))
+
+
+def hop_samples(config: Config, hop_seconds: float) -> int:
+    """Samples from one window to the next.
+
+    Raises:
+        ValueError: they are no whole number, or none.
+    """
+    hop = hop_seconds * config.data.sfreq
+    if hop != round(hop) or hop < 1:
+        raise ValueError(f"a hop of {hop_seconds} s is not a whole number of samples at {config.data.sfreq} Hz")
+    return round(hop)
 
 
 def predict_shards(
@@ -191,7 +201,8 @@ def timelines(
 
     From a model that keeps frames, a logit a frame, each once: where windows overlap, their logits for one moment are
     averaged (they are equal but near a segment's ends). From one that pools features, a logit a window at the window's
-    centre; events are then told apart no better than by a window's length.
+    centre; events are then told apart no better than by a window's length, and a segment whose windows do not lie
+    on the grid has no line.
 
     Args:
         config: of the model.
@@ -212,6 +223,8 @@ def timelines(
         if not mine.any():
             continue
         starts = predictions.grid.start[mine]
+        if not by_frame and (starts % round(hop_seconds * config.data.sfreq)).any():
+            continue
         if by_frame:
             logits = _merged(predictions.frame[task][mine, :, 0], np.rint(starts / per_frame).astype(np.int64))
             line = Timeline(logits, config.frame_seconds, segment.onset_seconds, SPAN_SECONDS, APART_SECONDS)

@@ -81,6 +81,7 @@ DEFINING = {"siamese_jax/config.py", "siamese_jax/sections.py"}
 TESTED_WITH: dict[str, str] = {
     "data_tools/physiology.py": "tests/data_tools/test_events.py",
     "data_tools/waveforms.py": "tests/data_tools/test_events.py",
+    "data_tools/vepiset_files.py": "tests/data_tools/test_vepiset.py",
     "experiments/picture.py": "tests/experiments/test_demo.py",
     "experiments/simulator_figures.py": "tests/experiments/test_simulator.py",
     "experiments/simulator_page.py": "tests/experiments/test_simulator.py",

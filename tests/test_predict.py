@@ -208,6 +208,8 @@ def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):
     ((line, _),) = timelines(config, "ied", predictions, recording.segments, hop_seconds=0.5)
     assert (line.onset_seconds, line.frame_seconds, line.min_separation_seconds) == (0.5, 0.5, 1.0)
     np.testing.assert_array_equal(line.frame_logits, predictions.window["ied"][:, 0])
+    off_grid = predictions._replace(grid=predictions.grid._replace(start=predictions.grid.start + 7))
+    assert timelines(config, "ied", off_grid, recording.segments, hop_seconds=0.5) == []
 
 
 def test_probabilities_by_kind_of_task():

@@ -117,6 +117,7 @@ class EventRule:
                 rows.append((onset, peak, peak, stop, code))
         if opened is not None:
             rows.append((opened,) * 4 + (opened_code,))
+        rows = sorted(set(rows))  # what is marked on several channels at once is one event
         *times, codes = np.array(rows, np.float64).reshape(-1, 5).T
         return EventMarks(*times, codes.astype(np.int64))
 

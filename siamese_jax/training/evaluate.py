@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Shaped
 
@@ -30,6 +31,7 @@ from siamese_jax.predict import (
 from siamese_jax.recordings.edf import Annotation, Segment
 from siamese_jax.recordings.labels import IED_RULE, EventMarks
 from siamese_jax.recordings.shards import Shard
+from siamese_jax.recordings.windows import untouched
 from siamese_jax.vocabulary import IED, TaskSpec
 
 Metric = Callable[..., float]
@@ -230,18 +232,26 @@ def _rate_at(rate: str, threshold: float, chance: np.ndarray, labels: np.ndarray
 def _events(
     config: Config, shard: Shard, windows: Int[np.ndarray, "window"], predictions: Predictions
 ) -> Iterator[RecordingEvents]:
-    """Each recording's events, where windows have an IED label; what was annotated elsewhere was not looked for."""
-    hop = shard.info.hop / shard.info.sfreq
+    """Each recording's events, where windows have an IED label; what was annotated elsewhere was not looked for.
+
+    Recordings whose windows lie off the grid have none if the model pools: a logit a window tells no time there.
+    """
+    hop, weight = shard.info.hop / shard.info.sfreq, shard.weights[IED.name]
     table = shard.segments
     columns = (table["onset_seconds"].tolist(), table["length"].tolist())
     segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
-    lines = timelines(config, IED.name, predictions, segments, hop_seconds=hop)
-    looked_at = shard.recording[windows[shard.weights[IED.name][windows] > 0]]
-    for recording in np.unique(looked_at).tolist():
-        mine = [line for line, owner in lines if table["recording"][owner] == recording]
+    for recording in np.unique(shard.recording[windows[weight[windows] > 0]]).tolist():
         rows = shard.events["recording"] == recording
         columns = (shard.events[name][rows].tolist() for name in ("onset_seconds", "duration_seconds", "text"))
         marks = IED_RULE.marks([Annotation(*row) for row in zip(*columns, strict=True)])
+        # Without a label are windows that an IED touches, which count, and those that nobody can judge.
+        intervals = [(start, stop - start) for start, stop in zip(marks.start, marks.stop, strict=True)]
+        free = untouched(shard.onset_seconds[windows], intervals, window_seconds=config.data.window_seconds)
+        judged = (shard.recording[windows] == recording) & ((weight[windows] > 0) | ~free)
+        own = jax.tree.map(lambda x, judged=judged: x[judged], predictions)
+        mine = [line for line, _ in timelines(config, IED.name, own, segments, hop_seconds=hop)]
+        if not mine:
+            continue  # pooled logits off the grid have no place in time
         found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
         yield _recording_events(str(shard.recordings["patient"][recording]), found, marks, mine)
 

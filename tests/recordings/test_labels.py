@@ -240,6 +240,22 @@ def test_an_event_of_unknown_class_leaves_its_window_without_a_label_unless_a_kn
     assert label_and_weight(waves((12.0, 0, "unsure"), (10.5, 0, "spike"))) == (0, 0)
 
 
+def test_an_event_that_is_marked_on_several_channels_is_one() -> None:
+    marks = [
+        Annotation(12.0, 0.2, "spike", "Fp1"),
+        Annotation(12.0, 0.2, "spike", "F7"),
+        Annotation(12.0, 0.3, "spike", "F3"),
+    ]
+    assert WAVES.marks(marks).stop.tolist() == [12.2, 12.3]
+    assert WAVES.marks([*marks, Annotation(12.0, 0.2, "spindle", "Fp1")]).code.tolist() == [1, 2, 1]
+
+
+def test_a_run_that_nobody_closed_has_the_class_of_its_opening() -> None:
+    rule = dataclasses.replace(WAVES, class_of=TextClasses(((UNKNOWN, "!start"), ("spike", "!end"))))
+    assert rule.marks([ied(5, text="!start")]).code.tolist() == [-1]
+    assert IED_RULE.marks([ied(5, text="!start")]).code.tolist() == [1]
+
+
 def test_texts_that_no_class_has_change_nothing() -> None:
     assert label_and_weight(waves((12.0, 0, "my spike"), (12.0, 3.0, "lights off"))) == (0, 1)
 

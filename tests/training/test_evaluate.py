@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 from siamese_jax.evaluation.events import Event
-from siamese_jax.predict import Timeline
+from siamese_jax.predict import Predictions, Timeline
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.labels import IED_RULE
+from siamese_jax.recordings.shards import open_shard
+from siamese_jax.recordings.shards_write import write_shard
+from siamese_jax.recordings.windows import WindowGrid
 from siamese_jax.training.evaluate import (
     RecordingEvents,
     Scores,
+    _events,
     _recording_events,
     fix_operating_points,
     report,
     report_text,
 )
 from siamese_jax.vocabulary import IED, SLEEP
+from tests.recordings.in_memory import info_of, labelled, noise, recording_of
 
 TASKS = (IED, SLEEP)
 
@@ -103,6 +108,23 @@ def test_what_lies_where_nobody_looked_is_neither_missed_nor_counted():
     mine = _recording_events("a", [], marks, [Timeline(logits, 0.05, 0.0, 0.3, 0.2)])
     np.testing.assert_allclose(mine.annotated_seconds, [10.0])
     assert mine.hours == pytest.approx(50 / 3600, rel=1e-2)
+
+
+def test_windows_that_nobody_could_judge_are_not_scored_and_those_that_an_ied_touches_are(tiny, tmp_path):
+    """A minute: an IED at 10.05 s touches the window from 10 s too, and 30 to 40 s are marked as bad."""
+    recording = recording_of([noise(6000, n_chans=5)], ch_names=tiny.data.ch_names)
+    item = labelled(recording, [Annotation(10.05, 0, "IED")], window=100, hop=100, bad=[(30.0, 10.0)])
+    write_shard(tmp_path / "x.h5", [item], info=info_of(recording, window=100, hop=100))
+    shard = open_shard(tmp_path / "x.h5")
+    windows = np.arange(len(shard))
+    assert (shard.weights["ied"] == 0).sum() == 1 + 10
+    frames = np.full((len(shard), round(1.0 / tiny.frame_seconds) + 1, 1), -9.0, np.float32)
+    frames[[12, 35], 3] = 9.0  # one detection in the bad stretch
+    start = shard.start - shard.segments["start"][shard.segment]
+    predictions = Predictions(WindowGrid(shard.segment, start), {"ied": frames[:, 0]}, {"ied": frames})
+    (mine,) = _events(tiny, shard, windows, predictions)
+    assert mine.hours == pytest.approx(50 / 3600, rel=0.03)
+    assert [int(e.peak_seconds) for e in mine.found] == [12] and mine.annotated_seconds.tolist() == [10.05]
 
 
 def test_without_any_ied_figures_are_undefined_and_nothing_breaks(tiny):
