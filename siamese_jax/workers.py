@@ -23,6 +23,9 @@ from typing import Any, NamedTuple, Protocol
 EXTRA = "dask.distributed is not installed: pip install 'siamese-jax[cluster]'"
 CONNECT_SECONDS = 30.0
 """How long to wait for a scheduler to answer and for its first worker."""
+LOOK_SECONDS = 5.0
+"""How often to see to the workers while nothing is done."""
+GONE = "the scheduler is gone, or its network: what is finished is kept, run the same again"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC", "NPROC")
 """How many threads BLAS (the first three) and XLA on a CPU (the others) start; read once, when they are loaded."""
 
@@ -48,6 +51,7 @@ def run_each(
     workers: int = 1,
     scheduler: str | None = None,
     attempts: int = 3,
+    on_retry: Callable[[int, str], None] = lambda index, why: None,
 ) -> Iterator[Outcome]:
     """Call `function` with each item, and give the outcomes as they come, in whatever order.
 
@@ -58,6 +62,7 @@ def run_each(
         workers: processes on this machine; 1 means this process. They share its cores.
         scheduler: address of a Dask scheduler (`tcp://host:8786`), whose workers are used instead.
         attempts: how often to try an item that fails otherwise than by a `ValueError`.
+        on_retry: told which item will be tried again, and why.
 
     Raises:
         ValueError: fewer than one worker or attempt; a function that cannot be sent to a worker; no scheduler at the
@@ -69,14 +74,14 @@ def run_each(
     if scheduler is not None and find_spec("distributed") is None:
         raise ValueError(f"a scheduler is given, but {EXTRA}")
     if scheduler is None and workers == 1:
-        return _outcomes(_Here(), function, items, attempts)
+        return _outcomes(_Here(), function, items, attempts, on_retry)
     try:
         pickle.dumps(function)
     except Exception as error:  # each thing that cannot be pickled has its own way to say so
         raise ValueError(f"{function!r} cannot be sent to a worker: {error}") from None
     if scheduler is not None:
-        return _outcomes(_cluster(scheduler), function, items, attempts)
-    return _outcomes(_machine(workers), function, items, attempts)
+        return _outcomes(_cluster(scheduler), function, items, attempts, on_retry)
+    return _outcomes(_machine(workers), function, items, attempts, on_retry)
 
 
 # --- who works ----------------------------------------------------------------------------------------------
@@ -85,8 +90,10 @@ def run_each(
 class _Crew(Protocol):
     """Who works on the items."""
 
-    lost: tuple[type[BaseException], ...]
-    """What a future raises whose worker died."""
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        """What a future raises whose worker died."""
+        ...
 
     def capacity(self) -> int:
         """How many items to hand out at a time."""
@@ -140,7 +147,12 @@ class _Pool(AbstractContextManager):
             else:
                 self._idle.append(process)
         process = self._idle.pop() if self._idle else _Process()
-        future = process.pool.submit(function, *arguments)
+        try:
+            future = process.pool.submit(function, *arguments)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            process.pool.shutdown()
+            process = _Process()
+            future = process.pool.submit(function, *arguments)
         self._busy[future] = process
         return future
 
@@ -173,15 +185,22 @@ def _follow_parent() -> None:
 class _Cluster:
     """Workers of Dask."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, ours: Any = None, workers: int = 0) -> None:
+        """Whoever listens to the client's scheduler; of our own cluster, `ours`, there should be `workers`."""
         from distributed import KilledWorker
 
         self.lost = (KilledWorker,)
-        self._client = client
+        self._client, self._ours, self._workers = client, ours, workers
         self._executor: Executor = client.get_executor(pure=False)
 
     def capacity(self) -> int:
-        return max(sum(self._client.nthreads().values()), 1)
+        try:
+            there = sum(self._client.nthreads().values())
+        except OSError:
+            raise ConnectionError(GONE) from None
+        if there < self._workers:
+            self._ours.scale(self._workers)  # what died is started again by Dask, but not if it died while it started
+        return max(there, 1)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._executor.submit(function, *arguments)
@@ -215,14 +234,15 @@ def _local_cluster(workers: int) -> Iterator[_Crew]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # without one it would still take the usual port, and warn if it is taken
             memory_limit=None,  # honest work is not killed for its size
             silence_logs=logging.CRITICAL + 1,
-            scheduler_kwargs={"allowed_failures": 0},  # who is to be tried again is decided here
+            # Who is to be tried again is decided here.
+            scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield _Cluster(client)
+        yield _Cluster(client, cluster, workers)
 
 
 @contextmanager
@@ -258,37 +278,43 @@ def _check_workers(client: Any, address: str) -> None:
 def _quiet() -> Iterator[None]:
     """Without Dask's log on the user's screen: what matters of it is in the outcomes."""
     names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
-    before = {log: log.disabled for log in map(logging.getLogger, names)}
-    for log in before:
-        log.disabled = True
+    before = {log: log.level for log in map(logging.getLogger, names)}
+    for log in before:  # those to come take their level from the one named `distributed`
+        log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        for log, disabled in before.items():
-            log.disabled = disabled
+        for log, level in before.items():
+            log.setLevel(level)
 
 
 # --- the work -----------------------------------------------------------------------------------------------
 
 
 def _outcomes(
-    opened: AbstractContextManager[_Crew], function: Callable[[Any], Any], items: Sequence[Any], attempts: int
+    opened: AbstractContextManager[_Crew],
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    attempts: int,
+    on_retry: Callable[[int, str], None],
 ) -> Iterator[Outcome]:
     waiting, suspects = deque(range(len(items))), deque()
     errors, losses = Counter(), Counter()
     with opened as crew:
         running: dict[Future, int] = {}
+        alone = False
 
         def start(index: int) -> None:
             running[crew.submit(_answer, function, items[index])] = index
 
         while waiting or suspects or running:
-            while waiting and len(running) < crew.capacity():
+            capacity = crew.capacity()
+            if not running:
+                alone = not waiting
+                start((waiting or suspects).popleft())
+            while waiting and len(running) < capacity:
                 start(waiting.popleft())
-            alone = not running
-            if alone:
-                start(suspects.popleft())
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in wait(running, LOOK_SECONDS, FIRST_COMPLETED).done:
                 index = running.pop(future)
                 answer = _fetched(future, crew.lost)
                 if answer.losses:
@@ -298,12 +324,14 @@ def _outcomes(
                         yield Outcome(index, None, f"its worker was lost {losses[index]} times")
                     else:
                         suspects.append(index)
+                        on_retry(index, "its worker was lost")
                 elif answer.error:
                     errors[index] += 1
                     if answer.final or errors[index] >= attempts:
                         yield Outcome(index, None, answer.error)
                     else:
                         waiting.append(index)
+                        on_retry(index, answer.error)
                 else:
                     yield Outcome(index, answer.result, None)
 
@@ -333,7 +361,7 @@ def _fetched(future: Future, lost: tuple[type[BaseException], ...]) -> _Answer:
     try:
         return future.result()
     except CancelledError:
-        raise ConnectionError("the scheduler is gone") from None
+        raise ConnectionError(GONE) from None
     except lost as error:
         # A scheduler that is not ours has tried again by itself.
         return _Answer(losses=1 + getattr(error, "allowed_failures", 0))

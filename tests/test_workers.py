@@ -1,11 +1,14 @@
 """One function for many items: whoever does the work, the outcomes are the same and a bad item costs itself alone."""
 
 import functools
+import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +45,10 @@ def work(job: Job, *, nap: float = 0.0):
         case "kills" | "kills once" if first or job.kind == "kills":
             time.sleep(0.2)  # so that it has company
             os.kill(os.getpid(), signal.SIGKILL)
-        case "leaves" | "leaves once" if first or job.kind == "leaves":
+        case "leaves once" if first:
             os._exit(7)
+        case "slow":
+            time.sleep(1)
         case "large":
             return b"x" * 20_000_000
         case "threads":
@@ -77,10 +82,11 @@ class Run(NamedTuple):
     outcomes: dict[str, list[Outcome]]
     said: str
     environment_is_as_before: bool
+    retried: list[tuple[str, str]]
 
 
 KINDS = ["works"] * 6 + ["broken", "no disk", "stumbles", "exits", "kills", "leaves once", "large", "threads"]
-KINDS += ["kills once", "leaves"] + ["works"] * 6
+KINDS += ["kills once"] + ["works"] * 6
 
 
 @pytest.fixture(scope="module", params=CREWS)
@@ -94,10 +100,17 @@ def run(request, tmp_path_factory):
         for name in workers.THREADS:
             patch.delenv(name, raising=False)
         patch.setattr(os, "cpu_count", lambda: 7)
-        before, error = dict(os.environ), os.dup(2)
+        before, error, retried = dict(os.environ), os.dup(2), []
         os.dup2(said.fileno(), 2)  # of the workers too
         try:
-            outcomes = list(run_each(functools.partial(work, nap=0.02), jobs, workers=2))
+            outcomes = list(
+                run_each(
+                    functools.partial(work, nap=0.02),
+                    jobs,
+                    workers=2,
+                    on_retry=lambda index, why: retried.append((jobs[index].kind, why)),
+                )
+            )
         finally:
             os.dup2(error, 2)
             os.close(error)
@@ -105,7 +118,7 @@ def run(request, tmp_path_factory):
     assert sorted(outcome.index for outcome in outcomes) == list(range(len(jobs)))  # each once
     by_kind = {kind: [job for job in jobs if job.kind == kind] for kind in KINDS}
     came = {kind: [o for o in outcomes if jobs[o.index].kind == kind] for kind in KINDS}
-    return Run(by_kind, came, (folder / "said").read_text(), same)
+    return Run(by_kind, came, (folder / "said").read_text(), same, retried)
 
 
 def test_every_item_that_can_be_done_is_done(run):
@@ -122,17 +135,26 @@ def test_a_value_error_is_final_and_all_else_is_tried_again(run):
     assert tried["exits"] == (3, "SystemExit: 3")
     n_calls, failure = tried["broken"]
     assert failure == f"{run.jobs['broken'][0].name} is no EDF"
-    assert n_calls == 1 or n_calls == 2 and "said" in tried  # its neighbour's death may have cost it one, see below
+    assert n_calls <= 2  # two if a neighbour's death cost it one
 
 
 def test_who_kills_its_worker_is_told_from_who_stood_beside_it(run):
-    for kind in ("kills", "leaves"):
-        (outcome,) = run.outcomes[kind]
-        n_lost = len(calls(run.jobs[kind][0]))
-        assert outcome.failure == f"its worker was lost {n_lost} times" and n_lost >= 3
+    (outcome,) = run.outcomes["kills"]
+    n_lost = len(calls(run.jobs["kills"][0]))
+    assert outcome.failure == f"its worker was lost {n_lost} times" and n_lost >= 3
     for kind in ("kills once", "leaves once"):
         assert run.outcomes[kind][0].failure is None
         assert len(set(calls(run.jobs[kind][0]))) >= 2  # in another process
+
+
+def test_each_further_attempt_is_told_with_its_reason(run):
+    told = Counter(run.retried)
+    assert told["stumbles", "OSError: stale file handle"] == 1
+    assert told["no disk", "OSError: no space left on device"] == told["exits", "SystemExit: 3"] == 2
+    for kind in ("kills", "kills once", "leaves once"):
+        lost = len(calls(run.jobs[kind][0])) - (run.outcomes[kind][0].failure is None)
+        assert told[kind, "its worker was lost"] in (lost, lost - 1)  # after the last there is no other
+    assert "broken file" not in {why for _, why in told}
 
 
 def test_cores_are_shared_between_the_workers_and_the_environment_is_left_as_it_was(run):
@@ -150,6 +172,32 @@ def test_a_pool_s_lost_worker_takes_nobody_with_it(monkeypatch, tmp_path):
     outcomes = run_each(functools.partial(work, nap=0.1), jobs, workers=3)
     assert [o.index for o in outcomes if o.failure] == [0]
     assert [len(calls(job)) for job in jobs] == [3] + [1] * 8
+
+
+def test_a_pool_s_worker_that_dies_while_it_has_nothing_to_do_is_replaced(monkeypatch, tmp_path):
+    use("pool", monkeypatch)
+    jobs = [Job(tmp_path, str(i)) for i in range(4)]
+    outcomes = run_each(functools.partial(work, nap=0.5), jobs, workers=2)
+    done = [next(outcomes)]
+    os.kill(calls(jobs[done[0].index])[0], signal.SIGKILL)
+    time.sleep(0.3)  # until the pool has noticed
+    done += outcomes
+    assert {(o.index, o.failure) for o in done} == {(i, None) for i in range(4)}
+
+
+def test_workers_that_dask_does_not_start_again_are_replaced(monkeypatch, tmp_path):
+    """As it happens where a worker dies while it starts, or takes too long to."""
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
+
+    async def stay_away(nanny, exitcode):
+        pass
+
+    monkeypatch.setattr(distributed.Nanny, "_on_worker_exit", stay_away)
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.1)
+    jobs = [Job(tmp_path, str(i), "leaves once") for i in range(2)]
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}):
+        outcomes = list(run_each(functools.partial(work, nap=0.5), jobs, workers=2))
+    assert {(o.index, o.failure) for o in outcomes} == {(0, None), (1, None)}
 
 
 def test_one_worker_is_this_process(monkeypatch, tmp_path):
@@ -173,11 +221,10 @@ def test_there_may_be_nothing_to_do(crew):
 
 
 def test_who_stops_listening_stops_the_workers_at_once(crew, tmp_path):
-    jobs = [Job(tmp_path, "works"), Job(tmp_path, "a", "sleeps"), Job(tmp_path, "b", "sleeps")]
+    jobs = [Job(tmp_path, "works"), Job(tmp_path, "long", "sleeps")]
     outcomes = run_each(work, jobs, workers=2)
     assert next(outcomes).index == 0
-    while not all(calls(job) for job in jobs):
-        time.sleep(0.01)
+    wait_until(lambda: calls(jobs[1]))
     began = time.monotonic()
     outcomes.close()
     assert time.monotonic() - began < 20  # they would sleep 100 s
@@ -234,49 +281,21 @@ def test_a_scheduler_asks_for_the_extra(monkeypatch):
 @pytest.fixture(scope="module")
 def cluster():
     """Somebody's cluster, which tries what was lost again by itself: one worker of two threads."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, dashboard_address=None, memory_limit=None, silence_logs=60
-    ) as cluster:
+    dask = pytest.importorskip("dask")
+    # However long a worker takes to start again on a busy machine, it is not given up.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "600s"}),
+        somebodys_cluster(n_workers=1, threads_per_worker=2) as cluster,
+    ):
         yield cluster
 
 
-def test_on_somebody_s_cluster_neighbours_are_not_blamed_either(cluster, tmp_path):
-    kinds = ["works", "kills", "broken", "kills once", *["works"] * 5]
-    jobs = [Job(tmp_path, f"{kind}-{i}", kind) for i, kind in enumerate(kinds)]
-    address = cluster.scheduler_address
-    outcomes = {o.index: o for o in run_each(functools.partial(work, nap=0.05), jobs, scheduler=address)}
-    assert {kinds[i]: o.failure for i, o in outcomes.items()} == {
-        "works": None,
-        "kills": f"its worker was lost {len(calls(jobs[1]))} times",
-        "broken": f"{jobs[2].name} is no EDF",
-        "kills once": None,
-    }
-    assert [outcomes[i].result for i in (0, 8)] == ["did works-0", "did works-8"]
-    assert os.getpid() not in calls(jobs[0])
-
-
-def test_a_scheduler_that_goes_ends_the_run_in_a_sentence(tmp_path):
+def somebodys_cluster(**options):
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 60}
-    with distributed.LocalCluster(**options) as cluster:
-        jobs = [Job(tmp_path, "works"), *(Job(tmp_path, str(i), "sleeps") for i in range(2))]
-        outcomes = run_each(work, jobs, scheduler=cluster.scheduler_address)
-        next(outcomes)
-        cluster.close()
-        with pytest.raises(ConnectionError, match="the scheduler is gone"):
-            next(outcomes)
-
-
-def test_a_scheduler_that_is_not_there_or_has_no_workers_is_one_sentence(monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
-    for address in ("tcp://127.0.0.1:9", "nowhere"):
-        with pytest.raises(ValueError, match=f"no Dask scheduler answers at {address}: "):
-            list(run_each(work, [1], scheduler=address))
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None, silence_logs=60) as cluster:
-        with pytest.raises(ValueError, match="has no workers"):
-            list(run_each(work, [1], scheduler=cluster.scheduler_address))
+    scheduler = {"dashboard": False, "allowed_failures": 1}
+    return distributed.LocalCluster(
+        dashboard_address="127.0.0.1:0", scheduler_kwargs=scheduler, silence_logs=60, **options
+    )
 
 
 def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
@@ -286,4 +305,56 @@ def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
 
 
 def other_version(name):
-    return "1.0" if "pytest" in sys.modules and os.environ.get("PYTEST_CURRENT_TEST") else "9.9"
+    return "1.0" if multiprocessing.parent_process() is None else "9.9"
+
+
+def test_on_somebody_s_cluster_neighbours_are_not_blamed_either(cluster, tmp_path):
+    kinds = ["slow", "kills", "broken", "kills once", *["works"] * 5]
+    jobs = [Job(tmp_path, f"{kind}-{i}", kind) for i, kind in enumerate(kinds)]
+    address = cluster.scheduler_address
+    outcomes = {o.index: o for o in run_each(work, jobs, scheduler=address, attempts=1)}
+    assert len(calls(jobs[0])) > 1  # it stood beside who killed their worker
+    assert {kinds[i]: o.failure for i, o in outcomes.items()} == {
+        "works": None,
+        "slow": None,
+        "kills": f"its worker was lost {len(calls(jobs[1]))} times",
+        "broken": f"{jobs[2].name} is no EDF",
+        "kills once": None,
+    }
+    assert [outcomes[i].result for i in (0, 8)] == ["did slow-0", "did works-8"]
+    assert os.getpid() not in calls(jobs[0])
+
+
+def test_a_scheduler_that_is_killed_ends_the_run_in_a_sentence(monkeypatch, tmp_path):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.5)
+    root, card, quiet = Path(__file__).parents[1], tmp_path / "scheduler.json", subprocess.DEVNULL
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    start += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(card)]
+    join = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(card), "--nthreads", "1"]
+    processes = [subprocess.Popen(start, cwd=root, stderr=quiet)]
+    try:
+        wait_until(card.exists)
+        processes.append(subprocess.Popen([*join, "--no-nanny", "--no-dashboard"], cwd=root, stderr=quiet))
+        monkeypatch.setattr(workers, "_check_workers", lambda client, address: client.wait_for_workers(1, timeout=30))
+        jobs = [Job(tmp_path, "works"), Job(tmp_path, "long", "sleeps")]
+        outcomes = run_each(work, jobs, scheduler=json.loads(card.read_text())["address"])
+        assert next(outcomes).result == "did works"
+        processes[0].kill()
+        with pytest.raises(ConnectionError, match="the scheduler is gone"):
+            next(outcomes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_scheduler_that_is_not_there_or_has_no_workers_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nowhere"):
+        with pytest.raises(ValueError, match=f"no Dask scheduler answers at {address}: "):
+            list(run_each(work, [1], scheduler=address))
+    with somebodys_cluster(n_workers=0) as cluster:
+        with pytest.raises(ValueError, match="has no workers"):
+            list(run_each(work, [1], scheduler=cluster.scheduler_address))

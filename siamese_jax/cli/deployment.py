@@ -57,7 +57,7 @@ def detect(
     print(f"model     {analysis.model}")
     with locked(out):
         found = [standing(job, analysis) for job in jobs]
-        if len(files) > 1 or workers > 1 or scheduler or files[0].is_dir():
+        if len(files) > 1 or workers > 1 or scheduler or any(file.is_dir() for file in files):
             code = _detect_many(found, out, analysis, workers, scheduler)
         else:
             code = _detect_one(found[0], analysis, loaded)

@@ -4,9 +4,10 @@ Each file is written under a temporary name and renamed, so that a file that is 
 """
 
 import csv
+import glob
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,10 @@ from typing import Any, NamedTuple
 from siamese_jax.deployment.detect import EPOCH_SECONDS, Detections
 from siamese_jax.recordings.edf import Annotation, Recording
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
+
+RUN_SUFFIX = "_run.json"
+EDF_ENDINGS = ("_detected", "_annotated")
+"""`<stem><one of these>.edf` beside `<stem>_events.csv` was written here, and is no recording to analyse."""
 
 
 class Written(NamedTuple):
@@ -40,18 +45,21 @@ def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
     return tuple(sorted(stages + events, key=lambda a: a.onset_seconds))
 
 
-def write_detections(folder: Path, recording: Recording, detections: Detections, *, model: str) -> Written:
+def write_detections(
+    folder: Path, recording: Recording, detections: Detections, *, provenance: Mapping[str, Any]
+) -> Written:
     """Write all that one detection gives into `folder`, names beginning with the recording's.
 
     `<stem>_events.csv`, `<stem>_hypnogram.csv` (if stages are known), `<stem>_detected.edf` (EDF+, annotations
     alone), `<stem>_annotated.edf` (a copy of the recording with the annotations added, its signals' bytes unchanged)
-    and `<stem>_run.json` (what was analysed, with which threshold and versions).
+    and `<stem>_run.json` (what was analysed, with which threshold and versions). That one is written last: where it
+    is, all the others are, and are of one detection.
 
     Args:
         folder: created if it is not there.
         recording: that was analysed; its file is never touched.
         detections: what was found.
-        model: which checkpoint, in words, for the run record.
+        provenance: for the run record: with which `model`, in words, and whatever else is to stand there.
 
     Raises:
         ValueError: an annotation-only file that does not read back as written.
@@ -60,20 +68,27 @@ def write_detections(folder: Path, recording: Recording, detections: Detections,
     folder.mkdir(parents=True, exist_ok=True)
     stem = recording.path.stem if recording.path else "array"
     annotations = annotations_of(detections)
-    events, run = folder / f"{stem}_events.csv", folder / f"{stem}_run.json"
-    _write_csv(events, EVENT_COLUMNS, (_event_row(e) for e in detections.events))
-    hypnogram = None
+    events, run = folder / f"{stem}_events.csv", folder / f"{stem}{RUN_SUFFIX}"
+    annotated, hypnogram = folder / f"{stem}_annotated.edf", None
+    if run.exists():  # an earlier detection's: from here on it is none, and not all of its files may be written anew
+        for path in (run, annotated, folder / f"{stem}_hypnogram.csv"):
+            path.unlink(missing_ok=True)
+    for unfinished in folder.glob(f".{glob.escape(stem)}_*.part"):  # of a process that was killed
+        unfinished.unlink()
+    write_csv(events, EVENT_COLUMNS, (_event_row(e) for e in detections.events))
     if detections.hypnogram:
         hypnogram = folder / f"{stem}_hypnogram.csv"
         rows = (
             (f"{e.onset_seconds:.3f}", f"{EPOCH_SECONDS:.3f}", e.stage, f"{e.probability:.4f}")
             for e in detections.hypnogram
         )
-        _write_csv(hypnogram, ("onset", "duration", "stage", "probability"), rows)
+        write_csv(hypnogram, ("onset", "duration", "stage", "probability"), rows)
     only = folder / f"{stem}_detected.edf"
     write_annotations(only, annotations, start=recording.start_datetime, patient_code=recording.patient_code)
-    copy, refused = _write_copy(folder / f"{stem}_annotated.edf", recording, annotations)
-    _write_text(run, json.dumps(_run_record(recording, detections, model), indent=2) + "\n")
+    copy, refused = _write_copy(annotated, recording, annotations)
+    files = [path.name for path in (events, hypnogram, only, copy) if path is not None]
+    record = {**provenance, **_run_record(recording, detections), "files": files}
+    _write_text(run, json.dumps(record, indent=2) + "\n")
     return Written(events, hypnogram, only, copy, refused, run)
 
 
@@ -102,11 +117,10 @@ def _write_copy(path: Path, recording: Recording, annotations: Sequence[Annotati
     return path, ""
 
 
-def _run_record(recording: Recording, detections: Detections, model: str) -> dict[str, Any]:
+def _run_record(recording: Recording, detections: Detections) -> dict[str, Any]:
     report = recording.report
     return {
-        "model": model,
-        "versions": {name: version(name) for name in ("siamese-jax", "jax")},
+        "versions": versions(),
         "threshold": detections.threshold,
         "threshold_origin": detections.threshold_origin,
         "recording_seconds": detections.recording_seconds,
@@ -125,7 +139,13 @@ def _run_record(recording: Recording, detections: Detections, model: str) -> dic
     }
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def versions() -> dict[str, str]:
+    """Of what decides the results."""
+    return {name: version(name) for name in ("siamese-jax", "jax")}
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

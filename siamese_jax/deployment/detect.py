@@ -100,12 +100,10 @@ def detect(
         on_progress: called with the seconds of signal done.
 
     Raises:
-        ValueError: a checkpoint without `ied`, a recording without a gap-free window, an impossible threshold.
+        ValueError: a checkpoint without `ied`, a recording without a gap-free window, an impossible threshold or hop.
     """
     config = checkpoint.config
-    if IED.name not in config.tasks:
-        raise ValueError(f"the checkpoint was trained for {config.tasks}: it has no task {IED.name!r} to detect")
-    least, origin = _threshold(checkpoint, threshold)
+    least, origin = event_threshold(checkpoint, threshold)
     predictions = predict_recording(
         make_predictor(config, checkpoint.tasks),
         config,
@@ -116,7 +114,7 @@ def detect(
     )
     lines = timelines(config, IED.name, predictions, recording.segments, hop_seconds=hop_seconds)
     events = [event for line, _ in lines for event in find_events(**line._asdict(), threshold=least)]
-    epochs = _hypnogram(config, predictions, recording)
+    epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
     located = tuple(
         _located(recording, event, stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS))) for event in events
@@ -131,8 +129,18 @@ def detect(
     )
 
 
-def _threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float, str]:
+def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float, str]:
+    """The least probability of an event, and where it comes from in words.
+
+    Raises:
+        ValueError: a threshold that is no probability; a checkpoint that detects no events.
+    """
+    tasks = checkpoint.config.tasks
+    if IED.name not in tasks:
+        raise ValueError(f"the checkpoint was trained for {tasks}: it has no task {IED.name!r} to detect")
     if given is not None:
+        if not 0 < given < 1:
+            raise ValueError(f"threshold must be a probability between 0 and 1, given {given}")
         return given, "given"
     points = {p.criterion: p for p in points_from_json(checkpoint.operating_points) if p.task == IED.name}
     for criterion in CRITERIA:
@@ -141,7 +149,7 @@ def _threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float, str]
     return 0.5, "no operating point in the checkpoint: run `siamese-jax evaluate` to fix one"
 
 
-def _hypnogram(config: Config, predictions: Predictions, recording: Recording) -> tuple[Epoch, ...]:
+def _hypnogram(config: Config, predictions: Predictions, recording: Recording, hop_seconds: float) -> tuple[Epoch, ...]:
     """The stage of each 30-s epoch of which windows' centres cover half: the largest mean probability."""
     if SLEEP.name not in predictions.window:
         return ()
@@ -150,8 +158,7 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording) -
     chance = probabilities(SLEEP, predictions.window[SLEEP.name])
     count = np.bincount(index)
     total = np.stack([np.bincount(index, weights=column) for column in chance.T], 1)
-    hop = float(np.median(np.diff(onsets))) if len(onsets) > 1 else config.data.window_seconds
-    analysed = np.minimum(count * hop, EPOCH_SECONDS)
+    analysed = np.minimum(count * hop_seconds, EPOCH_SECONDS)
     epochs = np.flatnonzero(analysed >= EPOCH_SECONDS / 2)
     mean = total[epochs] / count[epochs, None]
     return tuple(

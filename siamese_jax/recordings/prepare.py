@@ -86,7 +86,7 @@ def prepare(
     out, progress = Path(out), progress or _silent
     settings = _Settings(source, data, hop_seconds, seed, tuple(fractions), title or source.title)
     settings.check()
-    crew = _Crew(workers, scheduler, progress)
+    crew = _Crew(workers, scheduler, progress, [])
     with locked(out):
         check_configuration(out, settings.configuration())
         files, skipped = _find(settings, crew)
@@ -104,7 +104,9 @@ def prepare(
         notes += [*source.notes(), *_doubts(files, settings), *clipped]
         lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
         write_report(out, settings.configuration(), {"finished": True, "notes": notes, **lists})
-        return PrepareReport(out, tuple(used), tuple(skipped), tuple(notes), written, summarise(out))
+        return PrepareReport(
+            out, tuple(used), tuple(skipped), tuple(notes), tuple(crew.retried), written, summarise(out)
+        )
 
 
 class _Settings(NamedTuple):
@@ -153,13 +155,19 @@ class _Crew(NamedTuple):
     workers: int
     scheduler: str | None
     progress: Progress
+    retried: list[tuple[str, str]]
+    """What was tried again, and why: filled on the way."""
 
     def run(
-        self, what: str, function: Callable[..., Any], items: Sequence[Any]
+        self, what: str, function: Callable[..., Any], items: Sequence[Any], names: Sequence[str]
     ) -> Iterator[tuple[int, Any, str | None]]:
         """Each item's place, its result and why it has none, as they come."""
+
+        def on_retry(index: int, why: str) -> None:
+            self.retried.append((names[index], f"tried again: {why}"))
+
         self.progress(what, 0, len(items))
-        outcomes = run_each(function, items, workers=self.workers, scheduler=self.scheduler)
+        outcomes = run_each(function, items, workers=self.workers, scheduler=self.scheduler, on_retry=on_retry)
         for done, outcome in enumerate(outcomes, start=1):
             yield outcome
             self.progress(what, done, len(items))
@@ -172,7 +180,7 @@ def _find(settings: _Settings, crew: _Crew) -> tuple[list[Found], list[SkippedFi
     """A first look at every recording; what cannot be used, and why."""
     names = list(settings.source.names())
     first_look = partial(look, source=settings.source, data=settings.data, window=settings.window, hop=settings.hop)
-    looks = sorted(crew.run("reading headers", first_look, names), key=lambda one: one[0])
+    looks = sorted(crew.run("reading headers", first_look, names, names), key=lambda one: one[0])
     skipped = [SkippedFile(names[i], failure) for i, _, failure in looks if failure is not None]
     files, copies = without_copies(found for _, found, failure in looks if failure is None)
     return files, skipped + copies
@@ -254,7 +262,8 @@ def _finish_shards(
     for split in SPLITS:
         (next(iter(shards)).parents[1] / split).mkdir(exist_ok=True)
     skipped, written = {}, 0
-    for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs):
+    names = [job.path.name for job in jobs]
+    for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
         if failure is not None:
             done = _Done(tuple(SkippedFile(name, failure) for name, *_ in jobs[i].content), is_new=False)
         elif done.cannot_write:

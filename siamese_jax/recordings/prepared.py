@@ -40,6 +40,8 @@ class PrepareReport:
     skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...]
     """Decisions and doubts about the source as a whole."""
+    retried: tuple[tuple[str, str], ...]
+    """Recordings and shards that were tried again, and why: their worker was lost, or a disk stumbled."""
     written: int
     """Shards written by this run; the others were finished before it."""
     summary: ShardSummary
@@ -50,6 +52,7 @@ class PrepareReport:
         lines = [f"{len(self.used)} files used, {len(self.skipped)} skipped; {shards} shards in {self.out}"]
         lines[0] += f", {self.written} of them new" if self.written != shards else ""
         lines += [f"skipped {line}" for line in grouped((file.reason, file.name) for file in self.skipped)]
+        lines += grouped((why, name) for name, why in self.retried)
         lines += grouped((note, file.name) for file in self.used for note in file.notes)
         lines += [*self.notes, self.summary.table()]
         return "\n".join(lines)
@@ -113,5 +116,5 @@ def locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{out}: another process is preparing shards there") from None
+            raise ValueError(f"{out}: another process is at work there") from None
         yield

@@ -182,6 +182,46 @@ def test_several_files_one_of_them_broken(demo, tmp_path, capsys):
     assert cli.detect((broken,), checkpoint=demo / "run" / "checkpoint", out=tmp_path / "out") == console.NOT_ANALYSED
 
 
+def test_an_archive_is_a_line_a_file_and_a_summary_and_goes_on_where_it_stopped(demo, tmp_path, capsys):
+    for name in ("a/SIM0001.edf", "b/SIM0002.edf"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        shutil.copy(demo / "recordings" / Path(name).name, tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.edf").write_bytes(b"0       not an EDF")
+    options = {"checkpoint": demo / "run" / "checkpoint", "out": tmp_path / "out"}
+    for threshold, lines in (
+        (0.05, ["files     3, of which 0 are finished", "1/3  a/SIM0001.edf  ", "3/3  broken.edf  failed"]),
+        (0.05, ["files     3, of which 2 are finished", "1/1  broken.edf  failed"]),
+        (
+            0.1,
+            ["files     3, of which 0 are finished", "again     2: threshold was 0.05, is 0.1", "2/3  b/SIM0002.edf  "],
+        ),
+    ):
+        assert cli.detect((tmp_path / "in",), threshold=threshold, **options) == console.SOME_FAILED
+        said = capsys.readouterr()
+        assert [line for line in lines if line not in said.out] == []
+        assert said.err.splitlines()[-1].startswith("error: broken.edf: ")
+        summary = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+        assert [line.split(",")[:2] for line in summary[1:]] == [
+            ["a/SIM0001.edf", "ok"],
+            ["b/SIM0002.edf", "ok"],
+            ["broken.edf", "failed"],
+        ]
+    assert (tmp_path / "out" / "b" / "SIM0002_annotated.edf").exists()
+
+
+def test_a_single_file_that_is_finished_is_said_to_be(demo, tmp_path, capsys):
+    source, options = demo / "recordings" / "SIM0001.edf", {"checkpoint": demo / "run" / "checkpoint", "out": tmp_path}
+    assert cli.detect((source,), **options) == console.OK
+    capsys.readouterr()
+    assert cli.detect((source,), **options) == console.OK
+    assert (
+        f"SIM0001.edf was analysed before with this model and these settings: see {tmp_path}" in capsys.readouterr().out
+    )
+    assert cli.detect((source,), hop=0.5, **options) == console.OK
+    assert "again     hop_seconds was 1.0, is 0.5\nSIM0001.edf  " in capsys.readouterr().out
+    assert not (tmp_path / "summary.csv").exists()
+
+
 def test_results_that_would_overwrite_one_another_are_refused(demo):
     files = (Path("a/night.edf"), Path("b/night.edf"))
     with pytest.raises(ValueError, match="several files are named night"):
@@ -319,7 +359,8 @@ def test_a_checkpoint_without_the_task_cannot_detect(demo, tmp_path, monkeypatch
     loaded = checkpoints.load(demo / "run" / "checkpoint")
     config = dataclasses.replace(loaded.config, tasks=("sleep",))
     monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config))
-    assert cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path) == console.NOT_ANALYSED
+    with pytest.raises(ValueError, match="it has no task 'ied' to detect"):
+        cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path)
 
 
 def test_further_tasks_are_named_on_the_command_line(demo, tmp_path, capsys):

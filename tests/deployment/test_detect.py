@@ -1,5 +1,6 @@
 """From logits to a report: crafted predictions in, events with time, place and stage out."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from siamese_jax.deployment import detect as room
 from siamese_jax.deployment.annotate import annotations_of, write_detections
 from siamese_jax.predict import Predictions
 from siamese_jax.presets import SMALL
-from siamese_jax.recordings.edf import recording_from_array
+from siamese_jax.recordings.edf import Segment, recording_from_array
 from siamese_jax.recordings.windows import window_grid
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
 
@@ -127,6 +128,25 @@ def test_rates_are_events_by_minutes_analysed_in_each_stage(predicted):
     assert [e.analysed_seconds for e in sparse] == [28, 30, 28, 28]
 
 
+def test_gaps_are_not_counted_as_analysed(predicted):
+    """A window every 10 s of a recording with pauses: each stands for its hop of 1 s, not for the time to the next."""
+    predicted({}, lambda second: "N2")
+    whole = recording({})
+    pieces = tuple(Segment(10.0 * i, round(4 * SFREQ)) for i in range(12))
+    found = room.detect(checkpoint(), dataclasses.replace(whole, segments=pieces))
+    assert found.hypnogram == () and found.analysed_seconds == 48
+
+
+def test_an_impossible_threshold_is_refused_before_anything_is_predicted(monkeypatch):
+    def predict(*arguments, **options):
+        raise AssertionError("predicted")
+
+    monkeypatch.setattr(room, "predict_recording", predict)
+    for threshold in (-0.1, 0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"threshold must be a probability between 0 and 1, given {threshold}"):
+            room.detect(checkpoint(), recording({}), threshold=threshold)
+
+
 def test_an_epoch_that_was_hardly_seen_has_no_stage(predicted):
     predicted({95.0: 3.0}, lambda second: "N2")
     found = room.detect(checkpoint(), recording({}, seconds=100))  # centres reach 98 s: 9 s of the fourth epoch
@@ -151,7 +171,7 @@ def test_annotations_are_in_order_and_in_the_standards_words(predicted, tmp_path
     assert [m.text for m in marks if m.duration_seconds == 30] == ["Sleep stage N2"] * 4
     (event,) = [m for m in marks if m.text.startswith("IED")]
     assert (event.text, event.channel) == ("IED p=0.88", "T5")
-    written = write_detections(tmp_path, rec, found, model="test")
+    written = write_detections(tmp_path, rec, found, provenance={"model": "test"})
     assert written.copy is None and "array" in written.copy_refused
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "array_detected.edf",
@@ -160,3 +180,17 @@ def test_annotations_are_in_order_and_in_the_standards_words(predicted, tmp_path
         "array_run.json",
     ]
     assert json.loads(written.run.read_text())["threshold"] == 0.6
+
+
+def test_nothing_of_an_earlier_detection_or_a_killed_process_is_left(predicted, tmp_path):
+    """A second model that knows no stages; a process that was killed while it wrote."""
+    predicted({10.3: 2.0}, lambda second: "N2")
+    rec = recording({})
+    write_detections(tmp_path, rec, room.detect(checkpoint(), rec), provenance={"model": "first"})
+    assert (tmp_path / "array_hypnogram.csv").exists()
+    (tmp_path / ".array_annotated.edf.123.part").touch()
+    found = dataclasses.replace(room.detect(checkpoint(), rec), hypnogram=())
+    written = write_detections(tmp_path, rec, found, provenance={"model": "second"})
+    assert {path.name for path in tmp_path.iterdir()} == {"array_detected.edf", "array_events.csv", "array_run.json"}
+    record = json.loads(written.run.read_text())
+    assert (record["model"], record["files"]) == ("second", ["array_events.csv", "array_detected.edf"])

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -693,3 +694,35 @@ def test_further_tasks_come_from_expressions(tmp_path: Path) -> None:
 def test_what_is_said_of_many_recordings_is_said_once() -> None:
     lines = grouped([("no stages", f"{k}.edf") for k in range(7)] + [("cut short", "x.edf")])
     assert lines == ["0.edf, 1.edf, 2.edf, 3.edf, 4.edf and 2 more: no stages", "x.edf: cut short"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly(Folder):
+    """Kills the process that opens its second recording, once, or as often as it is tried."""
+
+    always: bool = False
+
+    def open(self, name, data):
+        flag = self.root / "died"
+        if name == "night1.edf" and (self.always or not flag.exists()):
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open(name, data)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_worker_that_dies_costs_its_recording_a_retry_and_never_the_run(
+    tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, *, always: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)  # the pool: quicker to start than a cluster
+    folder = Path(shutil.copytree(cohort, tmp_path / "in"))
+    report = prepare(Deadly(folder, always=always), tmp_path / "out", DATA, hop_seconds=1.0, seed=0, workers=2)
+    assert ("night1.edf", "tried again: its worker was lost") in report.retried
+    assert "night1.edf: tried again: its worker was lost" in report.text()
+    assert [file.name for file in report.skipped] == ["night1.edf"] * always
+    assert len(report.used) == 11 - always
+    assert not always or "lost 3 times" in report.skipped[0].reason
+    if not always:  # the same bytes, the report in JSON included, as if nothing had happened
+        prepare(Folder(folder), tmp_path / "one", DATA, hop_seconds=1.0, seed=0)
+        for path in sorted((tmp_path / "one").rglob("*.h5")) + [tmp_path / "one" / "prepare.json"]:
+            assert (tmp_path / "out" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes(), path
