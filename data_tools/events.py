@@ -1,135 +1,274 @@
-"""What happens now and then: transients, mimics, artefacts and IEDs, added to the background in place."""
+"""What happens now and then: transients, mimics, IEDs and artefacts, added to the background in place."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from data_tools import physiology, waveforms
-from data_tools.background import EPOCH_SECONDS, Scene, background_rms_uv, field
-from data_tools.patients import IedProfile
-from data_tools.physiology import Pole, Transient
+from data_tools import ieds, patches, waveforms
+from data_tools.background import Scene
+from data_tools.body import eye_field
+from data_tools.discharges import EDGE_SECONDS, Complex, Discharge, draw_discharges
+from data_tools.ieds import Focus, IedProfile
+from data_tools.onsets import draw_onsets
+from data_tools.transients import TRANSIENTS, Family, Habit, Transient, lognormal
 
-EDGE_SECONDS = 0.5
-"""No event begins or ends nearer to an end of the recording."""
 RUN_SECONDS = 1.0
-"""From this duration on, a train of spike-and-wave complexes is one event; below, each complex is one."""
+"""From this duration on, a run of discharges is one event; below, each complex is one."""
+LEVEL_SECONDS = 4.0
+"""The background's size is measured in stretches of this length."""
+N_FIELDS = 3
+"""A patient's events of one kind and site take turns in so many slightly different fields."""
+SHIFT = 0.07
+"""Scatter of their centres in each direction, in head radii (INFERENCE)."""
+OWN_SITE_SHARE = 0.7
+"""Of events that come from the patient's preferred site, before others get their share (INFERENCE)."""
+OWN_SIZE_SHARE = 0.6
+"""Correlation of the sizes of one patient's events of a kind (INFERENCE)."""
+FREQUENCY_SCATTER = 0.03
+"""Relative, from event to event. INFERENCE: DREAMS subjects 2 and 4 scatter by 0.06 and 0.08 within a person, both
+types of spindle together and the error of measuring included."""
+
+Field = Float[np.ndarray, "chan"]
 
 
 class Event(NamedTuple):
     """Something that was put into a recording. A single IED's peak lies in the middle of its interval."""
 
     kind: str
+    family: Family
     onset_seconds: float
     duration_seconds: float
     channel: str  # of the largest amplitude
-    amplitude_uv: float  # baseline to peak at that channel, unsigned
-    snr: float  # amplitude over the background's RMS at that channel in that stage
+    amplitude_uv: float  # baseline to peak, unsigned, as put in at that channel; of an IED the sharp part's
+    snr: float  # amplitude over the background's RMS there and then
     stage: str
+    region: str = ""  # of ieds.REGIONS; IEDs only
+    focus: str = ""  # the electrode above it; IEDs only
+
+
+class Levels(NamedTuple):
+    """How large the background is at each lead, before anything happens."""
+
+    rms_uv: Float[np.ndarray, "block chan"]
+    ch_names: tuple[str, ...]
+
+    def at(self, seconds: float, ch_name: str) -> float:
+        """Root mean square about a moment."""
+        block = min(int(seconds / LEVEL_SECONDS), len(self.rms_uv) - 1)
+        return float(self.rms_uv[block, self.ch_names.index(ch_name)])
+
+    def snr(self, amplitude_uv: float, seconds: float, ch_name: str) -> float:
+        """Amplitude over it; infinite in silence."""
+        level = self.at(seconds, ch_name)
+        return amplitude_uv / level if level else math.inf
+
+
+def measure_levels(scene: Scene) -> Levels:
+    """The background's size as it is now; the last stretch may be up to twice as long."""
+    step = round(LEVEL_SECONDS * scene.sfreq)
+    n_blocks = max(scene.signals.shape[1] // step, 1)
+    bounds = [*(i * step for i in range(n_blocks)), scene.signals.shape[1]]
+    rms = [scene.signals[:, a:b].std(axis=1) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return Levels(np.array(rms, dtype=float), scene.ch_names)
+
+
+def add_events(scene: Scene, stream: Callable[[str], np.random.Generator]) -> list[Event]:
+    """Add all of a patient's events, by onset: the brain's, then IEDs, which disrupt them, then artefacts.
+
+    Args:
+        scene: The background; its profile says which events.
+        stream: A random stream by name. Every kind has its own, so that one without IEDs has all the others alike.
+    """
+    levels = measure_levels(scene)
+    kinds = list(enumerate(zip(TRANSIENTS, scene.profile.habits, strict=True)))
+    events: list[Event] = []
+    for i, (kind, habit) in kinds:
+        if kind.family != "artefact":
+            events += add_transients(scene, kind, habit, levels, stream(f"transient {i}"))
+    if scene.profile.ied is not None:
+        events += add_ieds(scene, scene.profile.ied, levels, stream("ied"))
+    for i, (kind, habit) in kinds:
+        if kind.family == "artefact":
+            events += add_transients(scene, kind, habit, levels, stream(f"transient {i}"))
+    return sorted(events, key=lambda event: event.onset_seconds)
+
+
+# --- transients, mimics, artefacts --------------------------------------------------------------------------
 
 
 def add_transients(
-    scene: Scene, transient: Transient, per_minute: Mapping[str, float], rng: np.random.Generator
+    scene: Scene, kind: Transient, habit: Habit, levels: Levels, rng: np.random.Generator
 ) -> list[Event]:
-    """Add every occurrence of one kind of transient; `per_minute` by stage."""
-    events = []
-    rms = {stage: background_rms_uv(scene.profile, stage, scene.ch_names) for stage in per_minute}
-    for onset in _onsets(scene, per_minute, rng, gap=transient.duration.high):
-        stage = scene.stage(onset)
-        duration = transient.duration.draw(rng)
-        amplitude = transient.amplitude_uv.draw(rng)
-        frequency = transient.frequency_hz.draw(rng)
-        topography = _topography(transient, scene.ch_names, rng)
-        start, stop = np.ceil(np.array([onset, onset + duration]) * scene.sfreq).astype(int)
-        t = np.arange(start, stop) / scene.sfreq - onset
-        wave = transient.shape(t, frequency, duration, rng)
-        scene.signals[:, start:stop] += np.outer(topography, wave * (amplitude / np.abs(wave).max()))
-        peak = int(np.abs(topography).argmax())
-        about = (scene.ch_names[peak], amplitude, float(amplitude / rms[stage][peak]), stage)
-        events.append(Event(transient.text, onset, duration, *about))
-    return events
-
-
-def add_ieds(scene: Scene, ied: IedProfile, rng: np.random.Generator) -> list[Event]:
-    """Add a patient's IEDs, single or, if generalised, in runs of spike-and-wave."""
-    events = []
-    topography = field((Pole(*ied.centre, ied.sigma),), scene.ch_names)
-    topography = topography / topography.max()
-    peak_lead = int(topography.argmax())
-    points = np.array([physiology.position(name) for name in scene.ch_names])
-    delays = ied.propagation_seconds * np.hypot(*(points - ied.centre).T)
-    delays -= delays[peak_lead]
-    lead = scene.ch_names[peak_lead]
-    rms = {stage: float(background_rms_uv(scene.profile, stage, (lead,))[0]) for stage in ied.per_minute}
-    generalized = ied.region == "generalized"
-    for first_peak in _onsets(scene, ied.per_minute, rng, gap=4.0 if generalized else 1.0):
-        stage = scene.stage(first_peak)
-        n_complexes = int(physiology.RUN_COMPLEXES[stage].draw(rng) + 0.5) if generalized else 1
-        peaks = first_peak + np.arange(n_complexes) / physiology.RUN_HZ.draw(rng)
-        snr = max(ied.snr * np.exp(physiology.SNR_SIGMA_EVENT * rng.standard_normal()), physiology.LOWEST_SNR)
-        amplitude = float(np.clip(rms[stage] * snr, *physiology.IED_AMPLITUDE_UV))
-        sharp = ied.sharp_seconds * float(np.exp(0.1 * rng.standard_normal()))
-        for peak in peaks:
-            _add_discharge(scene, ied, amplitude * topography, peak + delays, sharp, rng)
-        kind = f"IED {ied.kind}"
-        about = (lead, amplitude, amplitude / rms[stage], stage)
-        run = float(peaks[-1] - peaks[0]) + sharp
-        if run >= RUN_SECONDS:
-            events.append(Event(kind, first_peak - sharp / 2, run, *about))
-        else:
-            events += [Event(kind, float(peak - sharp / 2), sharp, *about) for peak in peaks]
-    return events
-
-
-def _add_discharge(
-    scene: Scene,
-    ied: IedProfile,
-    amplitude_uv: Float[np.ndarray, "chan"],
-    peaks: Float[np.ndarray, "chan"],
-    sharp_seconds: float,
-    rng: np.random.Generator,
-) -> None:
-    """One discharge, with a peak time of its own at each lead; it damps the background (criterion 5)."""
-    wave_seconds = ied.after_wave_seconds * rng.uniform(0.9, 1.1)
-    gain = physiology.DISRUPTION_GAIN.draw(rng)
-    disrupted = physiology.DISRUPTION_SECONDS.draw(rng)
-    start = int((peaks.min() - 2 * sharp_seconds) * scene.sfreq)
-    stop = int((peaks.max() + 0.2 + max(wave_seconds, disrupted)) * scene.sfreq)
-    stop = min(stop, scene.signals.shape[1])
-    t = np.arange(start, stop) / scene.sfreq - peaks[:, None]
-    piece = scene.signals[:, start:stop]
-    field_share = (amplitude_uv / amplitude_uv.max())[:, None]
-    piece *= 1 - (1 - gain) * field_share * waveforms.half_sine((t + 0.02) / (disrupted + 0.04)) ** 0.5
-    piece += amplitude_uv[:, None] * waveforms.epileptiform(
-        t,
-        rise=sharp_seconds * ied.rise_share,
-        fall=sharp_seconds * (1 - ied.rise_share),
-        shoulder=physiology.SHOULDER_SECONDS.draw(rng),
-        wave=wave_seconds,
-        wave_gain=ied.after_wave_gain * rng.uniform(0.85, 1.15),
-    )
-
-
-def _onsets(scene: Scene, per_minute: Mapping[str, float], rng: np.random.Generator, *, gap: float) -> list[float]:
-    """Onsets of a Poisson process at the stages' rates, less those within `gap` of the one before."""
-    rates = np.array([per_minute.get(stage, 0.0) for stage in scene.hypnogram])
-    counts = rng.poisson(rates * EPOCH_SECONDS / 60)
-    epochs = np.repeat(np.arange(len(rates)), counts)
-    onsets = np.sort((epochs + rng.uniform(size=len(epochs))) * EPOCH_SECONDS)
-    kept: list[float] = []
+    """Add every occurrence of one kind of transient, and what follows it."""
+    events: list[Event] = []
+    onsets = draw_onsets(habit.per_minute, scene.hypnogram, scene.seconds, rng).tolist()
+    if not onsets:
+        return events
+    sources, followers = _Sources(kind, scene, rng), None
+    free_from = EDGE_SECONDS
     for onset in onsets:
-        last = kept[-1] + gap if kept else EDGE_SECONDS
-        if last <= onset <= scene.seconds - gap - EDGE_SECONDS:
-            kept.append(float(onset))
-    return kept
+        duration = lognormal(kind.duration, rng.standard_normal())
+        if onset < free_from or onset + duration > scene.seconds - EDGE_SECONDS:
+            continue
+        free_from = onset + duration + 0.1
+        events.append(_add_transient(scene, kind, habit, sources, onset, duration, levels, rng))
+        if kind.follower is None or rng.uniform() >= kind.follower_share:
+            continue
+        followers = followers or _Sources(kind.follower, scene, rng)
+        own = scene.profile.habits[TRANSIENTS.index(kind.follower)]
+        after, length = onset + 0.8 * duration, lognormal(kind.follower.duration, rng.standard_normal())
+        if after + length <= scene.seconds - EDGE_SECONDS:
+            events.append(_add_transient(scene, kind.follower, own, followers, after, length, levels, rng))
+            free_from = after + length + 0.1
+    return events
 
 
-def _topography(transient: Transient, ch_names: tuple[str, ...], rng: np.random.Generator) -> Float[np.ndarray, "chan"]:
-    """A field with its maximum at 1: one of the transient's, moved a little, or one electrode alone."""
-    poles = transient.fields[rng.integers(len(transient.fields))]
-    if not poles:
-        return np.eye(len(ch_names))[rng.integers(len(ch_names))]
-    dx, dy = rng.uniform(-transient.jitter, transient.jitter, size=2)
-    topography = field([pole._replace(x=pole.x + dx, y=pole.y + dy) for pole in poles], ch_names)
-    return topography / np.abs(topography).max()
+class _Sources:
+    """The fields of one kind of event in one patient, made when first asked for."""
+
+    def __init__(self, kind: Transient, scene: Scene, rng: np.random.Generator) -> None:
+        self.kind, self.scene = kind, scene
+        self.shifts = rng.uniform(-SHIFT, SHIFT, size=(N_FIELDS, 3))
+        self.made: dict[tuple[int, int], list[Field]] = {}
+
+    def draw(self, habit: Habit, rng: np.random.Generator) -> list[Field]:
+        """The field of each source of an event, each with a wave of its own."""
+        kind, ch_names = self.kind, self.scene.ch_names
+        if kind.electrodes:
+            return list(np.eye(len(ch_names))[rng.permutation(len(ch_names))[: kind.electrodes]])
+        n_sites = max(len(kind.sites), 1)
+        site = habit.site if rng.uniform() < OWN_SITE_SHARE else int(rng.integers(n_sites))
+        key = (site, int(rng.integers(N_FIELDS)))
+        if key not in self.made:
+            self.made[key] = self._make(*key, habit.frequency_hz)
+        return self.made[key]
+
+    def _make(self, site: int, turn: int, frequency_hz: float) -> list[Field]:
+        kind, head, ch_names = self.kind, self.scene.profile.head, self.scene.ch_names
+        if kind.eyes:
+            return [eye_field(ch_names, kind.eyes)]
+        if kind.at_defect and head.defect is not None:
+            return [head.patch_field(head.defect.centre, 6.0, ch_names, frequency_hz=frequency_hz)]
+        parts = [(patch,) for patch in kind.sites[site]] if kind.incoherent else [kind.sites[site]]
+        shift = self.shifts[turn]
+        # A wave without a frequency is as fast as its main phase is short.
+        hz = frequency_hz or 0.5 / kind.duration.at(0.5)
+        return [patches.field(part, head, ch_names, shift=shift, frequency_hz=hz) for part in parts]
+
+
+def _add_transient(
+    scene: Scene,
+    kind: Transient,
+    habit: Habit,
+    sources: _Sources,
+    onset: float,
+    duration: float,
+    levels: Levels,
+    rng: np.random.Generator,
+) -> Event:
+    chance = math.sqrt(1 - OWN_SIZE_SHARE**2) * rng.standard_normal()
+    amplitude = lognormal(kind.amplitude_uv, OWN_SIZE_SHARE * habit.size + chance)
+    frequency = habit.frequency_hz * (1 + FREQUENCY_SCATTER * rng.standard_normal())
+    frequency = float(np.clip(frequency, *kind.frequency_hz))
+    start, stop = (math.ceil(moment * scene.sfreq) for moment in (onset, onset + duration))
+    t = np.arange(start, stop) / scene.sfreq - onset
+    piece = np.zeros((len(scene.ch_names), len(t)))
+    for i, field in enumerate(sources.draw(habit, rng)):
+        wave = kind.shape(t, frequency, duration, rng)
+        size = amplitude * (1.0 if i == 0 else rng.uniform(0.3, 1.0))
+        piece += np.outer(field, wave * (size / np.abs(wave).max()))
+    scene.signals[:, start:stop] += piece
+    return _event(kind.text, kind.family, onset, duration, np.abs(piece).max(1), scene, levels)
+
+
+def _event(
+    text: str,
+    family: Family,
+    onset: float,
+    duration: float,
+    sizes: Field,
+    scene: Scene,
+    levels: Levels,
+    stage: str | None = None,
+    focus: Focus | None = None,
+) -> Event:
+    """The row of an event that is as large as `sizes`, in microvolts."""
+    channel = scene.ch_names[int(sizes.argmax())]
+    amplitude = float(sizes.max())
+    snr = levels.snr(amplitude, onset + duration / 2, channel)
+    about = (channel, amplitude, snr, stage or scene.stage(onset))
+    return Event(text, family, onset, duration, *about, *((focus.region, focus.lead) if focus else ()))
+
+
+# --- IEDs ---------------------------------------------------------------------------------------------------
+
+
+def add_ieds(scene: Scene, ied: IedProfile, levels: Levels, rng: np.random.Generator) -> list[Event]:
+    """Add a patient's IEDs, single or in runs."""
+    discharges = draw_discharges(ied, scene.hypnogram, scene.seconds, rng)
+    fields = [_focus_fields(focus, scene) for focus in ied.foci]
+    events: list[Event] = []
+    for discharge in discharges:
+        focus = ied.foci[discharge.focus]
+        here, there = fields[discharge.focus]
+        level = levels.at(discharge.starts[0], scene.ch_names[int(np.abs(here).argmax())])
+        amplitude = float(np.clip(discharge.snr * max(level, ieds.QUIET_UV), *ieds.IED_AMPLITUDE_UV))
+        sizes = [
+            _add_complex(scene, complex_, start, amplitude * here, amplitude * there, focus.spread_seconds, rng)
+            for complex_, start in zip(discharge.complexes, discharge.starts, strict=True)
+        ]
+        kind = f"IED {discharge.kind}"
+        for onset, duration, size in _intervals(discharge, sizes):
+            events.append(_event(kind, "ied", onset, duration, size, scene, levels, discharge.stage, focus))
+    return events
+
+
+def _focus_fields(focus: Focus, scene: Scene) -> tuple[Field, Field]:
+    """Fields where a discharge begins and where it spreads to; upwards where the spike is negative."""
+    head, ch_names, shift = scene.profile.head, scene.ch_names, np.array(focus.shift)
+    here = patches.field(focus.patches, head, ch_names, shift=shift, frequency_hz=12.0)
+    if not focus.spread:
+        return here, np.zeros(len(ch_names))
+    return here, focus.spread_gain * patches.field(focus.spread, head, ch_names, shift=shift, frequency_hz=12.0)
+
+
+def _intervals(discharge: Discharge, sizes: Sequence[Field]) -> list[tuple[float, float, Field]]:
+    """Onset, duration and size of each event: of a long run as a whole, else of each complex."""
+    # A spike rises faster than it falls; its interval reaches as far before the peak as after it.
+    margins = [(complex_.rise + complex_.fall) / 2 for complex_ in discharge.complexes]
+    each = [
+        (start - margin, complex_.peaks[-1] + 2 * margin, size)
+        for start, margin, complex_, size in zip(discharge.starts, margins, discharge.complexes, sizes, strict=True)
+    ]
+    run = each[-1][0] + each[-1][1] - each[0][0]
+    return [(each[0][0], run, np.max(sizes, axis=0))] if len(each) > 1 and run >= RUN_SECONDS else each
+
+
+def _add_complex(
+    scene: Scene,
+    complex_: Complex,
+    start: float,
+    here_uv: Field,
+    there_uv: Field,
+    delay: float,
+    rng: np.random.Generator,
+) -> Field:
+    """Add one complex, which damps the background (criterion 5); the size of its sharp part at each lead."""
+    gain, disrupted = ieds.DISRUPTION_GAIN.draw(rng), ieds.DISRUPTION_SECONDS.draw(rng)
+    lasting = max(complex_.seconds, complex_.peaks[-1] + disrupted) + delay
+    first = max(int((start - 0.15) * scene.sfreq), 0)
+    last = min(int((start + lasting + 0.1) * scene.sfreq), scene.signals.shape[1])
+    t = np.arange(first, last) / scene.sfreq - start
+    piece = scene.signals[:, first:last]
+    share = np.abs(here_uv) / np.abs(here_uv).max()
+    damping = waveforms.half_sine((t + 0.02) / (complex_.peaks[-1] + disrupted + 0.04)) ** 0.5
+    piece *= 1 - (1 - gain) * np.outer(share, damping)
+    added = np.outer(here_uv, complex_.wave(t))
+    if there_uv.any():
+        added += np.outer(there_uv, complex_.wave(t - delay))
+    piece += added
+    sharp = (t >= -complex_.rise) & (t <= complex_.peaks[-1] + complex_.fall)
+    return np.abs(added[:, sharp]).max(1)

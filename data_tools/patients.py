@@ -1,29 +1,14 @@
-"""Who is recorded: a patient's constants, and the stages of their (time-compressed) night."""
+"""Who is recorded: what stays the same through one patient's recording."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_tools import physiology
-from siamese_jax.vocabulary import POSITIONS
-
-
-@dataclass(frozen=True)
-class IedProfile:
-    """How a patient's interictal epileptiform discharges look and when they come."""
-
-    region: str
-    focus: str  # electrode
-    centre: tuple[float, float]  # of the field on the 10-20 map
-    sigma: float  # of the field, in map units
-    kind: str  # of physiology.IED_KINDS
-    per_minute: dict[str, float]  # discharges, or runs of them if generalised, by stage
-    snr: float  # median of amplitude over the background's RMS
-    sharp_seconds: float  # rise + fall
-    rise_share: float
-    after_wave_seconds: float
-    after_wave_gain: float
-    propagation_seconds: float  # delay per map unit of distance from the centre
+from data_tools.head import LEAD_POSITIONS, Head, SkullDefect
+from data_tools.ieds import REGIONS, IedProfile, draw_ied
+from data_tools.transients import Habit, draw_habits
+from siamese_jax.vocabulary import STAGES
 
 
 @dataclass(frozen=True)
@@ -32,125 +17,77 @@ class PatientProfile:
 
     code: str
     age_years: float
-    amplitude: float  # 0..1: where in the range of background RMS the patient lies
+    head: Head
+    amplitude: float  # of all brain activity, relative to the median adult's
+    stage_gain: dict[str, float]  # of each stage's level, beyond that
     exponent_shift: float  # added to the 1/f exponent
     rhythms_hz: dict[str, float]  # centre frequency by rhythm
-    per_minute: tuple[dict[str, float], ...]  # of each of physiology.TRANSIENTS, by stage; empty: never
+    rhythm_gain: dict[str, float]  # of the rhythm's power, 0 for one that the patient has not
+    slow_wave_uv: float  # median size
+    muscle_gain: float  # of the scalp muscles' tone
+    habits: tuple[Habit, ...]  # one for each of transients.TRANSIENTS
     ied: IedProfile | None
 
     def rms_uv(self, stage: str) -> float:
-        """Background RMS over the scalp in a stage, in microvolts."""
-        return physiology.RMS_UV[stage].at(self.amplitude)
-
-    def rhythm_hz(self, name: str) -> float:
-        """The patient's centre frequency of a rhythm, in Hz."""
-        return self.rhythms_hz[name]
-
-
-def draw_regions(n_patients: int, *, ied_free: float, rng: np.random.Generator) -> list[str | None]:
-    """The region of each patient's IEDs, None for the `round(n_patients * ied_free)` who have none.
-
-    Regions come in the proportions of physiology.REGIONS as nearly as the number of patients allows
-    (systematic sampling), in random order.
-    """
-    n_free = round(n_patients * ied_free)
-    counts = [region.windows_wake + region.windows_sleep for region in physiology.REGIONS.values()]
-    quantiles = (np.arange(n_patients - n_free) + rng.uniform()) / max(n_patients - n_free, 1)
-    chosen = np.searchsorted(np.cumsum(counts) / sum(counts), quantiles, side="right")
-    regions = [list(physiology.REGIONS)[i] for i in chosen] + [None] * n_free
-    return [regions[i] for i in rng.permutation(n_patients)]
+        """Root mean square of noise and rhythms over the scalp in a stage, in microvolts, before drifts."""
+        child = 1 + physiology.CHILD_GAIN * np.exp(
+            -(self.age_years - physiology.AGE_RANGE.low) / physiology.CHILD_YEARS
+        )
+        return float(physiology.RMS_UV[stage] * self.amplitude * self.stage_gain[stage] * child)
 
 
-def draw_profile(code: str, *, region: str | None, seed: int) -> PatientProfile:
-    """Draw a patient whose IEDs come from a region of physiology.REGIONS, or who has none (None).
+def draw_profile(code: str, *, region: str | None, seed: int, density: float = 1.0) -> PatientProfile:
+    """Draw a patient whose IEDs come from a region of `ieds.REGIONS`, or who has none (None).
 
     Everything but `ied` comes from a random stream of its own, so the same seed gives the same patient with
     and without epilepsy: transients, mimics and artefacts cannot depend on the IED label.
 
+    Args:
+        code: Of the patient.
+        region: Where the IEDs come from.
+        seed: Of the patient.
+        density: How many times more often IEDs come than in a natural night.
+
     Raises:
         ValueError: an unknown region.
     """
-    if region is not None and region not in physiology.REGIONS:
-        allowed = ", ".join(physiology.REGIONS)
-        raise ValueError(f"patient {code}: region must be one of {allowed} or None, given {region!r}")
+    if region is not None and region not in REGIONS:
+        raise ValueError(f"patient {code}: region must be one of {', '.join(REGIONS)} or None, given {region!r}")
     rng = np.random.default_rng([seed, 0])
-    # Median and limits FACT 1.1; the spread is ours.
-    age = float(np.clip(27 * np.exp(0.6 * rng.standard_normal()), 3, 87))
-    rates = []
-    for transient in physiology.TRANSIENTS:
-        quantile, luck = rng.uniform(size=2)
-        has_it = luck < transient.incidence and age >= transient.older_than
-        own = {stage: rate.at(quantile) for stage, rate in transient.per_minute.items()}
-        rates.append(own if has_it else {})
+    age = physiology.AGE_MEDIAN * np.exp(physiology.AGE_LOG_SPREAD * rng.standard_normal())
+    age = float(np.clip(age, *physiology.AGE_RANGE))
+    head = Head(defect=_draw_defect(rng))
+    shift = float(np.clip(rng.standard_normal(), -2, 2)) * physiology.EXPONENT_SPREAD
+    amplitude = float(np.exp(physiology.PATIENT_SPREAD * rng.standard_normal()))
+    slow_wave = physiology.SLOW_WAVE_UV.draw(rng) * amplitude * np.exp(physiology.SLOW_WAVE_AGE * max(age - 20.0, 0.0))
     return PatientProfile(
         code=code,
         age_years=age,
-        amplitude=float(rng.uniform()),
-        exponent_shift=float(np.clip(0.08 * rng.standard_normal(), -0.15, 0.15)),
-        rhythms_hz={rhythm.name: rhythm.frequency_hz.draw(rng) for rhythm in physiology.RHYTHMS},
-        per_minute=tuple(rates),
-        ied=None if region is None else _draw_ied(region, np.random.default_rng([seed, 1])),
+        head=head,
+        amplitude=amplitude,
+        stage_gain={stage: float(np.exp(physiology.STAGE_SPREAD * rng.standard_normal())) for stage in STAGES},
+        exponent_shift=shift,
+        rhythms_hz={rhythm.name: _draw_hz(rhythm, age, rng) for rhythm in physiology.RHYTHMS},
+        rhythm_gain={rhythm.name: _draw_gain(rhythm, age, rng) for rhythm in physiology.RHYTHMS},
+        slow_wave_uv=float(slow_wave),
+        muscle_gain=float(np.exp(physiology.SCALP_MUSCLE_SPREAD * rng.standard_normal())),
+        habits=draw_habits(age, np.random.default_rng([seed, 2]), breach=head.defect is not None),
+        ied=None
+        if region is None
+        else draw_ied(region, np.random.default_rng([seed, 1]), age_years=age, density=density),
     )
 
 
-def draw_hypnogram(n_epochs: int, *, compression: float, rng: np.random.Generator) -> tuple[str, ...]:
-    """Stages W N1 N2 N3 R of consecutive 30-s epochs, from a Markov chain.
-
-    A real night spends an hour where ten minutes must do here: bouts are `compression` times shorter than
-    natural (1 is a natural night; the order of stages stays), at least one epoch. A recording of 10 epochs or
-    more is drawn again until it holds three stages, if that happens within 100 draws.
-    """
-    for _ in range(100):
-        hypnogram = _draw_chain(n_epochs, compression, rng)
-        if n_epochs < 10 or len(set(hypnogram)) >= 3:
-            break
-    return hypnogram
+def _draw_defect(rng: np.random.Generator) -> SkullDefect | None:
+    luck, gain = rng.uniform(), physiology.BREACH_GAIN.draw(rng)
+    site = LEAD_POSITIONS[str(rng.choice(physiology.BREACH_SITES))]
+    return SkullDefect(site, gain) if luck < physiology.BREACH_SHARE else None
 
 
-def _draw_chain(n_epochs: int, compression: float, rng: np.random.Generator) -> tuple[str, ...]:
-    stages: list[str] = []
-    stage = _choose(physiology.FIRST_STAGE, rng)
-    while len(stages) < n_epochs:
-        mean_epochs = max(physiology.BOUT_EPOCHS[stage] / compression, 1.0)
-        stages += [stage] * int(rng.geometric(1 / mean_epochs))
-        stage = _choose(physiology.NEXT_STAGE[stage], rng)
-    return tuple(stages[:n_epochs])
+def _draw_hz(rhythm: physiology.Rhythm, age: float, rng: np.random.Generator) -> float:
+    return rhythm.frequency_hz.draw(rng) + (physiology.alpha_hz(age) if rhythm.name == "alpha" else 0.0)
 
 
-def _draw_ied(region: str, rng: np.random.Generator) -> IedProfile:
-    generalized = region == "generalized"
-    focus = str(rng.choice(physiology.REGIONS[region].electrodes))
-    kind = "spike-and-wave" if generalized else _choose(physiology.IED_KINDS, rng)
-    sharp = physiology.SHARP_WAVE_SECONDS if kind == "sharp wave" else physiology.SPIKE_SECONDS
-    sigma = physiology.GENERALIZED_SIGMA if generalized else physiology.FOCAL_SIGMA
-    x, y = np.array(POSITIONS[focus]) + rng.uniform(-0.08, 0.08, size=2)  # foci do not sit under electrodes
-    return IedProfile(
-        region=region,
-        focus=focus,
-        centre=(float(x), float(y)),
-        sigma=sigma.draw(rng),
-        kind=kind,
-        per_minute=_ied_rates(physiology.REGIONS[region].sleep_to_wake, rng),
-        snr=physiology.SNR_MEDIAN
-        * (physiology.GENERALIZED_SNR_FACTOR if generalized else 1.0)
-        * float(np.exp(physiology.SNR_SIGMA_PATIENT * rng.standard_normal())),
-        sharp_seconds=sharp.draw(rng),
-        rise_share=physiology.RISE_SHARE.draw(rng),
-        after_wave_seconds=physiology.AFTER_WAVE_SECONDS.draw(rng),
-        after_wave_gain=physiology.AFTER_WAVE_GAIN[kind].draw(rng),
-        propagation_seconds=physiology.PROPAGATION_SECONDS.draw(rng) / 2,  # the head is 2 units wide
-    )
-
-
-def _ied_rates(sleep_to_wake: float, rng: np.random.Generator) -> dict[str, float]:
-    """Rates per minute whose wake-sleep mean is the patient's and whose ratios are those of physiology.py."""
-    mean = physiology.IED_PER_MINUTE * float(np.exp(physiology.IED_RATE_SIGMA * rng.standard_normal()))
-    wake = 2 * mean / (1 + sleep_to_wake)
-    nrem = physiology.RELATIVE_NREM_RATE
-    average = sum(nrem.values()) / len(nrem)
-    rates = {stage: wake * sleep_to_wake * relative / average for stage, relative in nrem.items()}
-    return {"W": wake, **rates, "R": wake / physiology.WAKE_TO_REM_RATE}
-
-
-def _choose(weights: dict[str, float], rng: np.random.Generator) -> str:
-    return str(rng.choice(list(weights), p=list(weights.values())))
+def _draw_gain(rhythm: physiology.Rhythm, age: float, rng: np.random.Generator) -> float:
+    gain = float(np.exp(rhythm.spread * rng.standard_normal()))
+    return gain if rhythm.ages.low <= age < rhythm.ages.high else 0.0

@@ -1,24 +1,23 @@
-"""What the simulator knows about EEG: every length, amplitude and rate in one place, each with its source.
+"""What the simulator knows about the background, the heart, muscles and mains: every figure with its source.
 
 How sure a figure is: FACT (read in the source), RECALL (published, quoted from memory), INFERENCE (our own choice).
-Where it comes from, by the keys used below:
+Where it comes from, by the keys used in all modules of the simulator:
 
     3.2  vEpiSet (Sci Data 2025;12:229): its 4-s windows by state, as audited in eng-rodriguez/dissertation-research
     7.1  IFCN criteria of IEDs (Kural et al., Neurology 2020;94:e2139) and common textbook ranges
     7.2  mimics and normal variants: AASM definitions; 3,050 EEGs scored with SCORE (PMC9294211); Medscape's review of
          benign variants; for the background generator textbook spectra
+    SEEN looked up in recordings kept for that and never reported on: DREAMS sleep spindles, subjects 2 and 4
+         (Cz-A1), and the first half of EEGLAB's sample recording (awake)
 
 Amplitudes are in microvolts from baseline to peak, times in seconds, rates per minute of the stage.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from data_tools import waveforms
-from siamese_jax.vocabulary import POSITIONS
+from data_tools.patches import Patch
 
 
 class Range(NamedTuple):
@@ -36,44 +35,71 @@ class Range(NamedTuple):
         return self.low + quantile * (self.high - self.low)
 
 
-class Pole(NamedTuple):
-    """One Gaussian on the 10-20 map (unit head, x right, y front): a field is a sum of poles."""
+# --- patients ---------------------------------------------------------------------------------------------------
 
-    x: float
-    y: float
-    sigma: float
-    gain: float = 1.0
+AGE_MEDIAN, AGE_LOG_SPREAD, AGE_RANGE = 27.0, 0.6, Range(3, 87)
+"""Median and limits FACT 1.1 (the published cohort); the spread is ours."""
+
+BREACH_SHARE = 0.03
+"""Share of patients with a skull defect: 1.25 % of 3,050 reports (FACT 7.2); more in a cohort with epilepsy surgery
+(INFERENCE)."""
+BREACH_GAIN = Range(1.5, 3.0)  # up to 3 times the neighbours (RECALL 7.2)
+BREACH_SITES = ("F3", "F4", "C3", "C4", "P3", "P4", "T3", "T4", "F7", "F8")  # craniotomies; INFERENCE
+
+CHILD_GAIN, CHILD_YEARS = 0.7, 9.0
+"""A child's EEG is larger: 1 + 0.7 exp(-(age - 3) / 9) (RECALL: about twice an adult's at school age)."""
+
+# --- 1/f noise --------------------------------------------------------------------------------------------------
+
+EXPONENT = {"W": 1.2, "N1": 1.6, "N2": 1.95, "N3": 2.35, "R": 1.7}
+"""beta of the 1/f^beta noise above the knee. Steepens with the depth of sleep: W -1 to -2, N3 -2.5 to -3 (Miskovic et
+al. 2019, Bodizs et al. 2021; RECALL); SEEN 1.5, 1.9, 2.2, 2.6. The textbook's 1.0, 1.6, 2.2 (7.2) lie below."""
+EXPONENT_SPREAD = 0.15  # between patients (INFERENCE)
+EXPONENT_DRIFT = 0.06  # within a patient, over minutes (INFERENCE)
+
+KNEE_HZ = {"W": 0.8, "N1": 1.2, "N2": 1.5, "N3": 1.5, "R": 1.2}
+"""The noise is flatter below; SEEN."""
+
+RMS_UV = {"W": 8.5, "N1": 6.8, "N2": 9.0, "N3": 16.0, "R": 7.3}
+"""Median over adults of the root mean square of noise and rhythms over the 19 scalp leads, against a quiet reference.
+7.2 has 10-20 awake, 15-30 in N2 and 40-60 in N3 with K-complexes and slow waves, which come on top here (SEEN)."""
+PATIENT_SPREAD = 0.33
+"""Log-spread of the level between patients (INFERENCE; SEEN 3 dB and more)."""
+STAGE_SPREAD = 0.12
+"""Log-spread between patients of a stage's level beyond what all stages share (INFERENCE)."""
+DRIFT = {"W": 0.32, "N1": 0.15, "N2": 0.10, "N3": 0.10, "R": 0.10}
+"""Log-spread of the level within a patient: half of its variance over minutes, half over 20 s (INFERENCE; SEEN 0.25
+to 0.5 in all)."""
+BAND_DRIFT = 0.05
+"""Log-spread of each band's level of its own over 20 s (INFERENCE)."""
+BURSTS = {"slow": 0.15, "middle": 0.45, "fast": 0.65}
+"""Log-spread of a generator's amplitude within a second: EEG is less Gaussian than noise (SEEN)."""
+
+HIGHPASS_HZ, LOWPASS_HZ = 0.2, 60.0
+"""Corners of the noise's soft roll-off: the amplifier below, the skull above (INFERENCE)."""
+
+COHERENCE_DEGREES = {"slow": 45.0, "middle": 42.0, "fast": 36.0}
+"""How far over the cortex activity is alike: correlation exp(-(angle / 45)^2), by band. SEEN: with these and the head
+model the correlation of leads falls with distance as in EEGLAB's sample, against its reference and against the mean."""
+BAND_EDGES_HZ = (4.0, 14.0)
+TANGENTIAL_SHARE = 0.7
+"""Power of each of the two tangential moments of the cortex, of the radial one (INFERENCE; SEEN 0.2 to 2)."""
+FRONTAL_GAIN = {"slow": 0.2, "middle": 0.1, "fast": 0.1}
+"""By how much more the frontal pole generates than the middle, and the occipital pole less (SEEN; RECALL for N3)."""
+
+ELECTRODE_UV = 1.0
+"""RMS of each electrode's own noise (INFERENCE: amplifier and contact)."""
+REFERENCE_SHARE = 1.1
+"""Power of what the common reference picks up, of the noise's mean power over the scalp. No reference is silent: the
+correlation of far leads in EEGLAB's sample asks for 0.8-1.2 (SEEN)."""
+
+FAST_KNEE_HZ, FAST_STEEPENING = 15.0, {"W": 1.0, "N1": 1.4, "N2": 1.6, "N3": 1.6, "R": 1.4}
+"""Above 15 Hz the noise falls more steeply, by so much in the exponent (SEEN)."""
+
+# --- rhythms ----------------------------------------------------------------------------------------------------
 
 
-# --- background: 7.2 "Background generator", INFERENCE unless marked ------------------------------
-
-EXPONENT = {"W": 1.0, "N1": 1.6, "N2": 1.6, "N3": 2.2, "R": 1.3}
-"""beta of the 1/f^beta noise: 7.2; R is ours, between W and N1 ('low-amplitude mixed frequency')."""
-
-RMS_UV = {
-    "W": Range(10, 20),
-    "N1": Range(12, 22),  # ours: between W and N2
-    "N2": Range(15, 30),
-    "N3": Range(40, 60),
-    "R": Range(10, 20),  # ours: as W
-}
-"""Root mean square of the background over all scalp electrodes, rhythms included."""
-
-CORRELATION_LENGTH = 1.2
-"""Correlation of the 1/f noise is exp(-(d / 1.2)^2) over the map distance d. Fitted to the EEGLAB sample
-recording by eye (0.83, 0.68, 0.45, 0.27, 0.11 at d = 0.45, 0.75, 1.05, 1.4, 1.8; 1-30 Hz)."""
-
-LOCAL_SHARE = 0.04
-"""Share of the noise power that an electrode has for itself (INFERENCE: amplifier and contact noise)."""
-
-REFERENCE_UV = 3.0
-"""RMS of what the common reference adds to every EEG lead alike (INFERENCE)."""
-
-HEART_PICKUP_UV = Range(0, 6)
-"""Height of the R wave in the common reference (INFERENCE)."""
-
-MAINS_UV = Range(0.5, 3.0)
-"""Mains residue of one electrode (7.2 asks for one; size INFERENCE)."""
+EVERY_AGE = Range(0, 200)
 
 
 class Rhythm(NamedTuple):
@@ -83,199 +109,86 @@ class Rhythm(NamedTuple):
     frequency_hz: Range
     width_hz: float
     share: dict[str, float]  # of the background's mean power over the scalp, by stage
-    poles: tuple[Pole, ...]  # an independent source each
+    sites: tuple[tuple[Patch, ...], ...]  # an independent generator each
+    spread: float = 0.5  # of log power between patients (INFERENCE)
+    swelling: float = 0.4  # log-spread of the amplitude over tens of seconds: waxing and waning (INFERENCE)
+    bursts: float = 0.4  # and within a second
+    ages: Range = EVERY_AGE
 
 
 RHYTHMS = (
-    # 8-13 Hz occipital, 20-60 uV (FACT 7.2, amplitude RECALL); traces of it in N1 and R are RECALL.
-    Rhythm("alpha", Range(8.5, 11.5), 0.6, {"W": 0.30, "N1": 0.04, "R": 0.03},
-           (Pole(-0.35, -0.9, 0.45), Pole(0.35, -0.9, 0.45), Pole(0, -0.6, 0.5))),
-    # 9-11 Hz over C3/C4 in wake (FACT 7.2); sine-like here, not arciform.
-    Rhythm("mu", Range(9, 11), 0.5, {"W": 0.04}, (Pole(-0.5, 0, 0.25), Pole(0.5, 0, 0.25))),
-    # Fronto-central beta in wakefulness: RECALL.
-    Rhythm("beta", Range(18, 24), 3.0, {"W": 0.03, "N1": 0.02},
-           (Pole(-0.3, 0.4, 0.6), Pole(0.3, 0.4, 0.6))),
+    # 8-13 Hz occipital, 20-60 uV (FACT 7.2, amplitude RECALL). In one of ten it is hardly seen (RECALL).
+    Rhythm("alpha", Range(-0.9, 0.9), 0.6, {"W": 0.36, "N1": 0.03, "R": 0.02},
+           ((Patch(("O1",), 8),), (Patch(("O2",), 8),), (Patch(("Pz",), 12, tilt=0.7, towards="O1"),),
+            (Patch(("O1", "T5", "P3"), 9),), (Patch(("O2", "T6", "P4"), 9),)), spread=0.8, swelling=0.8),
+    # 9-11 Hz over C3/C4 in wake (FACT 7.2): the hand area, a sulcus: partly tangential, to the front (RECALL).
+    Rhythm("mu", Range(9, 11), 0.5, {"W": 0.04},
+           ((Patch(("C3",), 7, tilt=0.7, towards="F3"),), (Patch(("C4",), 7, tilt=0.7, towards="F4"),)),
+           spread=0.8, swelling=0.55),
+    # Fronto-central beta in wakefulness and drowsiness: RECALL.
+    Rhythm("beta", Range(17, 24), 3.0, {"W": 0.02, "N1": 0.02, "R": 0.01},
+           ((Patch(("F3", "C3"), 9),), (Patch(("F4", "C4"), 9),), (Patch(("Fz", "Cz"), 11),)), spread=0.6),
     # N1 and R: 'low-amplitude, mixed-frequency' with theta (AASM; RECALL).
-    Rhythm("theta", Range(4.5, 6.5), 0.9, {"N1": 0.25, "N2": 0.12, "R": 0.25},
-           (Pole(0, 0.1, 0.8), Pole(0, -0.3, 0.8))),
-    # 0.5-2 Hz, > 75 uV, frontal in N3 (FACT 7.2).
-    Rhythm("delta", Range(0.8, 1.3), 0.35, {"N1": 0.05, "N2": 0.2, "N3": 0.5},
-           (Pole(0, 0.5, 1.0, 1.7), Pole(-0.4, 0.4, 0.7), Pole(0.4, 0.4, 0.7))),
+    Rhythm("theta", Range(4.5, 6.5), 1.3, {"W": 0.03, "N1": 0.09, "N2": 0.03, "R": 0.09},
+           ((Patch(("Fz", "Cz"), 14),), (Patch(("Cz", "Pz"), 14),), (Patch(("F3", "T3"), 12),),
+            (Patch(("F4", "T4"), 12),)), swelling=0.5),
+    # 7-12 Hz in sleep without a peak of its own: the spectrum falls smoothly from 4 to 14 Hz (SEEN); in front, in NREM
+    # sleep (RECALL).
+    Rhythm("frontal alpha", Range(8.5, 10), 2.2, {"N1": 0.05, "N2": 0.04, "N3": 0.012, "R": 0.04},
+           ((Patch(("Fz",), 12),), (Patch(("F3", "C3"), 10),), (Patch(("F4", "C4"), 10),), (Patch(("Pz",), 12),))),
+    # What is left of sleep spindles between those that stand out (INFERENCE; SEEN).
+    Rhythm("sigma", Range(12, 14), 0.9, {"N2": 0.02, "N3": 0.004},
+           ((Patch(("Fz",), 10),), (Patch(("Cz", "Pz"), 10),)), spread=0.6, swelling=0.25, bursts=0.7),
+    # Below the slow waves that stand out: see SLOW_WAVES.
+    Rhythm("delta", Range(0.8, 1.3), 0.4, {"N1": 0.05, "N2": 0.13, "N3": 0.25, "R": 0.05},
+           ((Patch(("Fz",), 18),), (Patch(("F3",), 14),), (Patch(("F4",), 14),)), swelling=0.5),
+    # Posterior slow waves of youth: 250-400 ms, occipital, awake (FACT 7.2); ages RECALL.
+    Rhythm("youth", Range(2.8, 3.8), 0.5, {"W": 0.10},
+           ((Patch(("O1", "P3"), 8),), (Patch(("O2", "P4"), 8),)), spread=0.8, swelling=0.7, ages=Range(5, 21)),
 )  # fmt: skip
 
-# --- hypnogram ----------------------------------------------------------------------------------------------
 
-BOUT_EPOCHS = {"W": 8.0, "N1": 3.0, "N2": 15.0, "N3": 20.0, "R": 20.0}
-"""Mean length of an uninterrupted bout in 30-s epochs, before compression (RECALL, order of magnitude)."""
+def alpha_hz(age_years: float) -> float:
+    """Mean peak of alpha: 8 Hz at 3 years, 9 at 9, 10 in the adult, falling from 60 on (RECALL)."""
+    return float(np.interp(age_years, [3, 9, 16, 60, 87], [8.0, 9.2, 10.2, 9.9, 9.2]))
 
-NEXT_STAGE = {
-    "W": {"N1": 0.85, "N2": 0.15},
-    "N1": {"N2": 0.70, "W": 0.25, "R": 0.05},
-    "N2": {"N3": 0.40, "R": 0.25, "W": 0.20, "N1": 0.15},
-    "N3": {"N2": 0.80, "W": 0.15, "N1": 0.05},
-    "R": {"W": 0.35, "N1": 0.30, "N2": 0.35},
+
+# --- slow waves ---------------------------------------------------------------------------------------------------
+
+SLOW_WAVES_PER_MINUTE = {"N2": 3.0, "N3": 16.0}
+"""Slow oscillations that stand out: every few seconds in N3, fewer in N2 (Massimini et al. 2004; RECALL)."""
+SLOW_WAVE_UV = Range(55, 95)
+"""A young adult's median from baseline to the negative peak: N3 asks for 75 uV from peak to peak (FACT 7.2)."""
+SLOW_WAVE_SPREAD = 0.4  # of log amplitude within a patient (INFERENCE)
+SLOW_WAVE_AGE = -0.010  # log amplitude lost per year after 20 (RECALL: about halved by 70-80)
+SLOW_WAVE_NEGATIVE = Range(0.25, 0.55)  # seconds; 0.5-2 Hz (FACT 7.2)
+SLOW_WAVE_POSITIVE = Range(0.35, 0.80)  # seconds; wider and lower than the negative one (RECALL)
+SLOW_WAVE_POSITIVE_GAIN = Range(0.3, 0.8)
+SLOW_WAVE_SPEED = Range(1.2, 7.0)  # m/s over the scalp, mostly from the front to the back (Massimini 2004, RECALL)
+SLOW_WAVE_SITES = (("Fz",), ("Fz",), ("F3",), ("F4",), ("Fz", "Cz"), ("Cz",), ("Fp1", "F3"), ("Fp2", "F4"), ("Pz",))
+SLOW_WAVE_CM = 17.0
+"""Middle and extent of the patches: frontal, wide (FACT 7.2 for the front; size INFERENCE)."""
+
+# --- muscles, heart, mains, eyes ------------------------------------------------------------------------------------
+
+SCALP_MUSCLE_UV = {"W": 2.5, "N1": 1.2, "N2": 0.7, "N3": 0.5, "R": 0.3}
+"""RMS of the scalp muscles' tone above 20 Hz at the leads over them (RECALL, order of magnitude; SEEN below 3)."""
+SCALP_MUSCLE_SPREAD = 0.6  # of log amplitude, between patients (INFERENCE)
+SCALP_MUSCLE_GAIN = {
+    **{"T3": 1.0, "T4": 1.0, "F7": 0.9, "F8": 0.9, "Fp1": 0.7, "Fp2": 0.7, "T5": 0.6, "T6": 0.6, "O1": 0.5, "O2": 0.5},
+    **{"F3": 0.25, "F4": 0.25, "C3": 0.25, "C4": 0.25, "A1": 0.8, "A2": 0.8, "PG1": 0.4, "PG2": 0.4},
 }
-"""Where a bout ends up (RECALL: the usual order W-N1-N2-N3-N2-R, figures ours)."""
+"""Temporalis, frontalis and neck muscles; hardly any at the vertex (RECALL)."""
 
-FIRST_STAGE = {"W": 0.6, "N1": 0.1, "N2": 0.3}
-"""INFERENCE: not always W, so that a stage cannot be read off the clock."""
-
-# --- events that are no IED: mimics, sleep transients, artefacts --------------------------------------------
-
-
-@dataclass(frozen=True)
-class Transient:
-    """A kind of event: how often, how long, how big, where."""
-
-    text: str
-    shape: Callable[..., np.ndarray]
-    per_minute: dict[str, Range]
-    duration: Range
-    amplitude_uv: Range
-    fields: tuple[tuple[Pole, ...], ...]  # one of them is chosen; () is a random electrode
-    frequency_hz: Range = Range(0, 0)
-    incidence: float = 1.0  # share of patients who have it
-    jitter: float = 0.08  # scatter of the field's centre on the map (INFERENCE)
-    older_than: float = 0.0  # years
-
-    @property
-    def is_artefact(self) -> bool:
-        """Whether it comes from elsewhere than the brain."""
-        return self.text.startswith("Artefact")
-
-
-_OCULAR_HORIZONTAL = ((Pole(-0.85, 0.75, 0.35), Pole(0.85, 0.75, 0.35, -1.0)),)
-_TEMPORAL = ((Pole(-0.95, 0.25, 0.35),), (Pole(0.95, 0.25, 0.35),))
-
-TRANSIENTS = (
-    # 11-16 Hz, 0.5-2 s, detected from 25 uV, slow type frontal, fast type centro-parietal, N2 (N3): FACT 7.2;
-    # up to 50 uV: RECALL.
-    # Spindles together 2-4 a minute in N2 (7.2 INFERENCE), so half for each type; N3 fewer (RECALL).
-    Transient("Spindle", waveforms.spindle, {"N2": Range(1, 2), "N3": Range(0.2, 0.5)}, Range(0.6, 2.0),
-              Range(25, 50), ((Pole(0, 0.45, 0.6),),), Range(11, 13)),
-    Transient("Spindle", waveforms.spindle, {"N2": Range(1, 2), "N3": Range(0.2, 0.5)}, Range(0.6, 2.0),
-              Range(25, 50), ((Pole(0, -0.2, 0.6),),), Range(13, 15.5)),
-    # 0.5-2 s, >= 100 to > 200 uV, fronto-central, N2: FACT 7.2; 2-4 a minute: 7.2 INFERENCE.
-    Transient("K-complex", waveforms.k_complex, {"N2": Range(2, 4)}, Range(0.5, 1.2), Range(100, 220),
-              ((Pole(0, 0.3, 0.8),),)),
-    # < 0.5 s, 50-150 uV, Cz, N1-N2: FACT 7.2; the sharp part < 200 ms: RECALL; 2-4 a minute: INFERENCE.
-    Transient("Vertex wave", waveforms.vertex_wave, {"N1": Range(2, 4), "N2": Range(1, 2)}, Range(0.25, 0.48),
-              Range(50, 150), ((Pole(0, 0, 0.45),),)),
-    # Positive triangles, trains of 1-6 Hz, 30-50 uV, occipital, N1-N2: FACT 7.2.
-    # In 20 % of subjects: 7.2 INFERENCE; rate and length of a train ours.
-    Transient("POSTS", waveforms.posts, {"N1": Range(1, 3), "N2": Range(1, 3)}, Range(0.3, 2.0),
-              Range(30, 50), ((Pole(-0.31, -0.95, 0.4), Pole(0.31, -0.95, 0.4)),), Range(2, 6),
-              incidence=0.2),
-    # 6-11 Hz, single or trains, 60-200 uV, anterior/mid temporal, drowsy or light sleep, age > 30 (FACT 7.2).
-    # Sharp transients including wickets: 19.21 % of 3,050 EEGs (FACT, PMC9294211); wickets alone are rarer.
-    # Over 30 only, so 0.35 of those (INFERENCE) is about 19 % of a cohort here. Rate and lengths INFERENCE.
-    Transient("Wicket", waveforms.wicket, {"W": Range(0.5, 1), "N1": Range(1, 3), "N2": Range(1, 2)},
-              Range(0.2, 1.2), Range(60, 200), _TEMPORAL, Range(6, 11), incidence=0.35, older_than=30),
-    # < 50 ms, < 50 uV, broad temporal, N1-N2, in 20 % of people (FACT 7.2); rate INFERENCE.
-    Transient("Small sharp spike", waveforms.sharp_transient, {"N1": Range(0.5, 2), "N2": Range(0.5, 2)},
-              Range(0.08, 0.12), Range(25, 50), ((Pole(-0.9, 0, 0.7),), (Pole(0.9, 0, 0.7),)), incidence=0.2),
-    # Sharply contoured waves of no meaning, anywhere: what IEDs are most often confused with. 7.2 gives sharp
-    # transients in 19.21 % of reports (FACT); that everyone has some that nobody reports is INFERENCE, as are
-    # all figures. They lack what makes an IED in 7.1: after-wave, disruption, a fall slower than the rise.
-    Transient("Sharp transient", waveforms.sharp_transient,
-              {"W": Range(1, 3), "N1": Range(1, 3), "N2": Range(1, 3), "N3": Range(1, 3), "R": Range(1, 3)},
-              Range(0.08, 0.30), Range(30, 110), tuple((Pole(*xy, 0.4),) for xy in POSITIONS.values())),
-    # 2-6 Hz, 20-100 uV (RECALL), fronto-central, REM (FACT 7.2); rate and length RECALL.
-    Transient("Sawtooth waves", waveforms.sawtooth, {"R": Range(1, 2)}, Range(1.5, 5.0), Range(20, 60),
-              ((Pole(0, 0.15, 0.6),),), Range(2, 5)),
-    # Artefacts: kinds from 7.2, sizes and rates RECALL. The cornea is positive, so Fp1 and Fp2 turn positive.
-    Transient("Artefact blink", waveforms.blink, {"W": Range(4, 12)}, Range(0.3, 0.5), Range(60, 180),
-              ((Pole(-0.31, 1.05, 0.35), Pole(0.31, 1.05, 0.35)),)),
-    # 0.25-0.5 Hz, Fp/F7/F8 with opposite sign, N1: FACT 7.2.
-    Transient("Artefact eye movement", waveforms.slow_eye_movement, {"N1": Range(4, 8)}, Range(3, 8),
-              Range(30, 90), _OCULAR_HORIZONTAL, Range(0.25, 0.5)),
-    Transient("Artefact eye movement", waveforms.rapid_eye_movement, {"R": Range(6, 15), "W": Range(1, 3)},
-              Range(0.4, 1.2), Range(40, 120), _OCULAR_HORIZONTAL),
-    # 20-70 Hz (7.2 INFERENCE); the temporal and frontal muscles.
-    Transient("Artefact EMG", waveforms.muscle,
-              {"W": Range(1, 3), "N1": Range(0.3, 1), "N2": Range(0, 0.3), "R": Range(0, 0.3)},
-              Range(0.5, 4.0), Range(30, 120),
-              ((Pole(-0.95, 0.2, 0.4),), (Pole(0.95, 0.2, 0.4),), (Pole(0, 1.0, 0.6),)), Range(30, 45)),
-    Transient("Artefact electrode pop", waveforms.electrode_pop,
-              {"W": Range(0, 0.5), "N1": Range(0, 0.3), "N2": Range(0, 0.2), "N3": Range(0, 0.2),
-               "R": Range(0, 0.2)},
-              Range(0.5, 2.0), Range(50, 200), ((),)),
-)  # fmt: skip
-
-# --- IEDs: 7.1 and 3.2 ----------------------------------------------------------------------------
-
-
-class Region(NamedTuple):
-    """Where a patient's IEDs come from."""
-
-    electrodes: tuple[str, ...]
-    windows_wake: int  # 4-s windows with an IED in vEpiSet, by state (FACT 3.2, AUDIT)
-    windows_sleep: int
-
-    @property
-    def sleep_to_wake(self) -> float:
-        """P(IED | sleep) / P(IED | wake), of 13,439 windows of sleep and 11,775 of wakefulness (3.2)."""
-        return (self.windows_sleep / 13439) / (self.windows_wake / 11775)
-
-
-REGIONS = {
-    "generalized": Region(("Fz",), 72, 501),
-    "frontal": Region(("Fp1", "Fp2", "F3", "F4", "Fz"), 85, 368),
-    "temporal": Region(("F7", "F8", "T3", "T4", "T5", "T6"), 273, 423),
-    "centro-parietal": Region(("C3", "C4", "Cz", "P3", "P4", "Pz"), 240, 125),
-    "occipital": Region(("O1", "O2"), 87, 329),
+HEART_PICKUP_UV = Range(0, 4)
+"""Height of the R wave in the common reference (INFERENCE)."""
+EAR_PICKUP_UV, EAR_PICKUP_SPREAD, EAR_PICKUP_MAX = 3.0, 0.9, 20.0
+"""Median, log-spread over patients and bound of the R wave at the ears (INFERENCE; SEEN strong in one of two)."""
+EAR_PICKUP_SHARE = {
+    **{"A1": -1.0, "A2": 0.8, "PG1": -0.6, "PG2": 0.5, "T3": -0.25, "T4": 0.2, "T5": -0.3, "T6": 0.25},
+    **{"O1": -0.1, "O2": 0.08, "F7": -0.15, "F8": 0.12},
 }
-"""Patients have regions in proportion to the windows of that class (INFERENCE: 3.2 counts no patients)."""
-
-RELATIVE_NREM_RATE = {"N1": 1.75, "N2": 1.69, "N3": 2.46}
-"""Focal IED rates relative to REM (RECALL, pooled studies); their mean over W is the region's ratio."""
-
-WAKE_TO_REM_RATE = 1.11
-"""Rate in W relative to R (RECALL, same source)."""
-
-IED_PER_MINUTE, IED_RATE_SIGMA = 1.3, 0.7
-"""Median and log-spread over patients of the mean of wake and sleep rates. INFERENCE: in 4/5 of the patients
-it puts an IED into about a tenth of the 4-s windows, as in vEpiSet (2,516 of 25,449; EpiSet-260K: 4.4 %)."""
-
-SNR_MEDIAN, SNR_SIGMA_PATIENT, SNR_SIGMA_EVENT = 3.0, 0.25, 0.3
-"""Amplitude over background RMS is lognormal with median 3 (7.1 INFERENCE); the spreads are ours."""
-
-GENERALIZED_SNR_FACTOR = 2.0
-"""Generalised discharges are larger (RECALL: commonly 150-300 uV; the factor is ours)."""
-
-LOWEST_SNR = 2.0
-"""An IED that an expert marked stands out (INFERENCE)."""
-
-IED_AMPLITUDE_UV = Range(50, 400)
-"""IED amplitudes are clipped to this: 50-200 uV, children to 400 (RECALL 7.1), 'usually > 50' (FACT 7.1)."""
-
-IED_KINDS = {"spike": 0.4, "sharp wave": 0.3, "spike-and-wave": 0.3}
-"""How often a focal patient's IEDs are mainly of a kind (INFERENCE)."""
-
-SPIKE_SECONDS = Range(0.025, 0.070)  # rise 10-30 ms + fall 15-45 ms (7.1 recipe); spike 20-70 ms (FACT 7.1)
-SHARP_WAVE_SECONDS = Range(0.070, 0.160)  # FACT 7.1: 70-200 ms; upper end ours
-RISE_SHARE = Range(0.35, 0.45)  # criterion 3: the rise is shorter than the fall (RECALL 7.1)
-SHOULDER_SECONDS = Range(0.040, 0.080)  # 7.1 recipe
-AFTER_WAVE_SECONDS = Range(0.150, 0.350)  # 7.1 recipe, RECALL
-AFTER_WAVE_GAIN = {  # 7.1 recipe: 0.4-1.2 overall; which kind has which part is ours
-    "spike": Range(0.4, 0.7),
-    "sharp wave": Range(0.4, 0.8),
-    "spike-and-wave": Range(0.8, 1.2),
-}
-FOCAL_SIGMA = Range(0.35, 0.60)  # 7.1 recipe
-GENERALIZED_SIGMA = Range(1.0, 1.5)  # 7.1 recipe
-PROPAGATION_SECONDS = Range(0.0, 0.020)  # 7.1 recipe, over the width of the head
-DISRUPTION_GAIN = Range(0.4, 0.7)  # criterion 5, 7.1 recipe
-DISRUPTION_SECONDS = Range(0.2, 0.4)
-RUN_HZ = Range(2.5, 4.0)  # generalised spike-and-wave (RECALL 7.1)
-RUN_COMPLEXES = {"W": Range(1, 8), "N1": Range(1, 5), "N2": Range(1, 4), "N3": Range(1, 4), "R": Range(1, 3)}
-"""Longer in wakefulness (FACT 7.1, Front Neurol 2018); counts INFERENCE."""
-
-# --- other leads --------------------------------------------------------------------------------------------
-
-EXTRA_POSITIONS = {"PG1": (-0.95, 0.45), "PG2": (0.95, 0.45), "A1": (-1.25, -0.15), "A2": (1.25, -0.15)}
-"""INFERENCE: the ears beside T3/T4, the nasopharyngeal leads as anterior temporal ones."""
-
+"""The nearer to the neck the more, of opposite sign on the two sides (RECALL; sizes INFERENCE)."""
 HEART_PER_MINUTE = {
     "W": Range(62, 85),
     "N1": Range(58, 78),
@@ -285,10 +198,15 @@ HEART_PER_MINUTE = {
 }
 HEART_SCATTER = 0.04  # of the beat-to-beat interval; RECALL, as the rates above
 ECG_UV = {"ECG1": 700.0, "ECG2": -500.0}  # R wave at the two chest leads, RECALL
+
 EMG_RMS_UV = {"W": 30.0, "N1": 15.0, "N2": 9.0, "N3": 6.0, "R": 2.5}
 """Chin and limb tone falls with the depth of sleep and is lost in R (AASM rule; sizes RECALL)."""
 
+MAINS_UV, MAINS_SPREAD, MAINS_UNLIKE = 0.3, 0.9, Range(0.4, 1.6)
+"""Mains residue: a patient's median, its log-spread over patients, each electrode's factor. 7.2 asks for a residue,
+most recorders filter it (SEEN); sizes INFERENCE."""
+MAINS_WANDER_HZ = 0.02  # of the grid's frequency over minutes (RECALL: within 0.05)
+MAINS_HARMONICS = {2: 0.1, 3: 0.25}  # size relative to the first; odd ones are stronger (RECALL)
 
-def position(ch_name: str) -> tuple[float, float]:
-    """Map position of an EEG lead; KeyError for a lead that is none."""
-    return POSITIONS[ch_name] if ch_name in POSITIONS else EXTRA_POSITIONS[ch_name]
+EYE_POSITIONS = ((-0.35, 0.82, -0.32), (0.35, 0.82, -0.32))
+"""The eyeballs in head radii: 3 cm to either side, below and before the frontal poles (INFERENCE)."""

@@ -3,8 +3,10 @@
 import numpy as np
 
 from data_tools.background import Scene
+from data_tools.hypnogram import Night
 from data_tools.patients import draw_profile
-from siamese_jax.vocabulary import TEN_TWENTY
+from data_tools.transients import TRANSIENTS, Habit
+from siamese_jax.vocabulary import STAGES, TEN_TWENTY
 
 SFREQ = 256.0
 
@@ -18,3 +20,19 @@ def silent_scene(stage, *, minutes, patient=None, level=0.0):
     n_epochs = round(2 * minutes)
     signals = np.full((19, round(n_epochs * 30 * SFREQ)), level, np.float32)
     return Scene(signals, SFREQ, TEN_TWENTY, (stage,) * n_epochs, patient or profile())
+
+
+def night_of(hypnogram):
+    """A night that is what it was scored as, second for second."""
+    codes = np.repeat([STAGES.index(stage) for stage in hypnogram], 30)
+    return Night(tuple(hypnogram), np.eye(len(STAGES))[codes])
+
+
+def habit(kind, per_minute):
+    """That of a patient with middling events of a kind of transient."""
+    return Habit(per_minute, size=0.0, frequency_hz=kind.frequency_hz.at(0.5), site=0)
+
+
+def named(text):
+    """The kinds of transient with that text."""
+    return [kind for kind in TRANSIENTS if kind.text == text]

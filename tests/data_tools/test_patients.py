@@ -1,47 +1,61 @@
-"""Patients: how often their IEDs come, where from, and how they sleep."""
+"""Patients: what stays the same, and that it does not depend on the label."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
 from data_tools import physiology
-from data_tools.patients import draw_hypnogram, draw_profile, draw_regions
+from data_tools.head import LEAD_POSITIONS
 from siamese_jax.vocabulary import STAGES
+from tests.data_tools.scenes import profile
 
 
-def profile(region=None, seed=1):
-    return draw_profile("SIM0001", region=region, seed=seed)
+@pytest.fixture(scope="module")
+def many():
+    return [profile(seed=seed) for seed in range(400)]
 
 
-def test_sleep_activates_ieds_as_in_vepiset():
-    for name, region in physiology.REGIONS.items():
-        rates = profile(name).ied.per_minute
-        asleep = np.mean([rates[stage] for stage in ("N1", "N2", "N3")])
-        assert asleep / rates["W"] == pytest.approx(region.sleep_to_wake)
-        assert rates["R"] < rates["W"] and rates["N3"] > rates["N2"]
-    # 3.2: generalised 501 of 13,439 windows asleep and 72 of 11,775 awake.
-    assert physiology.REGIONS["generalized"].sleep_to_wake == pytest.approx(6.097, abs=0.01)
+def test_a_patient_is_the_same_with_and_without_epilepsy():
+    for seed in range(20):
+        without, with_ieds = profile(None, seed), profile("frontal", seed)
+        assert without.ied is None and with_ieds.ied.region == "frontal"
+        assert dataclasses.replace(with_ieds, ied=None) == without
 
 
-def test_a_twentieth_to_an_eighth_of_the_windows_hold_an_ied():
-    patients = draw_regions(300, ied_free=0.2, rng=np.random.default_rng(0))
-    shares = []
-    for seed, region in enumerate(patients):
-        ied = profile(region, seed).ied
-        rates = list(ied.per_minute.values()) if ied else [0.0]
-        shares.append(np.mean(1 - np.exp(-np.array(rates) * 4 / 60)))
-    assert 0.04 < np.mean(shares) < 0.12
-    assert patients.count(None) == 60
-    assert abs(patients.count("generalized") - 240 * 573 / 2516) <= 1
+def test_ages_and_breaches_are_those_of_the_cohort(many):
+    ages = np.array([one.age_years for one in many])
+    assert 24 < np.median(ages) < 30 and ages.min() >= 3 and ages.max() <= 87
+    holes = [one.head.defect for one in many if one.head.defect]
+    assert 0.01 < len(holes) / len(many) < 0.06
+    for hole in holes:
+        assert hole.centre in [LEAD_POSITIONS[name] for name in physiology.BREACH_SITES] and 1.5 <= hole.gain <= 3
 
 
-def test_a_short_recording_holds_several_stages_and_a_natural_night_has_longer_bouts():
-    def bouts(compression):
-        nights = [draw_hypnogram(960, compression=compression, rng=np.random.default_rng(i)) for i in range(5)]
-        return np.mean([1 + sum(a != b for a, b in zip(night, night[1:], strict=False)) for night in nights])
+def test_children_have_larger_and_slower_eegs_and_the_old_smaller_slow_waves(many):
+    def median(of, low, high):
+        return np.median([of(one) for one in many if low <= one.age_years < high])
 
-    assert bouts(5.0) > 3 * bouts(1.0)
-    for seed in range(30):
-        assert len(set(draw_hypnogram(10, compression=5.0, rng=np.random.default_rng(seed)))) >= 3
-    many = [stage for i in range(50) for stage in draw_hypnogram(20, compression=5.0, rng=np.random.default_rng(i))]
-    for stage in STAGES:
-        assert many.count(stage) > 0.04 * len(many)
+    assert median(lambda one: one.rms_uv("W"), 3, 12) > 1.2 * median(lambda one: one.rms_uv("W"), 25, 60)
+    assert median(lambda one: one.rhythms_hz["alpha"], 3, 8) + 0.6 < median(lambda one: one.rhythms_hz["alpha"], 18, 40)
+    assert median(lambda one: one.slow_wave_uv, 50, 88) < 0.85 * median(lambda one: one.slow_wave_uv, 18, 30)
+    for one in many:
+        assert 7 < one.rhythms_hz["alpha"] < 11.5
+        assert (one.rhythm_gain["youth"] > 0) == (5 <= one.age_years < 21)
+
+
+def test_levels_are_near_the_published_ones_and_overlap(many):
+    adults = [one for one in many if one.age_years >= 18]
+    levels = {stage: np.array([one.rms_uv(stage) for one in adults]) for stage in STAGES}
+    for stage, level in levels.items():
+        assert np.median(level) == pytest.approx(physiology.RMS_UV[stage], rel=0.25)
+        assert np.percentile(level, 90) > 1.8 * np.percentile(level, 10)
+    assert np.median(levels["N3"]) > 1.4 * np.median(levels["N2"])
+    assert np.percentile(levels["N3"], 15) < np.percentile(levels["N2"], 85)  # one's N3 is another's N2
+
+
+def test_patients_differ_in_every_rhythm(many):
+    for rhythm in physiology.RHYTHMS:
+        hertz = [one.rhythms_hz[rhythm.name] for one in many]
+        assert np.ptp(hertz) > 0.8 * np.ptp(rhythm.frequency_hz)
+        assert np.std([np.log(one.rhythm_gain[rhythm.name]) for one in many if one.rhythm_gain[rhythm.name]]) > 0.3

@@ -1,105 +1,29 @@
-"""Whole recordings and cohorts: no shortcut to the label, annotations, leads, bytes."""
+"""Cohorts: the same bytes, what the files say, resuming, room on the disk, the command."""
 
+import ast
 import csv
 import datetime
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tyro
-from scipy.signal import welch
 
+from data_tools import simulate
 from data_tools.patients import draw_profile
-from data_tools.simulate import SIMULATED, SimulationConfig, main, simulate_cohort, simulate_patient
+from data_tools.recording import SIMULATED
+from data_tools.simulate import SimulationConfig, main, simulate_cohort, simulate_patient
 from siamese_jax.recordings.edf import read_recording
-from siamese_jax.recordings.windows import ied_labels
 from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY, is_ied, stage_of
+from tests.data_tools.scenes import SFREQ
 
-SFREQ = 256.0
 MINUTE = SimulationConfig(minutes=1)
+SHORT = SimulationConfig(minutes=0.5, sfreq=100.0)
 
 
-def profile(region=None, seed=1):
-    return draw_profile("SIM0001", region=region, seed=seed)
-
-
-# --- no shortcut --------------------------------------------------------------------------------------------
-
-
-def test_transients_do_not_know_about_ieds():
-    config = SimulationConfig(minutes=5)
-    without, with_ieds = (simulate_patient(profile(region, 4), config, seed=4) for region in (None, "temporal"))
-    assert without.hypnogram == with_ieds.hypnogram
-    assert without.events == tuple(event for event in with_ieds.events if not is_ied(event.kind))
-    assert any(is_ied(event.kind) for event in with_ieds.events)
-
-
-def test_the_largest_amplitude_hardly_tells_the_label():
-    scores, labels = [], []
-    for seed, region in enumerate([None, "temporal", "frontal", "centro-parietal", "occipital", "generalized"]):
-        recording = simulate_patient(profile(region, seed), SimulationConfig(minutes=10), seed=seed)
-        windows = recording.eeg_uv.reshape(150, 1024, 19)
-        found = ied_labels(recording.annotations(), np.arange(150) * 4.0, window_seconds=4.0)
-        scores.append(np.abs(windows - windows.mean(2, keepdims=True)).max((1, 2))[found.weight > 0])
-        labels.append(found.label[found.weight > 0] > 0)
-    scores, labels = np.concatenate(scores), np.concatenate(labels)
-    auroc = (scores[labels][:, None] > scores[~labels]).mean()  # Mann-Whitney
-    assert 0.5 < auroc < 0.85
-    assert 0.02 < labels.mean() < 0.25
-
-
-def test_a_window_is_positive_where_the_signal_holds_a_spike():
-    without, with_ieds = (
-        simulate_patient(profile(region, 3), SimulationConfig(minutes=10), seed=3) for region in (None, "temporal")
-    )
-    focus = TEN_TWENTY.index(profile("temporal", 3).ied.focus)
-    added = (with_ieds.eeg_uv - without.eeg_uv)[:, focus].reshape(150, 1024)
-    found = ied_labels(with_ieds.annotations(), np.arange(150) * 4.0, window_seconds=4.0)
-    positive = (found.label > 0) & (found.weight > 0)
-    negative = (found.label == 0) & (found.weight > 0)
-    assert positive.sum() > 3
-    assert (added[positive].min(1) < -40).all()
-    assert np.mean(added[negative].min(1) < -40) < 0.05  # an after-wave may reach into the next window
-
-
-# --- nights -------------------------------------------------------------------------------------------------
-
-
-def test_annotations_cover_the_recording_and_stay_within_it():
-    recording = simulate_patient(profile("frontal"), SimulationConfig(minutes=2.75), seed=0)
-    seconds = len(recording.eeg_uv) / SFREQ
-    assert seconds == 165
-    annotations = recording.annotations()
-    stages = [mark for mark in annotations if stage_of(mark.text)]
-    assert [mark.onset_seconds for mark in stages] == [0, 30, 60, 90, 120, 150]
-    assert [mark.duration_seconds for mark in stages] == [30, 30, 30, 30, 30, 15]
-    assert tuple(stage_of(mark.text) for mark in stages) == recording.hypnogram
-    for mark in annotations:
-        assert 0 <= mark.onset_seconds <= mark.onset_seconds + mark.duration_seconds <= seconds
-    assert SIMULATED in {mark.text for mark in annotations}
-    for event in recording.events:
-        middle = event.onset_seconds + event.duration_seconds / 2 if is_ied(event.kind) else event.onset_seconds
-        assert event.stage == recording.hypnogram[int(middle // 30)] or event.duration_seconds > 1
-
-
-# --- other leads --------------------------------------------------------------------------------------------
-
-
-def test_29_leads_bring_a_heart_and_muscles_that_relax_in_sleep():
-    config = SimulationConfig(minutes=10, sfreq=500, leads=29)
-    recording = simulate_patient(profile(), config, seed=2)
-    assert recording.ch_names == LEADS_29 and recording.eeg_uv.shape == (300_000, 29)
-    assert recording.eeg_uv.dtype == np.float32 and np.isfinite(recording.eeg_uv).all()
-    ecg = recording.eeg_uv[:, LEADS_29.index("ECG1")]
-    beats = np.flatnonzero((ecg[1:-1] > 400) & (ecg[1:-1] > ecg[:-2]) & (ecg[1:-1] >= ecg[2:]))
-    assert 45 < 60 / np.median(np.diff(beats) / 500) < 90
-    assert recording.eeg_uv[:, LEADS_29.index("ECG2")].min() < -300
-    epochs = recording.eeg_uv[:, LEADS_29.index("EMG1")].reshape(20, -1).std(1)
-    tone = {stage: epochs[[s == stage for s in recording.hypnogram]].mean() for stage in set(recording.hypnogram)}
-    ordered = [tone[stage] for stage in STAGES if stage in tone]
-    assert len(ordered) >= 3 and (np.diff(ordered) < 0).all()
-    frequency, density = welch(recording.eeg_uv[:, 0], 500, nperseg=1000)
-    mains = density[frequency == 50].item()
-    assert mains > 5 * density[(frequency > 52) & (frequency < 60)].mean()
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 # --- bytes --------------------------------------------------------------------------------------------------
@@ -109,14 +33,20 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     def written(name, seed):
         paths = list(simulate_cohort(tmp_path / name, MINUTE, patients=2, seed=seed))
         assert [path.name for path in paths] == ["SIM0001.edf", "SIM0002.edf"]
-        return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
+        return contents(tmp_path / name)
 
     first = written("a", 0)
-    assert set(first) == {"SIM0001.edf", "SIM0002.edf", "patients.csv", "events.csv"}
+    assert set(first) == {"SIM0001.edf", "SIM0002.edf", "patients.csv", "events.csv", "simulation.json"}
     assert written("b", 0) == first
     other = written("c", 1)
     assert all(other[name] != content for name, content in first.items())
     assert first["SIM0001.edf"][500_000:] != first["SIM0002.edf"][500_000:]
+
+
+def test_more_workers_give_the_same_bytes(tmp_path):
+    for workers in (1, 2):
+        list(simulate_cohort(tmp_path / str(workers), SHORT, patients=3, seed=4, workers=workers))
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 def test_a_file_says_what_was_simulated(tmp_path):
@@ -126,15 +56,17 @@ def test_a_file_says_what_was_simulated(tmp_path):
     assert recording.start_datetime == datetime.datetime(2000, 1, 1)
     rows = list(csv.DictReader((tmp_path / "events.csv").read_text().splitlines()))
     events = [mark for mark in recording.annotations if not stage_of(mark.text) and mark.text != SIMULATED]
-    assert len(rows) == len(events) > 5
+    assert len(rows) == len(events) > 3
     for row, mark in zip(rows, events, strict=True):
         assert (row["patient"], row["kind"], row["channel"]) == ("SIM0001", mark.text, mark.channel)
         assert float(row["onset_seconds"]) == pytest.approx(mark.onset_seconds, abs=2e-4)
         assert float(row["duration_seconds"]) == pytest.approx(mark.duration_seconds, abs=2e-4)
         assert row["stage"] in STAGES and float(row["amplitude_uv"]) > 0 and float(row["snr"]) > 0
+        assert (row["family"] == "ied") == is_ied(row["kind"]) == bool(row["region"])
     (patient,) = csv.DictReader((tmp_path / "patients.csv").read_text().splitlines())
     assert patient["has_ied"] == "1" and patient["focus"] in TEN_TWENTY
     assert int(patient["n_ied"]) == sum(is_ied(mark.text) for mark in events)
+    assert 3 <= float(patient["age_years"]) <= 87 and float(patient["breach_gain"]) >= 1
 
 
 def test_a_file_holds_the_microvolts_that_were_simulated(tmp_path):
@@ -146,43 +78,115 @@ def test_a_file_holds_the_microvolts_that_were_simulated(tmp_path):
     assert np.abs(read - expected).max() <= np.abs(expected).max() / 65534 + 1e-3
 
 
-def test_the_command_line_writes_a_cohort(tmp_path, capsys):
-    arguments = [
-        str(tmp_path / "out"),
-        "--patients",
-        "1",
-        "--minutes",
-        "0.5",
-        "--leads",
-        "29",
-        "--sfreq",
-        "100",
-    ]
-    tyro.cli(main, args=arguments)
-    assert "1 simulated recordings" in capsys.readouterr().out
-    recording = read_recording(tmp_path / "out" / "SIM0001.edf", ch_names=LEADS_29, sfreq=100.0)
+def test_a_cohort_of_150_is_140_patients_and_10_without_ieds():
+    regions = simulate.draw_regions(150, ied_free=simulate.IED_FREE, rng=np.random.default_rng(0))
+    assert regions.count(None) == 10
+
+
+# --- resuming -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_finished_is_kept_and_the_tables_are_complete(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    list(simulate_cohort(whole, SHORT, patients=4, seed=3))
+    unfinished = simulate_cohort(cut, SHORT, patients=4, seed=3)
+    kept = [next(unfinished), next(unfinished)]
+    unfinished.close()
+    before = [path.stat().st_mtime_ns for path in kept]
+    (cut / "SIM0003.edf").write_bytes(b"half a file")
+    with (cut / "events.csv").open("a") as file:
+        file.write("SIM0003,Spindle,1.0,0.7\n")  # written when the power failed
+    paths = list(simulate_cohort(cut, SHORT, patients=4, seed=3))
+    assert [path.name for path in paths] == [f"SIM000{i}.edf" for i in (1, 2, 3, 4)]
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert contents(cut) == contents(whole)
+
+
+def test_a_lost_file_is_made_again(tmp_path):
+    list(simulate_cohort(tmp_path, SHORT, patients=3, seed=3))
+    before = contents(tmp_path)
+    (tmp_path / "SIM0002.edf").unlink()
+    list(simulate_cohort(tmp_path, SHORT, patients=3, seed=3))
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_of_other_settings_is_refused_and_left_alone(tmp_path):
+    list(simulate_cohort(tmp_path, SHORT, patients=1, seed=3))
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="seed 3, now 4"):
+        list(simulate_cohort(tmp_path, SHORT, patients=1, seed=4))
+    with pytest.raises(ValueError, match=r"sfreq 100.0, now 128.0"):
+        list(simulate_cohort(tmp_path, SimulationConfig(minutes=0.5, sfreq=128.0), patients=1, seed=3))
+    assert contents(tmp_path) == before
+    (tmp_path / "simulation.json").unlink()
+    with pytest.raises(ValueError, match="without simulation.json"):
+        list(simulate_cohort(tmp_path, SHORT, patients=1, seed=3))
+
+
+def test_every_module_behind_a_recording_counts_as_the_simulator():
+    here, found, todo = Path(simulate.__file__).parent, set(), ["simulate"]
+    while todo:
+        found.add(name := todo.pop())
+        for node in ast.walk(ast.parse((here / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("data_tools"):
+                names = [node.module.partition(".")[2]] if "." in node.module else [a.name for a in node.names]
+                todo += [other for other in names if other not in found]
+    assert found == set(simulate.MODULES)
+
+
+# --- the disk -----------------------------------------------------------------------------------------------
+
+
+def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=30_000_000_000))
+    full = SimulationConfig(hours=2, leads=29, sfreq=500.0)
+    with pytest.raises(OSError, match=r"150 recordings need 31\.\d\d GB and the disk has 30\.00 GB free"):
+        next(simulate_cohort(tmp_path / "deep" / "out", full, patients=150))
+    assert not any(tmp_path.iterdir())
+
+
+def test_room_is_asked_for_what_is_missing_only_and_is_enough(tmp_path, monkeypatch):
+    list(simulate_cohort(tmp_path / "a", MINUTE, patients=2, seed=1))
+    size = sum(path.stat().st_size for path in (tmp_path / "a").glob("*.edf"))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert len(list(simulate_cohort(tmp_path / "a", MINUTE, patients=2, seed=1))) == 2
+    monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=round(0.97 * size)))
+    with pytest.raises(OSError, match="2 recordings need"):
+        next(simulate_cohort(tmp_path / "b", MINUTE, patients=2, seed=1))
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    tyro.cli(main, args=[str(argument) for argument in arguments])
+
+
+def test_the_command_line_writes_a_cohort_and_says_what_it_kept(tmp_path, capsys):
+    out = tmp_path / "out"
+    command = (out, "--patients", 1, "--minutes", 0.5, "--leads", 29, "--sfreq", 100)
+    run(*command)
+    assert "1 simulated recordings of 0.5 min, patients.csv" in capsys.readouterr().out
+    recording = read_recording(out / "SIM0001.edf", ch_names=LEADS_29, sfreq=100.0)
     assert recording.present.all() and recording.segments[0].n_times == 3000
+    run(*command)
+    assert "1 simulated recordings of 0.5 min, 1 of them kept from before" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"leads": 20}, "leads"),
-        ({"minutes": 0.1}, "minutes"),
-        ({"minutes": float("nan")}, "minutes"),
-        ({"sfreq": 50.0}, "sfreq"),
-        ({"sfreq": 128.5}, "whole number"),
-        ({"compression": 0.5}, "compression"),
-    ],
-)
-def test_impossible_recordings_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        SimulationConfig(**change)
+def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):
+    with pytest.raises(SystemExit, match="error: patients and workers must be positive"):
+        run(tmp_path / "out", "--patients", 0)
+    with pytest.raises(SystemExit, match="error: .*recordings need"):
+        run(tmp_path / "out", "--patients", 10_000_000, "--hours", 24)
 
 
 def test_impossible_cohorts_and_patients_are_refused(tmp_path):
     with pytest.raises(ValueError, match="patients"):
         next(simulate_cohort(tmp_path, MINUTE, patients=0))
+    with pytest.raises(ValueError, match="workers"):
+        next(simulate_cohort(tmp_path, MINUTE, workers=0))
     with pytest.raises(ValueError, match="ied_free"):
         next(simulate_cohort(tmp_path, MINUTE, ied_free=1.5))
     with pytest.raises(ValueError, match="parietal"):
