@@ -30,11 +30,11 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from data_tools.events import Event
-from data_tools.ieds import draw_regions
-from data_tools.onsets import EPOCH_SECONDS
-from data_tools.patients import PatientProfile, draw_profile
-from data_tools.recording import SimulatedRecording, SimulationConfig, simulate_patient
+from data_tools.simulator.events import Event
+from data_tools.simulator.ieds import draw_regions
+from data_tools.simulator.onsets import EPOCH_SECONDS
+from data_tools.simulator.patients import PatientProfile, draw_profile
+from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import STAGES, is_ied
 
@@ -43,11 +43,6 @@ START = datetime(2000, 1, 1)
 IED_FREE = 1 / 15
 """Share of patients without IEDs: 10 of 150, as in the published cohort (FACT 1.1)."""
 SETTINGS = "simulation.json"
-MODULES = (
-    *("background", "body", "discharges", "events", "head", "hypnogram", "ieds", "noise", "onsets", "patches"),
-    *("patients", "physiology", "recording", "simulate", "transients", "waveforms"),
-)
-"""What of data_tools makes a recording: a change of any makes it another simulator."""
 SPARE = 1.02
 """Annotations and headers take less than a fiftieth of the signals' room."""
 
@@ -193,8 +188,8 @@ def _make(out: Path, config: SimulationConfig, seed: int, patient: _Patient) -> 
 
 def _fingerprint() -> str:
     """Tells one version of the simulator from another."""
-    code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in MODULES)
-    return hashlib.sha256(code).hexdigest()[:16]
+    modules = [Path(__file__), *sorted((Path(__file__).parent / "simulator").glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()[:16]
 
 
 def _refuse_other_settings(out: Path, settings: dict[str, object]) -> None:

@@ -79,12 +79,10 @@ DEFINING = {"siamese_jax/config.py", "siamese_jax/sections.py"}
 """Where flags are defined and checked."""
 
 TESTED_WITH: dict[str, str] = {
-    "data_tools/physiology.py": "tests/data_tools/test_events.py",
-    "data_tools/waveforms.py": "tests/data_tools/test_events.py",
+    "data_tools/simulator/physiology.py": "tests/data_tools/simulator/test_background.py",
     "data_tools/vepiset_files.py": "tests/data_tools/test_vepiset.py",
     "experiments/picture.py": "tests/experiments/test_demo.py",
-    "experiments/simulator_figures.py": "tests/experiments/test_simulator.py",
-    "experiments/simulator_page.py": "tests/experiments/test_simulator.py",
+    "experiments/simulator/figures.py": "tests/experiments/simulator/test_page.py",
     "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",
     "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",
     "siamese_jax/cli/supervision.py": "tests/training/test_processes.py",

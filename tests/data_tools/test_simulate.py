@@ -11,12 +11,12 @@ import pytest
 import tyro
 
 from data_tools import simulate
-from data_tools.patients import draw_profile
-from data_tools.recording import SIMULATED
 from data_tools.simulate import SimulationConfig, main, simulate_cohort, simulate_patient
+from data_tools.simulator.patients import draw_profile
+from data_tools.simulator.recording import SIMULATED
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY, is_ied, stage_of
-from tests.data_tools.scenes import SFREQ
+from tests.data_tools.simulator.scenes import SFREQ
 
 MINUTE = SimulationConfig(minutes=1)
 SHORT = SimulationConfig(minutes=0.5, sfreq=100.0)
@@ -124,14 +124,25 @@ def test_a_folder_of_other_settings_is_refused_and_left_alone(tmp_path):
 
 
 def test_every_module_behind_a_recording_counts_as_the_simulator():
-    here, found, todo = Path(simulate.__file__).parent, set(), ["simulate"]
-    while todo:
-        found.add(name := todo.pop())
-        for node in ast.walk(ast.parse((here / f"{name}.py").read_text())):
+    """The fingerprint is of simulate.py and all of simulator/: nothing else of data_tools may be behind a recording."""
+    here = Path(simulate.__file__)
+    for path in (here, *(here.parent / "simulator").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("data_tools"):
-                names = [node.module.partition(".")[2]] if "." in node.module else [a.name for a in node.names]
-                todo += [other for other in names if other not in found]
-    assert found == set(simulate.MODULES)
+                assert node.module.startswith("data_tools.simulator"), f"{path.name} imports {node.module}"
+
+
+def test_a_change_of_any_module_makes_another_simulator(tmp_path, monkeypatch):
+    here = Path(simulate.__file__)
+    shutil.copytree(here.parent / "simulator", tmp_path / "simulator")
+    copy = Path(shutil.copy(here, tmp_path))
+    before = simulate._fingerprint()
+    monkeypatch.setattr(simulate, "__file__", str(copy))
+    assert simulate._fingerprint() == before
+    for path in (copy, tmp_path / "simulator" / "head.py"):
+        path.write_text(path.read_text() + "\n")
+        assert simulate._fingerprint() != before
+        before = simulate._fingerprint()
 
 
 # --- the disk -----------------------------------------------------------------------------------------------
