@@ -19,6 +19,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -35,6 +36,7 @@ from data_tools.simulator.ieds import draw_regions
 from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile, draw_profile
 from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
+from siamese_jax.cli.console import OK, run
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import STAGES, is_ied
 
@@ -79,12 +81,13 @@ def simulate_cohort(
     that an earlier call with the same settings finished are kept.
 
     Raises:
-        ValueError: no patients or workers, a share outside 0..1, a folder with recordings of other settings.
+        ValueError: no patients or workers, a negative seed, a share outside 0..1, a folder with recordings of other
+            settings.
         OSError: not enough room on the disk; nothing has been written then.
     """
-    if patients < 1 or workers < 1 or not 0 <= ied_free <= 1:
-        wanted = "patients and workers must be positive and ied_free in 0..1"
-        raise ValueError(f"{wanted}, given {patients}, {workers} and {ied_free}")
+    if patients < 1 or workers < 1 or seed < 0 or not 0 <= ied_free <= 1:
+        wanted = "patients and workers must be positive, seed not negative and ied_free in 0..1"
+        raise ValueError(f"{wanted}, given {patients}, {workers}, {seed} and {ied_free}")
     settings = {**asdict(config), "patients": patients, "ied_free": ied_free, "seed": seed, "simulator": _fingerprint()}
     _refuse_other_settings(out, settings)
     tables = finished(out)
@@ -126,7 +129,7 @@ def main(
     ied_free: float = IED_FREE,
     seed: int = 0,
     workers: int = 1,
-) -> None:
+) -> int:
     """Simulate a cohort of EEG recordings as EDF+ files with annotations.
 
     Args:
@@ -141,11 +144,14 @@ def main(
         kept = len(finished(out))
         cohort = simulate_cohort(out, config, patients=patients, ied_free=ied_free, seed=seed, workers=workers)
         n_written = sum(1 for _ in track(cohort, description="Simulating", total=patients))
-    except (ValueError, OSError) as error:
+    except BrokenProcessPool:
+        raise SystemExit("error: a worker was lost; run the command again: what is finished is kept") from None
+    except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
     before = f", {kept} of them kept from before" if kept else ""
     length = f"{config.seconds / 60:g} min"
     print(f"{n_written} simulated recordings of {length}{before}, patients.csv and events.csv in {out}")
+    return OK
 
 
 # --- one patient after the other ------------------------------------------------------------------------------------
@@ -260,4 +266,4 @@ def _as_text(values: tuple[object, ...]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(lambda: tyro.cli(main))

@@ -35,7 +35,7 @@ class DataConfig:
             )
         if not self.ch_names or len(set(self.ch_names)) != len(self.ch_names):
             raise ValueError(f"data.ch_names must be distinct and not empty, given {self.ch_names}")
-        if self.sfreq <= 0 or self.window_seconds <= 0:
+        if not (self.sfreq > 0 and self.window_seconds > 0):  # not a number is refused too
             raise ValueError(
                 f"data.sfreq and data.window_seconds must be positive, given {self.sfreq} and {self.window_seconds}"
             )

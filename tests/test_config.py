@@ -147,6 +147,8 @@ def test_a_stop_band_must_fit_below_the_lowered_nyquist():
         (lambda: ConverterConfig(band_hz=(40.0, 30.0)), "0 <= low < high"),
         (lambda: DataConfig(ch_names=("Cz", "Cz")), "distinct"),
         (lambda: DataConfig(sfreq=0.0), "must be positive"),
+        (lambda: DataConfig(sfreq=float("nan")), "must be positive"),
+        (lambda: DataConfig(window_seconds=float("nan")), "must be positive"),
         (lambda: ModelConfig(dropout=1.0), "model.dropout must be in"),
         (lambda: PreprocessConfig(eeg_band_hz=(55.0, 0.5)), "0 < low < high"),
         (lambda: PreprocessConfig(mains_hz=1e-9), "preprocess.mains_hz must be null or at least 10"),

@@ -48,7 +48,8 @@ class SimulationConfig:
         for name, allowed in (("leads", tuple(LEADS)), ("recording", get_args(RecordingKind))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, given {getattr(self, name)!r}")
-        for name, lowest in (("minutes", 0.5), ("hours", 0.5 / 60), ("sfreq", 100.0), ("compression", 1.0)):
+        lowest_of = {"minutes": 0.5, "hours": 0.5 / 60, "sfreq": 100.0, "compression": 1.0, "mains_hz": 1.0}
+        for name, lowest in lowest_of.items():
             given = getattr(self, name)
             if given is not None and not lowest <= given < math.inf:
                 raise ValueError(f"{name} must be at least {lowest:g}, given {given}")

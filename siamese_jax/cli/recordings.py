@@ -58,8 +58,8 @@ class ShardOptions:
 
     def data(self, default: "DataConfig") -> "DataConfig":
         """A configuration with what is given here instead."""
-        given = {"ch_names": self.channels, "sfreq": self.sfreq, "window_seconds": self.window}
-        return dataclasses.replace(default, **{name: value for name, value in given.items() if value})
+        given = {"ch_names": self.channels or None, "sfreq": self.sfreq, "window_seconds": self.window}
+        return dataclasses.replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 Options = Annotated[ShardOptions, tyro.conf.arg(name="")]

@@ -48,6 +48,10 @@ def look(name: str, *, source: Source, data: DataConfig, window: int, hop: int) 
         ValueError: it cannot be used.
         OSError: it cannot be read.
     """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError("its name is no UTF-8 text: rename it") from None
     opened = source.open(name, data)
     if not len(source.grid(opened, window=window, hop=hop).start):
         raise ValueError(f"no stretch without a gap is as long as a window of {data.window_seconds:g} s")
@@ -174,7 +178,7 @@ def shard_paths(out: Path, splits: Mapping[str, str], patients_per_shard: int) -
 def shard_name(patient: str) -> str:
     """A file name that every system takes, and that no other patient has."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", patient).strip("-.")[:40]
-    return f"{readable}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}{SUFFIX}"
+    return f"{readable}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}{SUFFIX}".lstrip("-")
 
 
 def _file_digest(path: Path) -> str:

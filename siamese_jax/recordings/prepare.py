@@ -128,7 +128,7 @@ class _Settings(NamedTuple):
         return round(self.hop_seconds * self.data.sfreq)
 
     def check(self) -> None:
-        """Refuse windows or hops that are not whole samples."""
+        """Refuse windows or hops that are not whole samples, and tasks that a shard cannot tell apart."""
         for name, seconds in (
             ("window_seconds", self.data.window_seconds),
             ("hop_seconds", self.hop_seconds),
@@ -136,6 +136,10 @@ class _Settings(NamedTuple):
             n = seconds * self.data.sfreq
             if n < 1 or abs(n - round(n)) > 1e-6:
                 raise ValueError(f"{name}={seconds} is not a whole number of samples at {self.data.sfreq} Hz")
+        tasks = [rule.task.name for rule in self.source.rules]
+        wrong = sorted({task for task in tasks if tasks.count(task) > 1 or "/" in task})
+        if wrong:
+            raise ValueError(f"tasks must have names of their own, without '/', given {', '.join(wrong)} among {tasks}")
 
     def configuration(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -202,7 +206,8 @@ def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str],
             raise ValueError(
                 f"patient {file.patient!r} would be in {fixed[file.patient]} and, by {file.name}, in {file.split}"
             )
-        has_event[file.patient] = has_event.get(file.patient, False) or events in file.marked
+        counts = events in file.marked and file.looked.get(events, True)
+        has_event[file.patient] = has_event.get(file.patient, False) or counts
     splits = split_patients(has_event, fractions=settings.fractions, seed=settings.seed, fixed=fixed)
     origins = sorted({file.patient_from for file in files})
     notes = [f"patients: {len(has_event)}, told apart by {' and '.join(origins)}"]
@@ -228,6 +233,9 @@ def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
             lines.append(
                 f"{len(free)} of {len(files)} recordings have no annotation of {task} and count as free of it{hint}"
             )
+        vain = sum(task in f.marked and task not in tasks[f.name] for f in files)
+        if vain:
+            lines.append(f"{vain} of {len(files)} recordings have annotations of {task} that do not count: unlabelled")
         missing = sum(task not in held for held in tasks.values())
         if missing:
             lines.append(f"{missing} of {len(files)} recordings are not labelled for {task}")
@@ -237,11 +245,21 @@ def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
 # --- writing ------------------------------------------------------------------------------------------------
 
 
+class _Part(NamedTuple):
+    """What decides a recording's part of a shard, besides the settings."""
+
+    name: str
+    patient: str
+    digest: str
+    tasks: tuple[str, ...]
+    """Those that it is labelled for."""
+
+
 class _Job(NamedTuple):
-    """A shard to be written: each recording with its digest and the tasks that it is labelled for."""
+    """A shard to be written."""
 
     path: Path
-    content: tuple[tuple[str, str, tuple[str, ...]], ...]
+    content: tuple[_Part, ...]
 
 
 class _Done(NamedTuple):
@@ -257,15 +275,16 @@ def _finish_shards(
     """Write what is not there yet; returns recordings that could not be read, and how many shards were written."""
     by_patient, tasks = defaultdict(list), labelled_for(files, settings.source.rules)
     for file in files:
-        by_patient[file.patient].append((file.name, file.digest, tasks[file.name]))
-    jobs = [_Job(path, tuple(c for patient in group for c in by_patient[patient])) for path, group in shards.items()]
+        by_patient[file.patient].append(_Part(file.name, file.patient, file.digest, tasks[file.name]))
+    jobs = [_Job(path, tuple(p for patient in group for p in by_patient[patient])) for path, group in shards.items()]
     for split in SPLITS:
         (next(iter(shards)).parents[1] / split).mkdir(exist_ok=True)
     skipped, written = {}, 0
     names = [job.path.name for job in jobs]
     for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
         if failure is not None:
-            done = _Done(tuple(SkippedFile(name, failure) for name, *_ in jobs[i].content), is_new=False)
+            jobs[i].path.unlink(missing_ok=True)  # of an earlier run: it must not be taken for what is wanted now
+            done = _Done(tuple(SkippedFile(part.name, failure) for part in jobs[i].content), is_new=False)
         elif done.cannot_write:
             raise OSError(done.cannot_write)
         skipped[i] = done.skipped
@@ -290,14 +309,15 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
             fingerprint=fingerprint,
         )
         try:
-            write_shard(job.path, [_labelled(name, tasks, settings) for name, _, tasks in chosen], info=info)
+            write_shard(job.path, [_labelled(part.name, part.tasks, settings) for part in chosen], info=info)
         except UnreadableRecordingError as error:
             skipped.append(SkippedFile(error.name, error.reason))
-            chosen = [held for held in chosen if held[0] != error.name]
+            chosen = [part for part in chosen if part.name != error.name]
         except OSError as error:
             return _Done(tuple(skipped), is_new=False, cannot_write=str(error))
         else:
             return _Done(tuple(skipped), is_new=True)
+    job.path.unlink(missing_ok=True)
     return _Done(tuple(skipped), is_new=False)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from siamese_jax.recordings.cohort import SkippedFile
-from siamese_jax.recordings.shards import PARTIAL_SUFFIX, SUFFIX
+from siamese_jax.recordings.shards import PARTIAL_SUFFIX, SUFFIX, open_shard
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.recordings.summary import ShardSummary
 
@@ -55,7 +55,7 @@ class PrepareReport:
         lines += grouped((why, name) for name, why in self.retried)
         lines += grouped((note, file.name) for file in self.used for note in file.notes)
         lines += [*self.notes, self.summary.table()]
-        return "\n".join(lines)
+        return "\n".join(lines).encode(errors="backslashreplace").decode()  # a file's name need not be text
 
 
 def grouped(said: Iterable[tuple[str, str]]) -> list[str]:
@@ -77,7 +77,7 @@ def check_configuration(out: Path, now: Mapping[str, Any]) -> None:
             raise ValueError(f"{out} holds shards but no {REPORT}: prepare into an empty folder")
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["configuration"]
+        before = dict(json.loads(path.read_text(encoding="utf-8"))["configuration"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): prepare into an empty folder") from error
     differing = [name for name in now if before.get(name) != now[name]]
@@ -90,14 +90,24 @@ def check_expected(out: Path, shards: Mapping[Path, Sequence[str]]) -> None:
     """Refuse a folder with shards that this run would not make; remove what a broken run left unfinished."""
     for path in sorted(out.rglob(f"*{PARTIAL_SUFFIX}")):
         path.unlink()
-    there = {path for split in SPLITS for path in (out / split).glob(f"*{SUFFIX}")}
-    strangers = sorted(there - set(shards))
+    split_of = {patient: path.parent.name for path, patients in shards.items() for patient in patients}
+    there = sorted(path for split in SPLITS for path in (out / split).glob(f"*{SUFFIX}"))
+    strangers = [path for path in there if path not in shards or _holds_others(path, split_of)]
     if strangers:
         names = ", ".join(path.relative_to(out).as_posix() for path in strangers)
         raise ValueError(
             f"{out} holds shards that the recordings would not give now: {names}. Their patients are gone, or"
             " others that came moved them to another split: prepare into an empty folder"
         )
+
+
+def _holds_others(path: Path, split_of: Mapping[str, str]) -> bool:
+    """Whether a shard holds a patient who is in another split now: one of many patients keeps its name."""
+    try:
+        patients = open_shard(path).patients
+    except ValueError:
+        return False  # damaged: it is made again
+    return any(split_of.get(patient, path.parent.name) != path.parent.name for patient in patients)
 
 
 def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:

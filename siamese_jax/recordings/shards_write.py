@@ -7,6 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -34,7 +35,7 @@ def write_shard(path: str | Path, recordings: Sequence[LabelledRecording], *, in
     """
     path = Path(path)
     _check_fits(path, recordings, info)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}")  # process ids recur on other machines
     try:
         with h5py.File(partial, "w", libver=_FORMAT) as file:
             file.attrs["schema_version"] = SCHEMA_VERSION

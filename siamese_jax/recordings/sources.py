@@ -8,7 +8,7 @@ sources.
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -155,13 +155,14 @@ class Folder(Source):
 
     def options(self) -> dict[str, object]:
         """Units decide the signal."""
-        return {"units": dict(self.units)}
+        return {"units": dict(sorted(self.units.items()))}
 
 
 def edf_files(folder: Path) -> list[Path]:
     """Every EDF and BDF file under a folder that is a recording of its own, in order."""
     every = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EDF_SUFFIXES and p.is_file())
-    return [path for path in every if not _is_companion(path, every)]
+    stems = {(path.parent, path.stem) for path in every}
+    return [path for path in every if not _is_companion(path, stems)]
 
 
 def manifest_rows(folder: Path, manifest: str | Path | None) -> dict[str, ManifestRow]:
@@ -210,12 +211,9 @@ def _patient(name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
     return (subject[1] if subject else Path(name).with_suffix("").as_posix()), "file name"
 
 
-def _is_companion(path: Path, every: Sequence[Path]) -> bool:
-    for ending in COMPANIONS:
-        if path.stem.lower().endswith(ending):
-            stem = path.stem[: -len(ending)]
-            return any(other.parent == path.parent and other.stem == stem for other in every)
-    return False
+def _is_companion(path: Path, stems: Set[tuple[Path, str]]) -> bool:
+    endings = (ending for ending in COMPANIONS if path.stem.lower().endswith(ending))
+    return any((path.parent, path.stem[: -len(ending)]) in stems for ending in endings)
 
 
 def _sidecars(path: Path) -> list[Path]:

@@ -39,6 +39,8 @@ TOLERANCE_SECONDS = 0.25
 """Between an annotated and a detected peak that count as the same event."""
 LEAST_PROBABILITY = 0.01
 """Events less likely than this are not looked at when a threshold is fixed."""
+_INTERVAL = ("onset_seconds", "duration_seconds")
+_TOUCH = 2e-6  # seconds: more than the tolerance of `untouched`
 
 
 class RecordingEvents(NamedTuple):
@@ -241,19 +243,26 @@ def _events(
     columns = (table["onset_seconds"].tolist(), table["length"].tolist())
     segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
     for recording in np.unique(shard.recording[windows[weight[windows] > 0]]).tolist():
-        rows = shard.events["recording"] == recording
-        columns = (shard.events[name][rows].tolist() for name in ("onset_seconds", "duration_seconds", "text"))
-        marks = IED_RULE.marks([Annotation(*row) for row in zip(*columns, strict=True)])
-        # Without a label are windows that an IED touches, which count, and those that nobody can judge.
-        intervals = [(start, stop - start) for start, stop in zip(marks.start, marks.stop, strict=True)]
-        free = untouched(shard.onset_seconds[windows], intervals, window_seconds=config.data.window_seconds)
-        judged = (shard.recording[windows] == recording) & ((weight[windows] > 0) | ~free)
+        marks = IED_RULE.marks([Annotation(*row) for row in _rows(shard.events, recording, (*_INTERVAL, "text"))])
+        # Without a label are windows that an IED touches, which count, and those that nobody can judge. A mark
+        # without length that lies where one window ends and the next begins touches both.
+        touched = [(a - _TOUCH, b - a + 2 * _TOUCH) for a, b in zip(marks.start, marks.stop, strict=True)]
+        onsets, seconds = shard.onset_seconds[windows], config.data.window_seconds
+        free = untouched(onsets, touched, window_seconds=seconds)
+        good = untouched(onsets, _rows(shard.bad_intervals, recording, _INTERVAL), window_seconds=seconds)
+        judged = (shard.recording[windows] == recording) & good & ((weight[windows] > 0) | ~free)
         own = jax.tree.map(lambda x, judged=judged: x[judged], predictions)
         mine = [line for line, _ in timelines(config, IED.name, own, segments, hop_seconds=hop)]
         if not mine:
             continue  # pooled logits off the grid have no place in time
         found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
         yield _recording_events(str(shard.recordings["patient"][recording]), found, marks, mine)
+
+
+def _rows(table: dict[str, np.ndarray], recording: int, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """A recording's rows of one of its shard's tables."""
+    mine = table["recording"] == recording
+    return list(zip(*(table[name][mine].tolist() for name in columns), strict=True))
 
 
 def _recording_events(patient: str, found: list[Event], marks: EventMarks, lines: list[Timeline]) -> RecordingEvents:

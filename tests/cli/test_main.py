@@ -340,6 +340,13 @@ def test_prepare_takes_other_electrodes_rates_and_windows(demo, tmp_path):
     assert info == ("C3", "Cz", 100.0, 200)
 
 
+@pytest.mark.parametrize("wrong", ["sfreq", "window", "hop"])
+def test_a_rate_or_length_of_0_is_refused_rather_than_taken_for_none(demo, tmp_path, wrong):
+    with pytest.raises(ValueError, match=f"{wrong}.* 0.0|{wrong}.*=0.0"):
+        command(["prepare", str(demo / "recordings"), str(tmp_path / "out"), f"--{wrong}", "0"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):
     assert cli.prepare(demo / "shards", check=True) == console.OK
     assert "all shards are sound" in capsys.readouterr().out

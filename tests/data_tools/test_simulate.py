@@ -4,6 +4,8 @@ import ast
 import csv
 import datetime
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,9 @@ def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):
         run(tmp_path / "out", "--patients", 0)
     with pytest.raises(SystemExit, match="error: .*recordings need"):
         run(tmp_path / "out", "--patients", 10_000_000, "--hours", 24)
+    command = [sys.executable, "-m", "data_tools.simulate", str(tmp_path / "out"), "--sfreq", "99"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and done.stderr == "error: sfreq must be at least 100, given 99.0\n"
 
 
 def test_impossible_cohorts_and_patients_are_refused(tmp_path):
@@ -200,5 +205,8 @@ def test_impossible_cohorts_and_patients_are_refused(tmp_path):
         next(simulate_cohort(tmp_path, MINUTE, workers=0))
     with pytest.raises(ValueError, match="ied_free"):
         next(simulate_cohort(tmp_path, MINUTE, ied_free=1.5))
+    with pytest.raises(ValueError, match="seed"):
+        next(simulate_cohort(tmp_path, MINUTE, seed=-1))
+    assert not any(tmp_path.iterdir())
     with pytest.raises(ValueError, match="parietal"):
         draw_profile("SIM0001", region="parietal", seed=0)

@@ -77,6 +77,7 @@ def test_the_peak_of_a_short_interval_is_its_middle(onset: float, duration: floa
         (9.0, 1.1, (1, 1)),  # 0.1 s of it lie inside
         (9.0, 1.09, (0, 0)),
         (9.0, 1.0, (0, 1)),
+        (9.15, 1.0, (1, 1)),  # a second is long enough for a run
         (13.9, 3.0, (1, 1)),
         (13.91, 3.0, (0, 0)),
         (0.0, 60.0, (1, 1)),
@@ -91,9 +92,22 @@ def test_start_and_end_marks_enclose_a_run_and_lonely_ones_are_single() -> None:
     marks = IED_RULE.marks([ied(5, text="!start"), ied(9, text="!end"), ied(20, text="!end"), ied(30, text="!start")])
     np.testing.assert_array_equal(np.stack(marks[:4], 1), [[5, 5, 9, 9], [20] * 4, [30] * 4])
     onsets = np.arange(0.0, 40.0, 4.0)
+    twice = IED_RULE.marks([ied(5, text="!start"), ied(7, text="!Start "), ied(9, text="!end")])
+    np.testing.assert_array_equal(np.stack(twice[:4], 1), [[5, 5, 5, 5], [7, 7, 9, 9]])
     got = ied_labels([ied(5, text="!start"), ied(9, text="!end")], onsets, window_seconds=WINDOW)
     assert got.label.tolist() == [0, 1, 1] + [0] * 7
     assert got.weight.tolist() == [1] * 10
+
+
+def test_a_tenth_of_a_second_counts_as_inside_however_it_is_rounded() -> None:
+    """0.3 - 0.1 is less than 0.2 in floating point."""
+    got = ied_labels([ied(0.3)], np.array([0.2]), window_seconds=WINDOW)
+    assert label_and_weight(got) == (1, 1)
+
+
+def test_an_interval_that_ends_before_it_begins_is_a_single_mark() -> None:
+    marks = IED_RULE.marks([ied(12.0, -3.0)])
+    assert [column.tolist() for column in marks[:4]] == [[12.0]] * 4
 
 
 def test_a_full_discharge_outweighs_one_that_only_touches() -> None:
@@ -142,6 +156,25 @@ def test_parts_of_a_window_in_one_stage_add_up() -> None:
     assert label_and_weight(sleep_labels(marks, ONE, window_seconds=WINDOW)) == (STAGES.index("N2"), 1)
 
 
+def test_the_next_mark_ends_one_however_long_it_said_it_was() -> None:
+    """N1 from 10.2 to 11.4 s leaves N2 70 % of the window."""
+    marks = stages((0, 100, "N2"), (10.2, 1.2, "N1"), (11.4, 30, "N2"))
+    assert label_and_weight(sleep_labels(marks, ONE, window_seconds=WINDOW)) == (0, 0)
+
+
+def test_three_quarters_count_however_they_are_rounded() -> None:
+    """From 0.1 to 3.1 s of 0.1 to 4.1 s: 0.75 but for the last bit."""
+    for start in np.arange(0, 50) / 10:
+        marks = stages((start, 3.0, "N2"), (start + 3.0, 0, "W"))
+        assert label_and_weight(sleep_labels(marks, np.array([start]), window_seconds=WINDOW)) == (2, 1)
+
+
+def test_a_mark_beyond_the_last_window_changes_nothing() -> None:
+    marks = stages((0, 0, "N2"), (40, 0, "W"), (1000, 0, "N2"))
+    got = sleep_labels(marks, np.array([0.0, 10, 36, 50]), window_seconds=WINDOW)
+    assert got.label.tolist() == [2, 2, 2, 0] and got.weight.all()
+
+
 def test_a_mark_without_duration_holds_until_the_next_even_over_a_gap() -> None:
     marks = stages((0, 0, "Sleep stage W"), (100, 0, "Sleep stage N3"), (200, 0, "Sleep stage ?"))
     onsets = np.array([0.0, 90, 99, 100, 150, 195, 200, 500])
@@ -156,7 +189,7 @@ def test_the_last_mark_holds_to_the_end() -> None:
     assert got.weight.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("text", ["Sleep stage ?", "Movement time", "unscored", "?", "Sleep stage M"])
+@pytest.mark.parametrize("text", ["Sleep stage ?", "Movement time", "unscored", " not scored ", "?", "Sleep stage M"])
 def test_time_that_was_not_scored_has_no_label(text: str) -> None:
     marks = stages((0, 0, "N2"), (8, 0, text), (20, 0, "N2"))
     for rule in (sleep_labels, state_labels):
@@ -176,7 +209,7 @@ def test_sleep_is_one_state_whatever_the_stage() -> None:
 
 
 def test_waking_and_sleeping_give_the_state_and_only_waking_a_stage() -> None:
-    marks = stages((0.1, 0, "Waking"), (100, 0, "Sleeping"), (200, 0, "Waking"))
+    marks = stages((0.1, 0, "Waking"), (100, 0, " Sleeping "), (200, 0, "Waking"))
     onsets = np.array([50.0, 150, 250])
     state, sleep = (rule(marks, onsets, window_seconds=WINDOW) for rule in (state_labels, sleep_labels))
     assert state.label.tolist() == [0, 1, 0]
@@ -229,9 +262,15 @@ def waves(*marks: tuple[float, float, str], rule: EventRule = WAVES):
 def test_of_several_events_the_one_nearest_to_the_centre_counts() -> None:
     """The window's centre is at 12 s."""
     assert label_and_weight(waves((10.5, 0, "Spike"), (11.0, 1.0, "spindle (slow)"))) == (2, 1)  # 1.5 and 0.5 s away
-    assert label_and_weight(waves((12.4, 0, "SPIKE"), (11.0, 1.0, "spindle"))) == (1, 1)
+    assert label_and_weight(waves((12.4, 0, " SPIKE "), (11.0, 1.0, "spindle"))) == (1, 1)
     assert label_and_weight(waves((9.0, 0, "spike"), (9.6, 1.2, "spindle"))) == (2, 1)  # one peaks outside
     assert waves((12.0, 0, "spike")).label.dtype == np.int32
+
+
+def test_of_runs_that_hold_the_centre_the_earlier_counts() -> None:
+    rule = dataclasses.replace(WAVES, run_seconds=1.0)
+    assert label_and_weight(waves((9.0, 4.0, "spindle"), (10.0, 6.0, "spike"), rule=rule)) == (2, 1)
+    assert label_and_weight(waves((9.0, 4.0, "spike"), (10.0, 6.0, "spindle"), rule=rule)) == (1, 1)
 
 
 def test_an_event_of_unknown_class_leaves_its_window_without_a_label_unless_a_known_one_is_nearer() -> None:
@@ -253,6 +292,7 @@ def test_an_event_that_is_marked_on_several_channels_is_one() -> None:
 def test_a_run_that_nobody_closed_has_the_class_of_its_opening() -> None:
     rule = dataclasses.replace(WAVES, class_of=TextClasses(((UNKNOWN, "!start"), ("spike", "!end"))))
     assert rule.marks([ied(5, text="!start")]).code.tolist() == [-1]
+    assert rule.marks([ied(5, text="!start"), ied(9, text="!end")]).code.tolist() == [1]  # the end says what it was
     assert IED_RULE.marks([ied(5, text="!start")]).code.tolist() == [1]
 
 
@@ -288,6 +328,10 @@ def test_findings_hold_together_and_seconds_that_overlap_count_once() -> None:
     assert got.label.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # 2 of 4 s are half of the window, 3 of 4 s are 75 %
     assert got.weight.tolist() == [1, 1, 1] and got.label.dtype == np.float32
     assert not rule.label([], onsets, window_seconds=WINDOW).label.any()
+    nested = [Annotation(20, 2.5, "af"), Annotation(20.2, 0.5, "af"), Annotation(21, 1.5, "af")]
+    assert not rule.label(nested, onsets, window_seconds=WINDOW).label.any()  # together 2.5 of 4 s
+    backwards = [Annotation(20.5, -5, "af"), Annotation(20.5, 3.2, "af")]
+    assert rule.label(backwards, onsets, window_seconds=WINDOW).label[:, 0].tolist() == [0, 0, 1]
 
 
 def test_an_expression_that_is_none_is_refused() -> None:
@@ -301,6 +345,8 @@ def test_a_rule_in_words_changes_with_all_that_decides_its_labels() -> None:
         WAVES,
         *(dataclasses.replace(WAVES, **c) for c in ({"rest": False}, {"run_seconds": 1.0}, {"class_of": other})),
     ]
+    renamed = TaskSpec("waves", "multiclass", ("none", "spindle", "spike"))
+    variants.append(dataclasses.replace(WAVES, task=renamed))
     variants += [SLEEP_RULE, STATE_RULE, IED_RULE, StateRule(WAVES.task, WAVES.class_of)]
     assert len({described(rule) for rule in variants}) == len(variants)
     assert "0x" not in "".join(map(described, variants))  # no addresses: the words are the same in every process

@@ -17,7 +17,7 @@ from siamese_jax.config import DataConfig
 from siamese_jax.recordings import prepare as prepare_module
 from siamese_jax.recordings import sources as sources_module
 from siamese_jax.recordings.check import check
-from siamese_jax.recordings.cohort import split_patients
+from siamese_jax.recordings.cohort import shard_name, split_patients
 from siamese_jax.recordings.edf import Annotation, read_recording
 from siamese_jax.recordings.edf_write import write_annotations, write_recording
 from siamese_jax.recordings.labels import EventRule, StateRule, TextClasses
@@ -178,6 +178,17 @@ def test_the_same_folder_gives_the_same_shards_byte_for_byte(prepared: tuple, co
     assert all((out / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
 
 
+def test_a_patient_s_shard_does_not_depend_on_who_is_in_which_split(
+    prepared: tuple, cohort: Path, tmp_path: Path
+) -> None:
+    out, _ = prepared
+    run(cohort, tmp_path, seed=1)
+    before, after = ({path.name: path for path in folder.rglob("*.h5")} for folder in (out, tmp_path))
+    assert {path.parent.name for path in before.values()} == set(SPLITS)
+    assert any(before[name].parent.name != after[name].parent.name for name in before)
+    assert all(before[name].read_bytes() == after[name].read_bytes() for name in before)
+
+
 def test_a_second_run_writes_nothing_and_a_lost_or_damaged_shard_comes_back(cohort: Path, out_copy: Path) -> None:
     before = {path: path.read_bytes() for path in sorted(out_copy.rglob("*.h5"))}
     stamps = {path: path.stat().st_mtime_ns for path in before}
@@ -187,7 +198,7 @@ def test_a_second_run_writes_nothing_and_a_lost_or_damaged_shard_comes_back(coho
     lost.unlink()
     os.truncate(damaged, 5000)
     report = run(cohort, out_copy)
-    assert report.written == 2
+    assert report.written == 2 and f"10 shards in {out_copy}, 2 of them new" in report.text()
     assert {path: path.read_bytes() for path in sorted(out_copy.rglob("*.h5"))} == before
     assert len(report.used) == 11
 
@@ -207,7 +218,30 @@ def test_another_configuration_is_refused_naming_what_differs(cohort: Path, out_
         run(cohort, out_copy, hop_seconds=2.0)
     with pytest.raises(ValueError, match="seed was 0, is 1"):
         run(cohort, out_copy, seed=1)
+    with pytest.raises(ValueError, match=f"source was {cohort.name}, is another night"):
+        run(cohort, out_copy, title="another night")
+    longer = dataclasses.replace(DATA, window_seconds=4.0)
+    with pytest.raises(ValueError, match=r"window_seconds was 2\.0, is 4\.0"):
+        prepare(Folder(cohort), out_copy, longer, hop_seconds=1.0, seed=0)
     assert {path: path.read_bytes() for path in out_copy.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"configuration": 5}', '{"configuration": ["ab", 1]}', "\xff"])
+def test_a_damaged_report_is_refused(cohort: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "prepare.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"prepare\.json is damaged"):
+        run(cohort, tmp_path)
+
+
+def test_units_decide_the_signal_whatever_their_order(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "a.edf", IED, seconds=4)
+    run(tmp_path / "in", tmp_path / "plain")
+    run(tmp_path / "in", tmp_path / "out", units={"Cz": "nV", "Fp1": "uV"})
+    plain, other = (every_shard(tmp_path / name)["a"] for name in ("plain", "out"))
+    np.testing.assert_allclose(other.read_window(0)[:, 1], plain.read_window(0)[:, 1] / 1000, atol=0.11)
+    assert run(tmp_path / "in", tmp_path / "out", units={"Fp1": "uV", "Cz": "nV"}).written == 0
+    with pytest.raises(ValueError, match="units was"):
+        run(tmp_path / "in", tmp_path / "out", units={"Cz": "uV"})
 
 
 def test_shards_of_unknown_origin_are_refused(cohort: Path, out_copy: Path) -> None:
@@ -298,6 +332,20 @@ def test_splits_follow_the_fractions_and_spread_ieds(n_ied: int, n_other: int) -
         assert n_ied < 3 or any(splits[p] == name for p in splits if has_ied[p])
 
 
+def test_fractions_count_however_they_are_rounded_and_of_two_each_has_a_patient() -> None:
+    """100 x 0.57 and 100 x 0.29 fall short of whole numbers by a bit."""
+    sizes = {}
+    for n, fractions in (
+        (10, (0.7, 0.2, 0.1)),
+        (100, (0.57, 0.29, 0.14)),
+        (2, (0.99, 0.01, 0)),
+        (3, (0.98, 0.01, 0.01)),
+    ):
+        splits = split_patients({f"p{k}": False for k in range(n)}, fractions=fractions, seed=0)
+        sizes[n] = [list(splits.values()).count(name) for name in SPLITS]
+    assert sizes == {10: [7, 2, 1], 100: [57, 29, 14], 2: [1, 1, 0], 3: [1, 1, 1]}
+
+
 def test_a_fraction_of_0_gives_an_empty_split() -> None:
     splits = split_patients({f"p{k}": True for k in range(9)}, fractions=(0, 0, 1), seed=0)
     assert set(splits.values()) == {"test"}
@@ -307,6 +355,22 @@ def test_a_fraction_of_0_gives_an_empty_split() -> None:
 def test_fractions_that_are_none_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be .* sum"):
         split_patients({"p": True}, fractions=fractions, seed=0)
+
+
+def test_patients_whose_split_is_given_do_not_count_against_the_others() -> None:
+    fixed = {f"t{k}": "train" for k in range(10)}
+    has_event = dict.fromkeys([*fixed, *(f"p{k}" for k in range(10))], False)
+    splits = split_patients(has_event, fractions=(0.6, 0.2, 0.2), seed=0, fixed=fixed)
+    assert [[splits[f"p{k}"] for k in range(10)].count(name) for name in SPLITS] == [6, 2, 2]
+    assert fixed.items() <= splits.items()
+
+
+def test_names_of_shards_are_names_of_files_on_every_system() -> None:
+    patients = ["a", "A", "a/b", "a b", "..", "-x-", "CON", "日本", "ж", "x" * 300, "a\\b:c*?", "n" * 39 + "-b"]
+    names = [shard_name(patient) for patient in patients]
+    assert len({name.lower() for name in names}) == len(patients)
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.h5", name) and len(name) < 64
 
 
 def test_an_empty_split_is_said(tmp_path: Path) -> None:
@@ -325,6 +389,7 @@ def test_who_a_recording_is_of(tmp_path: Path) -> None:
     edf(folder / "b" / "night.edf", patient="X")  # another person, or not: never joined by the file's name alone
     edf(folder / "sub-07" / "ses-1" / "sub-07_ses-1_task-sleep_eeg.edf", patient="X")
     edf(folder / "sub-07" / "ses-2" / "sub-07_ses-2_task-sleep_eeg.edf", patient="X")
+    edf(folder / "not-sub-08.edf", patient="X")
     edf(folder / "coded.edf", IED, patient="MRN-77")
     edf(folder / "named.edf", patient="MRN-77")
     (folder / "manifest.csv").write_text("file,patient\nnamed.edf,Case 9/b\n")
@@ -333,6 +398,7 @@ def test_who_a_recording_is_of(tmp_path: Path) -> None:
     assert found["a/night.edf"] == ("a/night", "file name")
     assert found["b/night.edf"] == ("b/night", "file name")
     assert {found[name] for name in found if "sub-07" in name} == {("sub-07", "file name")}
+    assert found["not-sub-08.edf"] == ("not-sub-08", "file name")
     assert found["named.edf"] == ("Case 9/b", "manifest")
     assert re.fullmatch(r"edf-[0-9a-f]{10}", found["coded.edf"][0])
     assert "told apart by EDF patient code and file name and manifest" in report.text()
@@ -352,6 +418,17 @@ def test_the_manifest_decides_splits_and_who_was_looked_at(tmp_path: Path) -> No
     assert "2 of 6 recordings are not labelled for ied" in report.text()
 
 
+def test_marks_that_do_not_count_are_said_and_deal_no_patient_out(tmp_path: Path) -> None:
+    """Nine with IEDs, of which three count: each split has one of them."""
+    folder = tmp_path / "in"
+    for k in range(9):
+        edf(folder / f"{k}.edf", IED, seconds=8)
+    (folder / "manifest.csv").write_text("file,ied_labelled\n" + "".join(f"{k}.edf,no\n" for k in range(6)))
+    report = run(folder, tmp_path / "out")
+    assert "6 of 9 recordings have annotations of ied that do not count" in report.text()
+    assert [split.tasks[0].positives for split in report.summary.splits] == [1, 1, 1]
+
+
 def test_a_folder_without_any_ied_annotation_is_not_labelled_for_ieds(tmp_path: Path) -> None:
     edf(tmp_path / "in" / "a.edf", N2)
     report = run(tmp_path / "in", tmp_path / "out")
@@ -359,6 +436,7 @@ def test_a_folder_without_any_ied_annotation_is_not_labelled_for_ieds(tmp_path: 
     assert not shard.weights["ied"].any()
     assert shard.weights["sleep"].all()
     assert "1 of 1 recordings are not labelled for ied" in report.text()
+    assert "no patient with an annotation" not in report.text()  # there is none to be spread
 
 
 @pytest.mark.parametrize(
@@ -428,6 +506,40 @@ def test_tables_beside_a_recording_label_it(tmp_path: Path, name: str, text: str
     assert shard.weights["sleep"].all()
 
 
+def test_only_what_lies_beside_a_recording_belongs_to_it(tmp_path: Path) -> None:
+    """Endings in capitals count; folders of such names, and files of the same name elsewhere, do not."""
+    folder = tmp_path / "in"
+    edf(folder / "A.EDF", seconds=8)
+    (folder / "A.CSV").write_text("onset,duration,label\n5,0.1,IED\n1,0.1,IED\n")
+    write_annotations(folder / "A_Annotations.edf", [N2])
+    (folder / "a.tsv").mkdir()
+    (folder / "night.edf").mkdir()
+    edf(folder / "other" / "A_hypnogram.edf", seconds=8)
+    source = Folder(folder)
+    assert source.names() == ["A.EDF", "other/A_hypnogram.edf"]
+    assert [path.name for path in source.files("A.EDF")] == ["A.EDF", "A.CSV", "A_Annotations.edf"]
+    run(folder, tmp_path / "out")
+    shards = every_shard(tmp_path / "out")
+    assert shards["A"].labels["ied"].any() and shards["A"].weights["sleep"].all()
+    assert shards["A"].events["onset_seconds"].tolist() == [0, 1, 5]  # in order, whatever file they come from
+    assert not shards["other/A_hypnogram"].labels["ied"].any()
+
+
+def test_a_folder_is_titled_by_its_name_and_must_be_there(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cohort)
+    assert Folder(Path()).title == cohort.name
+    with pytest.raises(ValueError, match="no such folder"):
+        Folder(cohort / "absent").names()
+
+
+def test_a_mark_of_a_bad_signal_without_duration_says_nothing(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "a.edf", IED, Annotation(8.5, 0.0, "BAD_muscle"), Annotation(12.5, 1.0, "badminton"))
+    run(tmp_path / "in", tmp_path / "out")
+    shard = every_shard(tmp_path / "out")["a"]
+    assert shard.events["text"].tolist() == ["IED"]
+    assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5]
+
+
 def test_only_annotations_that_give_labels_are_kept(tmp_path: Path) -> None:
     note = Annotation(3.0, 0.0, "Mrs Jane Doe coughs")
     edf(tmp_path / "in" / "a.edf", IED, note, Annotation(8.0, 2.0, "BAD_muscle"))
@@ -489,6 +601,7 @@ def test_a_broken_file_costs_a_line_in_the_report(tmp_path: Path) -> None:
     (folder / "noise.bdf").write_bytes(bytes(range(256)) * 40)
     edf(folder / "short.edf", seconds=1)
     shutil.copy(folder / "good.edf", folder / "twin.edf")
+    (folder / "twin.csv").write_text("onset,label\n7,IED\n")  # the same signal, whatever is said of it
     report = run(folder, tmp_path / "out")
     assert [file.name for file in report.used] == ["good.edf"]
     reasons = {file.name: file.reason for file in report.skipped}
@@ -524,6 +637,93 @@ def test_a_file_that_fails_while_it_is_read_costs_no_other_of_its_patient(
     assert "skipped b.edf: its signal cannot be read: bad sector" in report.text()
     (shard,) = every_shard(tmp_path / "out").values()
     assert shard.recordings["name"].tolist() == ["a.edf"]
+    assert run(folder, tmp_path / "out").written == 0  # it fails again, and the others are there
+    monkeypatch.undo()
+    assert run(folder, tmp_path / "out").written == 1
+    (shard,) = every_shard(tmp_path / "out").values()
+    assert shard.recordings["name"].tolist() == ["a.edf", "b.edf"]
+
+
+def test_a_recording_that_cannot_be_read_any_more_leaves_no_old_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b"):
+        edf(folder / f"{name}.edf", IED, seconds=4)
+    run(folder, out)
+    (folder / "b.csv").write_text("onset,duration,label\n1,0,IED\n")
+    written = prepare_module.write_shard
+
+    def failing(path: Path, *given: object, **options: object) -> None:
+        if path.name.startswith("b-"):
+            raise prepare_module.UnreadableRecordingError("b.edf", "bad sector")
+        written(path, *given, **options)
+
+    monkeypatch.setattr(prepare_module, "write_shard", failing)
+    assert [file.name for file in run(folder, out).skipped] == ["b.edf"]
+    assert list(every_shard(out)) == ["a"]
+
+
+def test_a_shard_that_no_worker_survives_is_gone_and_its_recordings_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b", "c"):
+        edf(folder / f"{name}.edf", IED, seconds=4)
+    run(folder, out)
+
+    def failing(job: object, **_: object) -> object:
+        if job.path.name.startswith("b-"):
+            raise RuntimeError("out of memory")
+        return prepare_module._Done((), is_new=False)
+
+    monkeypatch.setattr(prepare_module, "_finish_shard", failing)
+    report = run(folder, out)
+    assert [(file.name, file.reason) for file in report.skipped] == [("b.edf", "RuntimeError: out of memory")]
+    assert [file.name for file in report.used] == ["a.edf", "c.edf"]
+    assert sorted(every_shard(out)) == ["a", "c"]
+    monkeypatch.undo()
+    assert run(folder, out).written == 1
+
+
+def test_a_recording_that_cannot_be_opened_any_more_costs_no_other_of_its_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        edf(tmp_path / "in" / f"{name}.edf", IED, patient="P1", seconds=4)
+    opened = Folder.open
+
+    def failing(source: Folder, name: str, data: DataConfig) -> object:
+        if name == "a.edf" and (tmp_path / "out" / "prepare.json").exists():  # the first look is over
+            raise OSError("gone")
+        return opened(source, name, data)
+
+    monkeypatch.setattr(Folder, "open", failing)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert [(file.name, file.reason) for file in report.skipped] == [("a.edf", "gone")]
+    assert next(iter(every_shard(tmp_path / "out").values())).recordings["name"].tolist() == ["b.edf"]
+
+
+def test_recordings_of_which_none_can_be_read_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path, *_: object, **__: object) -> None:
+        raise prepare_module.UnreadableRecordingError("a.edf", "bad sector")
+
+    edf(tmp_path / "in" / "a.edf", IED, seconds=4)
+    monkeypatch.setattr(prepare_module, "write_shard", failing)
+    with pytest.raises(ValueError, match=r"nothing to prepare \(a\.edf: bad sector\)"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_name_that_is_no_text_costs_its_recording_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    edf(folder / "a.edf", IED, seconds=4)
+    try:
+        edf(folder / "b\udcff.edf", IED, seconds=4, seed=1)  # the byte 0xff, in no encoding
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    report = run(folder, tmp_path / "out")
+    assert [file.name for file in report.used] == ["a.edf"]
+    assert "skipped b\\udcff.edf: its name is no UTF-8 text: rename it" in report.text()
 
 
 def test_a_full_disk_ends_the_run_and_is_no_broken_recording(
@@ -544,6 +744,14 @@ def test_a_truncated_file_is_used_as_far_as_it_goes_and_said(tmp_path: Path) -> 
     report = run(tmp_path / "in", tmp_path / "out")
     assert "a.edf: cut short: " in report.text()
     assert 5 <= len(every_shard(tmp_path / "out")["a"]) < 19
+
+
+def test_clipped_channels_are_said(tmp_path: Path) -> None:
+    signal = noise(400, n_chans=3)
+    signal[:200, 1] = 9000.0
+    (tmp_path / "in").mkdir()
+    write_recording(tmp_path / "in" / "a.edf", signal, sfreq=100.0, ch_names=CH_NAMES, patient_code="X")
+    assert "a.edf: beyond the shard's range and clipped: Cz" in run(tmp_path / "in", tmp_path / "out").text()
 
 
 def test_missing_electrodes_are_said_and_absent(tmp_path: Path) -> None:
@@ -567,6 +775,14 @@ def test_impossible_settings_are_refused_before_anything_is_made(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         run(cohort, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("names", [["ied"], ["spindle", "spindle"], ["a/b"]])
+def test_tasks_that_a_shard_cannot_tell_apart_are_refused(cohort: Path, tmp_path: Path, names: list[str]) -> None:
+    rules = [EventRule(TaskSpec(name, "binary", ("none", "x")), TextClasses((("x", "x"),))) for name in names]
+    with pytest.raises(ValueError, match=f"names of their own, without '/', given {names[0]} among"):
+        run(cohort, tmp_path / "out", more_rules=tuple(rules))
     assert not (tmp_path / "out").exists()
 
 
@@ -642,6 +858,9 @@ def test_a_real_recording_takes_the_same_road(tmp_path: Path) -> None:
 class ManyInOne(Folder):
     patients_per_shard = 3
 
+    def notes(self) -> tuple[str, ...]:
+        return ("said by the source",)
+
 
 def test_a_shard_may_hold_many_patients_and_each_window_knows_its_own(tmp_path: Path, cohort: Path) -> None:
     prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0)
@@ -650,6 +869,8 @@ def test_a_shard_may_hold_many_patients_and_each_window_knows_its_own(tmp_path: 
     for split, sizes in {"train": [3, 3], "validation": [2], "test": [2]}.items():
         shards = [verify_shard(path) for path in sorted((tmp_path / split).glob("*.h5"))]
         assert [len(shard.patients) for shard in shards] == sizes
+        patients = [patient for shard in shards for patient in shard.patients]
+        assert patients == sorted(patients)  # who shares a shard does not depend on the seed's order
         for shard in shards:
             windows = np.arange(len(shard))
             assert {split_of[patient] for patient in shard.patients} == {split}
@@ -660,7 +881,41 @@ def test_a_shard_may_hold_many_patients_and_each_window_knows_its_own(tmp_path: 
                 np.testing.assert_array_equal(shard.read_window(int(own[-1])), alone.read_window(len(alone) - 1))
                 np.testing.assert_array_equal(shard.labels["ied"][own], alone.labels["ied"])
     assert check(tmp_path).errors == ()
-    assert prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0).written == 0
+    report = prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0)
+    assert report.written == 0 and "said by the source" in report.text()
+
+
+def test_a_patient_who_would_change_split_is_refused_in_shards_of_many_too(tmp_path: Path) -> None:
+    """Their files keep their names, whoever is in them."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for k in range(9):
+        edf(folder / f"{k}.edf", IED, seconds=4)
+    prepare(ManyInOne(folder), out, DATA, hop_seconds=1.0, seed=1)
+    before = {path: path.read_bytes() for path in out.rglob("*.h5")}
+    for k in range(9, 14):
+        edf(folder / f"{k}.edf", IED, seconds=4)
+    with pytest.raises(ValueError, match=r"would not give now: .*part-00000\.h5"):
+        prepare(ManyInOne(folder), out, DATA, hop_seconds=1.0, seed=1)
+    assert {path: path.read_bytes() for path in out.rglob("*.h5")} == before
+
+
+def test_a_damaged_shard_of_many_is_made_again(tmp_path: Path, cohort: Path) -> None:
+    prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0)
+    path = tmp_path / "train" / "part-00001.h5"
+    before = path.read_bytes()
+    path.write_bytes(before[:3000])
+    assert prepare(ManyInOne(cohort), tmp_path, DATA, hop_seconds=1.0, seed=0).written == 1
+    assert path.read_bytes() == before
+
+
+def test_another_patient_of_the_same_recording_makes_its_shard_anew(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    edf(folder / "a.edf", IED, seconds=4)
+    for patient, written in {"Ann": 1, "Anna": 1, "Anna ": 0}.items():
+        (folder / "manifest.csv").write_text(f"file,patient\na.edf,{patient}\n")
+        source = ManyInOne(folder, manifest_rows(folder, None))
+        assert prepare(source, out, DATA, hop_seconds=1.0, seed=0).written == written
+        assert open_shard(out / "train" / "part-00000.h5").patients == (patient.strip(),)
 
 
 def test_two_processes_write_the_same_bytes_and_report_as_one(
@@ -686,7 +941,7 @@ def test_further_tasks_come_from_expressions(tmp_path: Path) -> None:
     assert shards["1"].weights["spindle"].all() and not shards["1"].labels["spindle"].any()  # looked for everywhere
     assert shards["1"].weights["eyes"].tolist() == [0] * 19 and shards["0"].weights["eyes"].sum() == 0  # 1 s of 2
     assert [shards[k].events["text"].tolist() for k in "012"] == [["Spindle (expert 1)"], ["eyes open"], []]
-    assert "2 of 3 recordings have no annotation of spindle and count as free of it" in report.text()
+    assert "2 of 3 recordings have no annotation of spindle and count as free of it\n" in report.text()
     with pytest.raises(ValueError, match="rules was"):
         run(tmp_path / "in", tmp_path / "out", more_rules=(spindle,))
 

@@ -13,10 +13,11 @@ import pytest
 
 from siamese_jax.recordings import shards_write as shards_module
 from siamese_jax.recordings.edf import Annotation
+from siamese_jax.recordings.labels import Labels
 from siamese_jax.recordings.quantise import EEG_SCALE_UV, OTHER_SCALE_UV, UnreadableRecordingError, merged
 from siamese_jax.recordings.shards import SCHEMA_VERSION, Shard, ShardInfo, open_shard, open_shards, verify_shard
 from siamese_jax.recordings.shards_write import write_shard
-from siamese_jax.vocabulary import IED
+from siamese_jax.vocabulary import IED, TaskSpec
 from tests.recordings.in_memory import CH_NAMES, HOP, SFREQ, WINDOW, info_of, labelled, noise, recording_of
 
 MARKS = (
@@ -108,14 +109,23 @@ def test_labels_events_and_attributes_come_back(path: Path) -> None:
 
 
 def test_several_recordings_of_a_patient_do_not_mix(tmp_path: Path) -> None:
-    first, second = recording_of([noise(450, seed=5)]), recording_of([noise(300, seed=6)] * 2)
+    clipped = noise(300, seed=6)
+    clipped[290, 0] = 9000.0
+    first, second = recording_of([noise(450, seed=5)]), recording_of([noise(300, seed=6), clipped])
     write_shard(
         tmp_path / "x.h5",
-        [labelled(first, [Annotation(1.0, 0, "IED")], name="a"), labelled(second, name="b")],
+        [
+            labelled(first, [Annotation(1.0, 0, "IED")], name="a"),
+            labelled(second, [Annotation(20.0, 0, "IED")], name="b", patient="Ärztin", bad=[(15.5, 1.0)]),
+        ],
         info=info_of(first),
     )
     shard = verify_shard(tmp_path / "x.h5")
     assert shard.recordings["name"].tolist() == ["a", "b"]
+    assert shard.recordings["patient"].tolist() == ["P1", "Ärztin"]
+    assert shard.bad_intervals["recording"].tolist() == [1] and shard.events["recording"].tolist() == [0, 1]
+    assert shard.recordings["clipped"].tolist() == [[0, 0, 0, 0], [1, 0, 0, 0]]
+    assert shard.weights["ied"].tolist() == [1, 0, 1, 1, 1, 1, 0]  # the IED touches a window, the bad second another
     assert shard.recording.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert shard.segment.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert shard.onset_seconds.tolist() == [0, 1, 2, 0, 1, 13, 14]
@@ -186,6 +196,19 @@ def test_windows_without_a_signal_have_no_label(tmp_path: Path) -> None:
     assert not shard.labels["sleep"][touched].any()
 
 
+def test_a_window_without_a_signal_has_no_label_of_any_class(tmp_path: Path) -> None:
+    """Of a multilabel task, a weight counts for all classes of its window."""
+    recording = recording_of([noise(600)])
+    item = labelled(recording, bad=[(2.5, 0.2)])
+    diagnosis = TaskSpec("diagnosis", "multilabel", ("af", "lbbb", "mi"))
+    held = Labels(np.tile(np.array([1, 0, 1], np.float32), (5, 1)), np.ones(5, np.float32))
+    info = dataclasses.replace(info_of(recording), tasks=(*info_of(recording).tasks, diagnosis))
+    write_shard(tmp_path / "x.h5", [item._replace(labels=item.labels | {"diagnosis": held})], info=info)
+    shard = verify_shard(tmp_path / "x.h5")
+    assert shard.weights["diagnosis"].tolist() == [1, 0, 0, 1, 1]
+    assert shard.labels["diagnosis"].tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 1]]
+
+
 def test_samples_that_are_not_finite_are_bad_and_stored_as_0(tmp_path: Path) -> None:
     signal = noise(600)
     signal[250, 1], signal[251, 1] = np.nan, np.inf
@@ -219,6 +242,21 @@ def test_a_write_that_fails_leaves_nothing(step: str, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_that_write_the_same_shard_do_not_meet(tmp_path: Path) -> None:
+    """A worker that was given up may go on; on another machine it may even have the same process id."""
+    inner = labelled(recording_of([noise(600)]))
+
+    def source(segment: int, start: int, stop: int) -> np.ndarray:
+        if not (tmp_path / "x.h5").exists():
+            write_shard(tmp_path / "x.h5", [inner], info=info_of(inner.recording))
+        return noise(stop - start)
+
+    recording = dataclasses.replace(recording_of([noise(600)]), source=source)
+    write_shard(tmp_path / "x.h5", [labelled(recording)], info=info_of(recording))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.h5"]
+    verify_shard(tmp_path / "x.h5")
+
+
 def test_a_write_that_fails_keeps_the_shard_that_was_there(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def boom(_: object) -> None:
         raise _Boom
@@ -231,8 +269,12 @@ def test_a_write_that_fails_keeps_the_shard_that_was_there(copy: Path, monkeypat
     assert copy.read_bytes() == before
 
 
-def test_while_a_shard_is_written_no_shard_is_there(tmp_path: Path) -> None:
+def test_while_a_shard_is_written_no_shard_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And before it gets its name it is on the disk, whole; then so is its name."""
     seen: list[list[str]] = []
+    flushed: list[str] = []
+    flush = shards_module._flush
+    monkeypatch.setattr(shards_module, "_flush", lambda path: (flushed.append(path.name), flush(path)))
 
     def source(segment: int, start: int, stop: int) -> np.ndarray:
         seen.append([path.suffix for path in tmp_path.iterdir()])
@@ -241,6 +283,7 @@ def test_while_a_shard_is_written_no_shard_is_there(tmp_path: Path) -> None:
     recording = dataclasses.replace(recording_of([noise(600)]), source=source)
     write_shard(tmp_path / "x.h5", [labelled(recording)], info=info_of(recording))
     assert seen == [[".partial"]] * len(seen)
+    assert seen[0] and len(flushed) == 2 and flushed[0].startswith("x.h5.") and flushed[1] == tmp_path.name
     assert [path.name for path in tmp_path.iterdir()] == ["x.h5"]
 
 
@@ -262,6 +305,13 @@ def test_recordings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         write_shard(tmp_path / "x.h5", [labelled(recording_of([noise(199)]))], info=info)
     with pytest.raises(ValueError, match=r"night\.edf: read as .* at 100\.0 Hz"):
         write_shard(tmp_path / "x.h5", [labelled(recording)], info=dataclasses.replace(info, sfreq=200.0))
+    others = dataclasses.replace(info, ch_names=("Fp2", *info.ch_names[1:]))
+    with pytest.raises(ValueError, match=r"night\.edf: read as .*Fp1"):
+        write_shard(tmp_path / "x.h5", [labelled(recording)], info=others)
+    whole = labelled(recording)
+    short = {name: Labels(*(column[1:] for column in held)) for name, held in whole.labels.items()}
+    with pytest.raises(ValueError, match="'ied' label for each of its 5 windows"):
+        write_shard(tmp_path / "x.h5", [whole._replace(labels=short)], info=info)
     with pytest.raises(ValueError, match="'ied' label"):
         write_shard(tmp_path / "x.h5", [labelled(recording)._replace(labels={})], info=info)
 

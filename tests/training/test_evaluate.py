@@ -127,6 +127,21 @@ def test_windows_that_nobody_could_judge_are_not_scored_and_those_that_an_ied_to
     assert [int(e.peak_seconds) for e in mine.found] == [12] and mine.annotated_seconds.tolist() == [10.05]
 
 
+def test_an_ied_counts_on_the_border_of_two_windows_and_not_where_the_signal_is_bad(tiny, tmp_path):
+    """Windows of 1 s end to end: marks at 10 s and 35 s have no label of their own on either side."""
+    recording = recording_of([noise(6000, n_chans=5)], ch_names=tiny.data.ch_names)
+    marks = [Annotation(10.0, 0, "IED"), Annotation(35.0, 0, "IED"), Annotation(36.5, 0, "IED")]
+    item = labelled(recording, marks, window=100, hop=100, bad=[(30.0, 10.0)])
+    write_shard(tmp_path / "x.h5", [item], info=info_of(recording, window=100, hop=100))
+    shard = open_shard(tmp_path / "x.h5")
+    frames = np.full((len(shard), round(1.0 / tiny.frame_seconds) + 1, 1), -9.0, np.float32)
+    start = shard.start - shard.segments["start"][shard.segment]
+    predictions = Predictions(WindowGrid(shard.segment, start), {"ied": frames[:, 0]}, {"ied": frames})
+    (mine,) = _events(tiny, shard, np.arange(len(shard)), predictions)
+    assert mine.annotated_seconds.tolist() == [10.0]
+    assert mine.hours == pytest.approx(50 / 3600, rel=0.03)
+
+
 def test_without_any_ied_figures_are_undefined_and_nothing_breaks(tiny):
     nothing = scores((RecordingEvents("a", (), np.zeros(0), 1.0),))
     nothing.labels["ied"][:] = 0

@@ -129,6 +129,8 @@ def test_the_heart_shows_at_the_ears_and_with_opposite_signs():
         ({"sfreq": 50.0}, "sfreq"),
         ({"sfreq": 128.5}, "whole number"),
         ({"compression": 0.5}, "compression"),
+        ({"mains_hz": -50.0}, "mains_hz"),
+        ({"mains_hz": float("nan")}, "mains_hz"),
         ({"recording": "evening"}, "recording"),
     ],
 )
