@@ -10,6 +10,11 @@ cohort: some 31 GB. The default is small, and its nights are compressed in time,
 stages.
 
 All leads are recorded against one common reference, whose own noise and heartbeat are in every EEG lead alike.
+
+What an event's duration covers. Of an IED its sharp part: from the rise of its first spike to the fall of its last one,
+without the slow wave that follows. Of a run of IEDs of 1 s or more, which is one event, the whole run, measured in the
+same way; in a shorter run each complex is an event. Of anything else, all of it: a K-complex that carries a spindle and
+the spindle are two events.
 """
 
 import csv
@@ -17,13 +22,11 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -36,9 +39,10 @@ from data_tools.simulator.ieds import draw_regions
 from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile, draw_profile
 from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
-from siamese_jax.cli.console import OK, run
+from siamese_jax.cli.console import OK, SOME_FAILED, complain, run
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import STAGES, is_ied
+from siamese_jax.workers import run_each
 
 START = datetime(2000, 1, 1)
 """Every simulated recording begins then: the same seed gives the same bytes."""
@@ -64,6 +68,10 @@ class _Table(NamedTuple):
         return self.patient[0]
 
 
+class Unfinished(Exception):
+    """Some recordings could not be made, and all others are there; says which, and why."""
+
+
 def simulate_cohort(
     out: Path,
     config: SimulationConfig,
@@ -72,18 +80,21 @@ def simulate_cohort(
     ied_free: float = IED_FREE,
     seed: int = 0,
     workers: int = 1,
+    on_retry: Callable[[str, str], None] = lambda code, why: None,
 ) -> Iterator[Path]:
-    """Write a cohort to the folder `out`, yielding the path of each EDF+ file once it is there.
+    """Write a cohort to the folder `out`, yielding the path of each EDF+ file once it is there, in whatever order.
 
     Files are `SIM0001.edf` and so on; `patients.csv` tells who they are, `events.csv` everything that was put into
     them, both complete when the iterator ends, and `simulation.json` how they were made. `round(patients * ied_free)`
     of the patients have no IED. The same arguments give the same bytes, whatever the number of workers. Recordings
-    that an earlier call with the same settings finished are kept.
+    that an earlier call with the same settings finished are kept. `on_retry` is told which patient's recording is tried
+    again, and why.
 
     Raises:
         ValueError: no patients or workers, a negative seed, a share outside 0..1, a folder with recordings of other
             settings.
-        OSError: not enough room on the disk; nothing has been written then.
+        OSError: not enough room on the disk; nothing has been written then, unless others filled it meanwhile.
+        Unfinished: at the end, if recordings failed three times, as when a worker is lost each time.
     """
     if patients < 1 or workers < 1 or seed < 0 or not 0 <= ied_free <= 1:
         wanted = "patients and workers must be positive, seed not negative and ied_free in 0..1"
@@ -98,17 +109,27 @@ def simulate_cohort(
     regions = draw_regions(patients, ied_free=ied_free, rng=np.random.default_rng([seed, *b"regions"]))
     todo = [(i, region) for i, region in enumerate(regions) if _code(i) not in tables]
     yield from (out / f"{code}.edf" for code in tables)
-    for table in _each(partial(_make, out, config, seed), todo, workers):
+    failures: dict[str, str] = {}
+    make = partial(_make, out, config, seed)
+    for i, table, failure in run_each(
+        make, todo, workers=workers, on_retry=lambda i, why: on_retry(_code(todo[i][0]), why)
+    ):
+        if failure:
+            _refuse_full_disk(out, config, 1)  # which the others would run into, one after the other
+            failures[_code(todo[i][0])] = failure
+            continue
         tables[table.code] = table
         _append(out / "events.csv", table.events)
         _append(out / "patients.csv", [table.patient])  # comes last: a patient who stands there is finished
         yield out / f"{table.code}.edf"
     _write_tables(out, tables)
+    if failures:
+        raise Unfinished("; ".join(f"{code}: {why}" for code, why in sorted(failures.items())))
 
 
 def finished(out: Path) -> dict[str, _Table]:
     """What is known of the patients whose recordings an earlier call finished, by their codes."""
-    if not (out / SETTINGS).exists():
+    if not all((out / name).exists() for name in (SETTINGS, "patients.csv", "events.csv")):
         return {}
     with (out / "patients.csv").open(newline="") as file:
         rows = [tuple(row) for row in csv.reader(file)][1:]
@@ -140,18 +161,27 @@ def main(
         seed: The same seed gives the same files, byte for byte.
         workers: How many processes simulate at once; the files do not depend on it.
     """
+    n_written, status = 0, OK
     try:
         kept = len(finished(out))
-        cohort = simulate_cohort(out, config, patients=patients, ied_free=ied_free, seed=seed, workers=workers)
-        n_written = sum(1 for _ in track(cohort, description="Simulating", total=patients))
-    except BrokenProcessPool:
-        raise SystemExit("error: a worker was lost; run the command again: what is finished is kept") from None
+        cohort = simulate_cohort(
+            out, config, patients=patients, ied_free=ied_free, seed=seed, workers=workers, on_retry=_say_retry
+        )
+        for _ in track(cohort, description="Simulating", total=patients):
+            n_written += 1
+    except Unfinished as error:
+        complain(f"{error}; the others are finished, and the same command tries again")
+        status = SOME_FAILED
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
     before = f", {kept} of them kept from before" if kept else ""
     length = f"{config.seconds / 60:g} min"
     print(f"{n_written} simulated recordings of {length}{before}, patients.csv and events.csv in {out}")
-    return OK
+    return status
+
+
+def _say_retry(code: str, why: str) -> None:
+    print(f"{code} is tried again: {why}", file=sys.stderr)
 
 
 # --- one patient after the other ------------------------------------------------------------------------------------
@@ -159,15 +189,6 @@ def main(
 
 def _code(i: int) -> str:
     return f"SIM{i + 1:04d}"
-
-
-def _each(make: Callable[[_Patient], _Table], todo: list[_Patient], workers: int) -> Iterator[_Table]:
-    """The patients' tables in order, from as many processes as asked for."""
-    if workers == 1:
-        yield from map(make, todo)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make, todo)
 
 
 def _make(out: Path, config: SimulationConfig, seed: int, patient: _Patient) -> _Table:
@@ -199,6 +220,9 @@ def _fingerprint() -> str:
 
 
 def _refuse_other_settings(out: Path, settings: dict[str, object]) -> None:
+    """Settings alone, which a call that failed left behind, bind nobody."""
+    if not any(out.glob("SIM*.edf")):
+        return
     if (out / SETTINGS).exists():
         before = json.loads((out / SETTINGS).read_text())
         other = [
@@ -206,7 +230,7 @@ def _refuse_other_settings(out: Path, settings: dict[str, object]) -> None:
         ]
         if other:
             raise ValueError(f"{out} holds a cohort of other settings ({'; '.join(other)}): empty it or choose another")
-    elif any(out.glob("SIM*.edf")):
+    else:
         raise ValueError(f"{out} holds recordings without {SETTINGS}, which says how they were made: choose another")
 
 

@@ -189,7 +189,7 @@ def _tree(done: dict[str, list[np.ndarray]], subjects: tuple[int, ...], settings
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "what": "pre-training on SIMULATED EEG, evaluation on real EEG (DREAMS), one subject left out at a time",
-        "command": "python -m experiments.finetune FOLDER_OF_DREAMS",
+        "command": f"python -m experiments.finetune FOLDER_OF_DREAMS --subjects {' '.join(map(str, subjects))}",
         "commit": commit.stdout.strip(),
         "date": date.today().isoformat(),
         "settings": settings,

@@ -1,5 +1,6 @@
 """Batches or a recording to probabilities: the one loop that training's evaluation, `evaluate` and `detect` share."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -123,7 +124,7 @@ def hop_samples(config: Config, hop_seconds: float) -> int:
         ValueError: they are no whole number, or none.
     """
     hop = hop_seconds * config.data.sfreq
-    if hop != round(hop) or hop < 1:
+    if not math.isfinite(hop) or hop != round(hop) or hop < 1:
         raise ValueError(f"a hop of {hop_seconds} s is not a whole number of samples at {config.data.sfreq} Hz")
     return round(hop)
 

@@ -1,7 +1,7 @@
 """The same function for each of many items, in this process, in a pool of processes or on a cluster.
 
-What goes wrong with one item costs that item alone: a `ValueError` is the item's own fault and final, anything else
-(a disk that stumbles, a worker that dies) is tried again first. Imports the standard library only; with several
+What goes wrong with one item costs that item alone: a `ValueError` is the item's own fault and final, so is a file that
+is not there or may not be opened; anything else (a disk that stumbles, a worker that dies) is tried again first. Imports the standard library only; with several
 workers `dask.distributed` is used if it is installed (the extra `cluster`), otherwise a pool of processes.
 """
 
@@ -15,9 +15,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple, Protocol
 
 EXTRA = "dask.distributed is not installed: pip install 'siamese-jax[cluster]'"
@@ -25,9 +26,15 @@ CONNECT_SECONDS = 30.0
 """How long to wait for a scheduler to answer and for its first worker."""
 LOOK_SECONDS = 5.0
 """How often to see to the workers while nothing is done."""
+STARTS = 3
+"""How often to start Dask's workers if one dies at once."""
 GONE = "the scheduler is gone, or its network: what is finished is kept, run the same again"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC", "NPROC")
 """How many threads BLAS (the first three) and XLA on a CPU (the others) start; read once, when they are loaded."""
+
+
+FINAL = (ValueError, FileNotFoundError, PermissionError)
+"""What would be the same the next time."""
 
 
 class Outcome(NamedTuple):
@@ -61,13 +68,13 @@ def run_each(
         items: sent to the workers by pickle, as results are on their way back.
         workers: processes on this machine; 1 means this process. They share its cores.
         scheduler: address of a Dask scheduler (`tcp://host:8786`), whose workers are used instead.
-        attempts: how often to try an item that fails otherwise than by a `ValueError`.
+        attempts: how often to try an item that fails otherwise than by a `FINAL` error.
         on_retry: told which item will be tried again, and why.
 
     Raises:
         ValueError: fewer than one worker or attempt; a function that cannot be sent to a worker; no scheduler at the
             address, or one without workers or with another version of this package; a scheduler, without Dask.
-        ConnectionError: the scheduler is gone in the middle.
+        ConnectionError: the scheduler is gone in the middle; workers of this machine that die as often as they start.
     """
     if workers < 1 or attempts < 1:
         raise ValueError(f"workers and attempts must be 1 or more, given {workers} and {attempts}")
@@ -161,8 +168,9 @@ class _Process:
     """A pool of one process, and how to end it."""
 
     def __init__(self) -> None:
-        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_follow_parent)
-        self._pid = self.pool.submit(os.getpid)
+        with _deaf_children():
+            self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_follow_parent)
+            self._pid = self.pool.submit(os.getpid)
 
     def kill(self) -> None:
         with suppress(BrokenProcessPool, ProcessLookupError):
@@ -170,8 +178,7 @@ class _Process:
 
 
 def _follow_parent() -> None:
-    """In a pool's process: leave Ctrl-C to the parent, and end when it does, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a pool's process: end when the parent does, however it ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -180,6 +187,21 @@ def _follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Leave Ctrl-C to this process: processes started here, or later by threads started here, never hear of it.
+
+    A terminal sends it to them as well. To block it is inherited from their first moment, before they can ask for it.
+    Here it is only put off until the end of the block.
+    """
+    resource_tracker.ensure_running()  # when it is started it unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Cluster:
@@ -226,23 +248,31 @@ def _machine(workers: int) -> Iterator[_Crew]:
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[_Crew]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    with (
-        _quiet(),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",  # without one it would still take the usual port, and warn if it is taken
-            memory_limit=None,  # honest work is not killed for its size
-            silence_logs=logging.CRITICAL + 1,
-            # Who is to be tried again is decided here.
-            scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield _Cluster(client, cluster, workers)
+    with _quiet(), ExitStack() as opened:
+        with _deaf_children():
+            cluster = opened.enter_context(_started(workers))
+        yield _Cluster(opened.enter_context(Client(cluster)), cluster, workers)
+
+
+def _started(workers: int) -> Any:
+    """A cluster on this machine; Dask gives it up if a worker dies while it starts."""
+    from distributed import LocalCluster
+
+    for _ in range(STARTS):
+        with suppress(RuntimeError):
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address="127.0.0.1:0",  # without one it would still take the usual port, and warn if it is taken
+                memory_limit=None,  # honest work is not killed for its size
+                silence_logs=logging.CRITICAL + 1,
+                # Who is to be tried again is decided here.
+                scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
+            )
+    raise ConnectionError(f"workers died while they started, {STARTS} times: is there memory for {workers}?")
 
 
 @contextmanager
@@ -351,8 +381,8 @@ def _answer(function: Callable[[Any], Any], item: Any) -> _Answer:
     """One attempt, where the work is done; errors travel as text, since not every exception can be pickled."""
     try:
         return _Answer(function(item))
-    except ValueError as error:
-        return _Answer(error=str(error) or "ValueError", final=True)
+    except FINAL as error:
+        return _Answer(error=in_words(error), final=True)
     except (Exception, SystemExit) as error:
         return _Answer(error=_named(error))
 
@@ -367,6 +397,13 @@ def _fetched(future: Future, lost: tuple[type[BaseException], ...]) -> _Answer:
         return _Answer(losses=1 + getattr(error, "allowed_failures", 0))
     except Exception as error:  # on the way: what cannot be pickled, or is not there to be imported
         return _Answer(error=_named(error))
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong, and with which file."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)} cannot be opened: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error) or type(error).__name__
 
 
 def _named(error: BaseException) -> str:

@@ -35,7 +35,11 @@ Field = Float[np.ndarray, "chan"]
 
 
 class Event(NamedTuple):
-    """Something that was put into a recording. A single IED's peak lies in the middle of its interval."""
+    """Something that was put into a recording. A single IED's peak lies in the middle of its interval.
+
+    An IED's interval is its sharp part, from the rise of its first to the fall of its last spike, without the slow wave
+    after it; of a run of `RUN_SECONDS` or more it is the whole run's. Anything else's interval is all of it.
+    """
 
     kind: str
     family: Family

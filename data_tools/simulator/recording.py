@@ -22,6 +22,16 @@ SIMULATED = "Simulated recording"
 """The annotation that says so in every file."""
 NATURAL_HOURS, SHORT_COMPRESSION = 1.0, 5.0
 """Recordings of an hour or more show sleep as it is; shorter ones, unless told otherwise, five times as fast."""
+ALLOWED = {
+    "minutes": (0.5, 24 * 60.0),
+    "hours": (0.5 / 60, 24.0),
+    "sfreq": (100.0, 2000.0),
+    "compression": (1.0, 60.0),
+    "mains_hz": (1.0, 400.0),
+}
+"""What may be asked for, bounds included (INFERENCE). Nothing here varies over more than a day; long-term EEG is seldom
+sampled faster than 2000 Hz; 60 times as fast, a sleep cycle of 90 min is three epochs of 30 s, and there are no stages
+to tell apart beyond that; aircraft have mains of 400 Hz."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +39,18 @@ class SimulationConfig:
     """How recordings are made, whoever is recorded."""
 
     minutes: float = 10.0
-    """Length of each recording, at least 0.5; rounded to whole seconds."""
+    """Length of each recording, 0.5 to 1440; rounded to whole seconds."""
     hours: float | None = None
-    """Its length in hours; goes before minutes."""
+    """Its length in hours, at most 24; goes before minutes."""
     sfreq: float = 256.0
-    """Samples per second: a whole number, at least 100."""
+    """Samples per second: a whole number, 100 to 2000."""
     leads: Literal[19, 29] = 19
     """19 (the 10-20 system) or 29 (with ears, nasopharyngeal leads, ECG and EMG)."""
     recording: RecordingKind = "mixed"
     """A piece of a night, a day record (wake, drowsiness, perhaps a nap), or mixed: either for each patient."""
     compression: float | None = None
-    """How many times faster than in nature sleep stages follow one another; by default 1, a natural night, from an hour
-    on, and 5 below."""
+    """How many times faster than in nature sleep stages follow one another, 1 to 60; by default 1, a natural night,
+    from an hour on, and 5 below."""
     mains_hz: float = 50.0
     """Mains frequency; its residue and harmonics are left out at and above the Nyquist frequency."""
 
@@ -48,11 +58,10 @@ class SimulationConfig:
         for name, allowed in (("leads", tuple(LEADS)), ("recording", get_args(RecordingKind))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, given {getattr(self, name)!r}")
-        lowest_of = {"minutes": 0.5, "hours": 0.5 / 60, "sfreq": 100.0, "compression": 1.0, "mains_hz": 1.0}
-        for name, lowest in lowest_of.items():
+        for name, (lowest, highest) in ALLOWED.items():
             given = getattr(self, name)
-            if given is not None and not lowest <= given < math.inf:
-                raise ValueError(f"{name} must be at least {lowest:g}, given {given}")
+            if given is not None and not lowest <= given <= highest:
+                raise ValueError(f"{name} must be {lowest:g} to {highest:g}, given {given}")
         if self.sfreq != round(self.sfreq):
             raise ValueError(f"sfreq must be a whole number of samples per second, given {self.sfreq}")
 

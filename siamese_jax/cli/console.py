@@ -21,6 +21,7 @@ def run(command: Callable[[], int]) -> None:
     try:
         code = command()
     except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
         code = INTERRUPTED
     except MISTAKES as error:
         complain(error)
@@ -30,7 +31,9 @@ def run(command: Callable[[], int]) -> None:
 
 def complain(error: Exception | str) -> None:
     """One sentence on standard error."""
-    print(f"error: {error}", file=sys.stderr)
+    from siamese_jax.workers import in_words
+
+    print(f"error: {error if isinstance(error, str) else in_words(error)}", file=sys.stderr)
 
 
 @contextmanager

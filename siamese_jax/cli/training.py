@@ -124,10 +124,12 @@ def _train(
     chosen = choose_devices(devices)
     use_compilation_cache()
     from siamese_jax import checkpoints
+    from siamese_jax.recordings.prepared import refuse_unfinished
     from siamese_jax.recordings.shards import open_shards
     from siamese_jax.training.loop import train as run_training
     from siamese_jax.training.profile import how_to_open
 
+    refuse_unfinished(shards)
     validation = shards / "validation"
     training = tuple(open_shards(shards / "train"))
     watched = tuple(open_shards(validation)) if any(validation.glob("*.h5")) else ()

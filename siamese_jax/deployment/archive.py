@@ -47,12 +47,14 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
     Left out of a folder is what `detect` wrote there, what holds nothing but another file's annotations, and `out`.
 
     Raises:
-        ValueError: nothing given; a folder without a recording; two whose results would overwrite one another.
+        ValueError: nothing given; a path to nothing; a folder without a recording; two whose results would overwrite one another.
     """
     if not given:
         raise ValueError("give at least one file or folder to analyse")
     jobs = []
     for path in given:
+        if not path.exists():
+            raise ValueError(f"no such file or folder: {path}")
         if not path.is_dir():
             jobs.append(Job(path, out, path.name))
             continue

@@ -18,7 +18,7 @@ from siamese_jax.recordings.duplicates import FINGERPRINT, WORD_SECONDS, Part
 from siamese_jax.recordings.prepare import Progress
 from siamese_jax.recordings.shards import PARTIAL_SUFFIX, SUFFIX, Shard, verify_shard
 from siamese_jax.recordings.sidecars import SPLITS
-from siamese_jax.recordings.summary import ShardSummary, shard_paths, summary_of
+from siamese_jax.recordings.summary import ShardSummary, shards_of_split, summary_of
 
 STILL_SHARE = 0.5
 """A channel that stands still in more of a recording's seconds is named."""
@@ -100,7 +100,7 @@ def check(folder: str | Path, progress: Progress | None = None) -> Check:
 
 def _verified(folder: str | Path, progress: Progress) -> tuple[dict[str, list[Shard]], list[str]]:
     """The sound shards of each split, and what is wrong with the other files."""
-    paths = [(split, path) for split in SPLITS for path in shard_paths(folder, split)]
+    paths = [(split, path) for split in SPLITS for path in shards_of_split(folder, split)]
     errors, splits = [], {split: [] for split in SPLITS}
     for done, (split, path) in enumerate(paths):
         progress("verifying checksums", done, len(paths))

@@ -30,6 +30,7 @@ from siamese_jax.recordings.cohort import (
 )
 from siamese_jax.recordings.labels import EventRule, described, label_windows
 from siamese_jax.recordings.prepared import (
+    NAMED,
     PrepareReport,
     UsedFile,
     check_configuration,
@@ -95,7 +96,7 @@ def prepare(
         shards = shard_paths(out, splits, source.patients_per_shard)
         check_expected(out, shards)
         write_report(out, settings.configuration(), {"finished": False})
-        unreadable, written = _finish_shards(shards, files, settings, crew)
+        unreadable, written = _finish_shards(out, shards, files, settings, crew)
         skipped += unreadable
         files = [file for file in files if file.name not in {lost.name for lost in skipped}]
         _check_any(source.root, files, skipped)
@@ -185,15 +186,23 @@ def _find(settings: _Settings, crew: _Crew) -> tuple[list[Found], list[SkippedFi
     names = list(settings.source.names())
     first_look = partial(look, source=settings.source, data=settings.data, window=settings.window, hop=settings.hop)
     looks = sorted(crew.run("reading headers", first_look, names, names), key=lambda one: one[0])
-    skipped = [SkippedFile(names[i], failure) for i, _, failure in looks if failure is not None]
+    skipped = [
+        SkippedFile(names[i], _without_name(failure, names[i])) for i, _, failure in looks if failure is not None
+    ]
     files, copies = without_copies(found for _, found, failure in looks if failure is None)
     return files, skipped + copies
 
 
 def _check_any(folder: Path, files: Sequence[Found], skipped: Sequence[SkippedFile]) -> None:
     if not files:
-        reasons = "; ".join(grouped((file.reason, file.name) for file in skipped)) or "no recording"
-        raise ValueError(f"{folder}: nothing to prepare ({reasons})")
+        reasons = grouped((file.reason, file.name) for file in skipped) or ["no recording"]
+        more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
+        raise ValueError(f"{folder}: nothing to prepare ({'; '.join(reasons[:NAMED])}{more})")
+
+
+def _without_name(failure: str, name: str) -> str:
+    """A reason without the file's name before it, which the report says itself, once for all with that reason."""
+    return failure.removeprefix(Path(name).name).lstrip(": ")
 
 
 def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str], list[str]]:
@@ -270,7 +279,7 @@ class _Done(NamedTuple):
 
 
 def _finish_shards(
-    shards: Mapping[Path, Sequence[str]], files: Sequence[Found], settings: _Settings, crew: _Crew
+    out: Path, shards: Mapping[Path, Sequence[str]], files: Sequence[Found], settings: _Settings, crew: _Crew
 ) -> tuple[list[SkippedFile], int]:
     """Write what is not there yet; returns recordings that could not be read, and how many shards were written."""
     by_patient, tasks = defaultdict(list), labelled_for(files, settings.source.rules)
@@ -278,7 +287,7 @@ def _finish_shards(
         by_patient[file.patient].append(_Part(file.name, file.patient, file.digest, tasks[file.name]))
     jobs = [_Job(path, tuple(p for patient in group for p in by_patient[patient])) for path, group in shards.items()]
     for split in SPLITS:
-        (next(iter(shards)).parents[1] / split).mkdir(exist_ok=True)
+        (out / split).mkdir(exist_ok=True)
     skipped, written = {}, 0
     names = [job.path.name for job in jobs]
     for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):

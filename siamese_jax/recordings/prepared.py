@@ -110,6 +110,13 @@ def _holds_others(path: Path, split_of: Mapping[str, str]) -> bool:
     return any(split_of.get(patient, path.parent.name) != path.parent.name for patient in patients)
 
 
+def refuse_unfinished(out: Path) -> None:
+    """Refuse a folder of shards in which `prepare` has not come to its end."""
+    path = out / REPORT
+    if path.is_file() and '"finished": false' in path.read_text(encoding="utf-8"):
+        raise ValueError(f"{out}: preparing it was not finished: run it again, and it goes on where it stopped")
+
+
 def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Write `prepare.json`, whole or not at all."""
     partial_path = out / f"{REPORT}{PARTIAL_SUFFIX}"
@@ -120,7 +127,13 @@ def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str,
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keep a second process out of the folder; the lock goes with the process, however that ends."""
+    """Keep a second process out of the folder; the lock goes with the process, however that ends.
+
+    Raises:
+        ValueError: it is a file; another process is at work there.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, not a folder")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
         try:

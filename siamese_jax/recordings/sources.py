@@ -6,6 +6,7 @@ sources.
 """
 
 import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
@@ -20,6 +21,8 @@ from siamese_jax.recordings.sidecars import MANIFEST, ManifestRow, read_annotati
 from siamese_jax.recordings.windows import WindowGrid, window_grid
 from siamese_jax.vocabulary import IED
 
+RESULTS: tuple[str, ...] = ("_detected", "_annotated")
+"""`<stem><one of these>.edf` beside `<stem>_run.json` was written by `siamese-jax detect`, and is no recording."""
 COMPANIONS: tuple[str, ...] = ("_annotations", "-annotations", "_hypnogram")
 """`<stem><one of these>.edf` beside `<stem>.edf` holds annotations of it, and is no recording."""
 EDF_SUFFIXES: tuple[str, ...] = (".edf", ".bdf")
@@ -136,6 +139,13 @@ class Folder(Source):
             raise ValueError(f"{self.root}: nothing to prepare (no .edf or .bdf file)")
         return [path.relative_to(self.root).as_posix() for path in paths]
 
+    def notes(self) -> Sequence[str]:
+        """What was left out because `detect` wrote it, and folders that cannot be read."""
+        results = [path.name for path in _by_suffix(self.root) if _is_result(path)]
+        named = f"{', '.join(results[:3])}{' ...' if len(results) > 3 else ''}"
+        left_out = [f"{len(results)} files left out that `siamese-jax detect` wrote: {named}"] if results else []
+        return left_out + unreadable_folders(self.root)
+
     def files(self, name: str) -> Sequence[Path]:
         """The file and what lies beside it."""
         return [self.root / name, *_sidecars(self.root / name)]
@@ -143,6 +153,8 @@ class Folder(Source):
     def open(self, name: str, data: DataConfig) -> Opened:
         """A file, with the annotations in it and beside it."""
         path, *sidecars = self.files(name)
+        if not path.is_file():
+            raise ValueError("it is no file, or a link to nothing")
         recording = read_recording(path, ch_names=data.ch_names, sfreq=data.sfreq, units=self.units or None)
         annotations = list(recording.annotations)
         for sidecar in sidecars:
@@ -159,10 +171,28 @@ class Folder(Source):
 
 
 def edf_files(folder: Path) -> list[Path]:
-    """Every EDF and BDF file under a folder that is a recording of its own, in order."""
-    every = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EDF_SUFFIXES and p.is_file())
+    """Every EDF and BDF file under a folder that is a recording of its own, in order; links to nothing among them."""
+    every = _by_suffix(folder)
     stems = {(path.parent, path.stem) for path in every}
-    return [path for path in every if not _is_companion(path, stems)]
+    return [path for path in every if not _is_companion(path, stems) and not _is_result(path)]
+
+
+def unreadable_folders(folder: Path) -> list[str]:
+    """A line on each folder in a folder that cannot be looked into."""
+    errors: list[OSError] = []
+    for _ in os.walk(folder, onerror=errors.append):
+        pass
+    return [f"{Path(error.filename)} cannot be searched: {error.strerror}" for error in errors]
+
+
+def _by_suffix(folder: Path) -> list[Path]:
+    names = (Path(where, name) for where, _, files in os.walk(folder) for name in files)
+    return sorted(path for path in names if path.suffix.lower() in EDF_SUFFIXES)
+
+
+def _is_result(path: Path) -> bool:
+    endings = [ending for ending in RESULTS if path.stem.endswith(ending)]
+    return any(path.with_name(f"{path.stem.removesuffix(ending)}_run.json").is_file() for ending in endings)
 
 
 def manifest_rows(folder: Path, manifest: str | Path | None) -> dict[str, ManifestRow]:

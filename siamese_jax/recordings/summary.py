@@ -76,7 +76,7 @@ def summarise(folder: str | Path) -> ShardSummary:
     Raises:
         ValueError: a shard that is not finished or of another schema, or no shard at all.
     """
-    shards = {split: [open_shard(path) for path in shard_paths(folder, split)] for split in SPLITS}
+    shards = {split: [open_shard(path) for path in shards_of_split(folder, split)] for split in SPLITS}
     if not any(shards.values()):
         raise ValueError(f"{folder}: no shards (*{SUFFIX}) in {', '.join(SPLITS)}")
     return summary_of(folder, shards)
@@ -99,7 +99,7 @@ def summary_of(folder: str | Path, splits: Mapping[str, Sequence[Shard]]) -> Sha
     return ShardSummary(Path(folder), tuple(_summary(split, shards) for split, shards in splits.items()))
 
 
-def shard_paths(folder: str | Path, split: str) -> list[Path]:
+def shards_of_split(folder: str | Path, split: str) -> list[Path]:
     """The shards of a split, in order of their names."""
     return sorted((Path(folder) / split).glob(f"*{SUFFIX}"))
 

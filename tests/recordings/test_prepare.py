@@ -22,7 +22,7 @@ from siamese_jax.recordings.edf import Annotation, read_recording
 from siamese_jax.recordings.edf_write import write_annotations, write_recording
 from siamese_jax.recordings.labels import EventRule, StateRule, TextClasses
 from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.prepared import PrepareReport, grouped, locked
+from siamese_jax.recordings.prepared import PrepareReport, grouped, locked, refuse_unfinished
 from siamese_jax.recordings.shards import Shard, open_shard, verify_shard
 from siamese_jax.recordings.sidecars import SPLITS, read_annotation_table, read_manifest
 from siamese_jax.recordings.sources import COMPANIONS, Folder, manifest_rows
@@ -981,3 +981,59 @@ def test_a_worker_that_dies_costs_its_recording_a_retry_and_never_the_run(
         prepare(Folder(folder), tmp_path / "one", DATA, hop_seconds=1.0, seed=0)
         for path in sorted((tmp_path / "one").rglob("*.h5")) + [tmp_path / "one" / "prepare.json"]:
             assert (tmp_path / "out" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes(), path
+
+
+# --- what is no recording
+
+
+def test_what_detect_wrote_is_left_out_and_said(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "night.edf", IED)
+    for ending in ("detected", "annotated"):
+        shutil.copy(tmp_path / "in" / "night.edf", tmp_path / "in" / f"night_{ending}.edf")
+    edf(tmp_path / "in" / "ours_annotated.edf", IED)  # a name that anybody may choose
+    (tmp_path / "in" / "night_run.json").write_text("{}")
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert [file.name for file in report.used] == ["night.edf", "ours_annotated.edf"] and not report.skipped
+    assert "2 files left out that `siamese-jax detect` wrote: night_annotated.edf, night_detected.edf" in report.text()
+
+
+def test_a_link_to_nothing_and_a_pipe_are_named(tmp_path: Path) -> None:
+    edf(tmp_path / "in" / "night.edf", IED)
+    (tmp_path / "in" / "gone.edf").symlink_to(tmp_path / "elsewhere.edf")
+    os.mkfifo(tmp_path / "in" / "pipe.edf")
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert "skipped gone.edf, pipe.edf: it is no file, or a link to nothing" in report.text()
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edf(tmp_path / "in" / "night.edf", IED)
+    (tmp_path / "in" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str | Path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root may read everything
+    assert "locked cannot be searched: Permission denied" in run(tmp_path / "in", tmp_path / "out").text()
+
+
+def test_of_many_reasons_the_first_few_are_told_without_the_name_twice(tmp_path: Path) -> None:
+    for k in range(8):
+        path = tmp_path / "in" / f"{k}.edf"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(str(k).encode() * 300)
+    with pytest.raises(ValueError, match="3 more reasons") as error:
+        run(tmp_path / "in", tmp_path / "out")
+    assert "(0.edf: is neither EDF nor BDF: it begins with b'00000000'; 1.edf: is" in str(error.value)
+    assert str(error.value).count("neither") == 5
+
+
+def test_shards_of_a_preparation_that_was_not_finished_are_refused(out_copy: Path) -> None:
+    refuse_unfinished(out_copy)
+    refuse_unfinished(out_copy / "train")  # not from prepare: nothing is known
+    report = json.loads((out_copy / "prepare.json").read_text())
+    (out_copy / "prepare.json").write_text(json.dumps(report | {"finished": False}))
+    with pytest.raises(ValueError, match="was not finished: run it again"):
+        refuse_unfinished(out_copy)

@@ -11,7 +11,7 @@ from siamese_jax.recordings.labels import Labels
 from siamese_jax.recordings.quantise import LabelledRecording
 from siamese_jax.recordings.shards import ShardInfo
 from siamese_jax.recordings.shards_write import write_shard
-from siamese_jax.recordings.summary import SHOWN_CLASSES, clipped_channels, shard_paths, summarise
+from siamese_jax.recordings.summary import SHOWN_CLASSES, clipped_channels, shards_of_split, summarise
 from siamese_jax.vocabulary import TaskSpec
 from tests.recordings.in_memory import CH_NAMES, HOP, SFREQ, WINDOW, info_of, labelled, noise, recording_of
 
@@ -109,4 +109,4 @@ def test_channels_beyond_the_range_are_named(tmp_path: Path) -> None:
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no shards \(\*\.h5\) in train, validation, test"):
         summarise(tmp_path)
-    assert shard_paths(tmp_path, "train") == []
+    assert shards_of_split(tmp_path, "train") == []
