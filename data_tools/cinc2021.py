@@ -14,6 +14,8 @@ collection never looked for counts as absent there: PTB-XL knows no poor R wave 
 NOT PUBLISHED: each record counts as a patient of its own, so that one patient may stand in two splits. Lengths are 5 s
 to half an hour; a record's diagnoses count for each of its windows. Dates have a form that WFDB does not know: not
 used.
+
+A line to train with stands in `data_tools/wfdb.py`.
 """
 
 import re
@@ -26,7 +28,7 @@ from typing import ClassVar
 import tyro
 from tyro.conf import Positional
 
-from data_tools.wfdb import DEFAULT_DATA, read_ecg, read_header
+from data_tools.wfdb import DEFAULT_DATA, find_headers, read_ecg, read_header
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
 from siamese_jax.config import DataConfig
@@ -72,6 +74,7 @@ COLLECTIONS = {
 """By the letters that a record's name begins with."""
 
 _DIAGNOSES = re.compile(r"dx\s*:(.*)", re.IGNORECASE)
+_CODES = re.compile(rb"^\s*#[#\s]*dx\s*:[^\r\n]*\d", re.IGNORECASE | re.MULTILINE)  # the same, in a file's bytes
 _RULE = FindingRule(
     TaskSpec("diagnosis", "multilabel", tuple(SCORED)),
     TextClasses(tuple((name, "|".join(codes)) for name, codes in SCORED.items())),
@@ -96,10 +99,14 @@ class Cinc2021(Source):
 
     def names(self) -> Sequence[str]:
         """Every header."""
-        names = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*.hea"))
-        if not names:
+        paths = find_headers(self.root)
+        if not paths:
             raise ValueError(f"{self.root} holds no WFDB headers (.hea) of the challenge")
-        return names
+        if not any(_CODES.search(path.read_bytes()) for path in paths):  # the first one, as a rule
+            raise ValueError(
+                f"{self.root}: none of its {len(paths)} headers gives a diagnosis as the challenge's do (#Dx:)"
+            )
+        return [path.relative_to(self.root).as_posix() for path in paths]
 
     def files(self, name: str) -> Sequence[Path]:
         """Signal and header."""

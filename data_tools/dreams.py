@@ -129,7 +129,8 @@ class Dreams(Source):
     def notes(self) -> Sequence[str]:
         """Files of the folder that are of no excerpt."""
         used = {path for name in self.names() for path in self.files(name)}
-        others = sorted(path.name for path in self.root.rglob("*") if path.is_file() and path not in used)
+        held = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("._"))  # of macOS
+        others = sorted(path.name for path in held if path not in used)
         return [f"not used: {', '.join(others)}"] if others else []
 
 

@@ -15,6 +15,8 @@ THE HEADERS' GAINS ARE NO CALIBRATION: in all 150 records looked at, each lead's
 every lead would span 1 mV and I + III would not be II (FACT, measured). The integers obey I + III = II exactly, and
 taken as microvolts their leads span what those of PTB-XL do (median of lead II 1.5 mV and 1.3 mV): so they are taken
 for microvolts (INFERENCE). `--gain header` believes the headers.
+
+A line to train with stands in `data_tools/wfdb.py`.
 """
 
 import csv
@@ -29,7 +31,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from data_tools.wfdb import DEFAULT_DATA, read_ecg, read_header, read_samples
+from data_tools.wfdb import DEFAULT_DATA, find_headers, read_ecg, read_header, read_samples
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
 from siamese_jax.config import DataConfig
@@ -118,7 +120,7 @@ class Ludb(Source):
 
     def names(self) -> Sequence[str]:
         """Headers whose name is a number, by that number."""
-        paths = [path for path in self.root.rglob("*.hea") if path.stem.isdecimal()]
+        paths = [path for path in find_headers(self.root) if path.stem.isdecimal()]
         if not paths:
             raise ValueError(f"{self.root} holds no records (1.hea and so on) of LUDB")
         paths.sort(key=lambda path: (int(path.stem), path.as_posix()))

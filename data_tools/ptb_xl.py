@@ -13,6 +13,8 @@ unknown: all statements on form and rhythm have it. So every statement named cou
 limit (`--likelihood 50`) leaves out those that are known to be less likely. Patient numbers are text such as
 `15709.0`. The folds respect patients: 1 to 8 train, 9 validation, 10 test, as the authors propose. A record without a
 statement of the chosen kind is not labelled: it has no diagnosis, not even that of a normal heart.
+
+A line to train with stands in `data_tools/wfdb.py`; with `--rate 500` it needs `--data.sfreq 500`.
 """
 
 import ast
@@ -29,7 +31,7 @@ from typing import ClassVar, Literal, NamedTuple
 import tyro
 from tyro.conf import Positional
 
-from data_tools.wfdb import DEFAULT_DATA, read_ecg, read_header
+from data_tools.wfdb import DEFAULT_DATA, find_headers, read_ecg, read_header
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
 from siamese_jax.config import DataConfig
@@ -81,6 +83,7 @@ class PtbXl(Source):
 
     def names(self) -> Sequence[str]:
         """The records of the table, in its order."""
+        self._refuse_other_rate()
         named = [row.get(_COLUMNS[self.rate]) or "" for row in _table(self.root)]
         named = [name for name in named if name]
         if len(set(named)) != len(named):
@@ -119,7 +122,7 @@ class PtbXl(Source):
     def notes(self) -> Sequence[str]:
         """Records that the table does not name, and rows that name none."""
         folder, names = self.root / f"records{self.rate}", set(self.names())
-        held = {path.relative_to(self.root).with_suffix("").as_posix() for path in folder.rglob("*.hea")}
+        held = {path.relative_to(self.root).with_suffix("").as_posix() for path in find_headers(folder)}
         nameless = len(_table(self.root)) - len(names)
         counts = {f"rows of {_TABLE} without a record's name": nameless}
         counts[f"records of {folder.name} that are not in {_TABLE}"] = len(held - names)
@@ -129,6 +132,13 @@ class PtbXl(Source):
         """What decides labels besides the records' own files."""
         digests = {name: _digest(self.root / name, _changed(self.root / name)) for name in (_TABLE, _STATEMENTS)}
         return {"statements": self.statements, "rate": self.rate, "likelihood": self.likelihood, **digests}
+
+    def _refuse_other_rate(self) -> None:
+        """In one sentence, not one for each record."""
+        there = [rate for rate in _COLUMNS if (self.root / f"records{rate}").is_dir()]
+        if self.rate not in there:
+            other = "".join(f"; records{rate} is there: use --rate {rate}" for rate in there)
+            raise ValueError(f"{self.root} has no records{self.rate}{other}")
 
     def _rows(self) -> dict[str, Mapping[str, str]]:
         return _by_name(self.root, _COLUMNS[self.rate], _changed(self.root / _TABLE))
@@ -168,6 +178,8 @@ def main(
 
 def _changed(path: Path) -> int:
     """When a table was last written: it is read once, not for each record."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder")
     if not path.is_file():
         raise ValueError(f"{path}: no such file; PTB-XL's folder holds {_TABLE} and {_STATEMENTS}")
     return path.stat().st_mtime_ns

@@ -109,14 +109,15 @@ def simulate_cohort(
     regions = draw_regions(patients, ied_free=ied_free, rng=np.random.default_rng([seed, *b"regions"]))
     todo = [(i, region) for i, region in enumerate(regions) if _code(i) not in tables]
     yield from (out / f"{code}.edf" for code in tables)
+
+    def retried(index: int, why: str) -> None:
+        _refuse_full_disk(out, config, 1)  # if that is the reason, all others would end likewise
+        on_retry(_code(todo[index][0]), why)
+
     failures: dict[str, str] = {}
-    make = partial(_make, out, config, seed)
-    for i, table, failure in run_each(
-        make, todo, workers=workers, on_retry=lambda i, why: on_retry(_code(todo[i][0]), why)
-    ):
+    for index, table, failure in run_each(partial(_make, out, config, seed), todo, workers=workers, on_retry=retried):
         if failure:
-            _refuse_full_disk(out, config, 1)  # which the others would run into, one after the other
-            failures[_code(todo[i][0])] = failure
+            failures[_code(todo[index][0])] = failure
             continue
         tables[table.code] = table
         _append(out / "events.csv", table.events)

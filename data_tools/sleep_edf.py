@@ -121,7 +121,8 @@ class SleepEdf(Source):
         used = {path for name in self.names() for path in _hypnograms(self.root / name)}
         alone = [p for p in sorted(self.root.rglob("*")) if _HYPNOGRAM.fullmatch(p.name) and p not in used]
         said = [f"no PSG beside {', '.join(path.name for path in alone)}: not used"] if alone else []
-        old = sorted(path.name for path in self.root.rglob("*") if path.suffix.lower() in (".rec", ".hyp"))
+        held = (path for path in self.root.rglob("*") if not path.name.startswith("."))  # macOS leaves `._` files
+        old = sorted(path.name for path in held if path.suffix.lower() in (".rec", ".hyp"))
         if old:
             said.append(f"not read, as the expanded data set has the same eight nights: {', '.join(old)}")
         return said

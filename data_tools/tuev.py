@@ -30,6 +30,8 @@ they draw from an unordered set. Here they are the last fifth of the training pa
 of them cannot be shipped with this program, as the two releases name them differently and the corpus is not public;
 `--write-split FILE` writes it for the tree at hand with its hash, and `--split FILE` uses a file of that form, so that
 two laboratories can tell whether theirs is the same.
+
+To train: `siamese-jax train SHARDS RUN small --tasks tuev --model.fusion none --preprocess.mains-hz 60`.
 """
 
 import csv
@@ -155,7 +157,8 @@ class Tuev(Source):
     def notes(self) -> Sequence[str]:
         """Counts of events, .rec files without a recording, and which split this is."""
         n_rows, n_events, n_torn, orphans = 0, 0, 0, []
-        for rec in sorted(path for part in ("train", "eval") for path in (self.edf / part).rglob("*.rec")):
+        folders = [self.edf / part for part in ("train", "eval")]
+        for rec in sorted(path for folder in folders for path in folder.rglob("*") if _is_file(path, ".rec")):
             if not rec.with_suffix(".edf").is_file():
                 orphans.append(rec.name)
                 continue
@@ -358,6 +361,8 @@ def _whose(path: Path) -> tuple[str, str]:
 
 def _edf_folder(root: Path) -> Path:
     """The folder with `train` and `eval`: the one given, or one below it."""
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
     places = [root, *(path for level in ("edf", "*/edf", "*/*/edf") for path in sorted(root.glob(level)))]
     found = [place for place in places if (place / "train").is_dir() or (place / "eval").is_dir()]
     if not found:

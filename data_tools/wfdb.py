@@ -1,4 +1,4 @@
-"""WFDB records, PhysioNet's format: a header in text, `<record>.hea`, and signals in binary files beside it.
+r"""WFDB records, PhysioNet's format: a header in text, `<record>.hea`, and signals in binary files beside it.
 
     100 2 360 650000 0:0:0 0/0/0                          record, signals, rate, samples; time and date are not used
     100.dat 212 200(1024)/mV 11 1024 995 -22131 0 MLII    file, format, gain(baseline)/unit, bits, zero, first sample,
@@ -10,6 +10,13 @@ the gain on may be missing. `16+24` is format 16 after 24 bytes: so the headers 
 MATLAB files.
 
 `read_ecg` makes the leads of the standard electrocardiogram in such a record a recording, with what is missing in it.
+
+A line to train with, on shards of any of them as they come (100 Hz, 10 s): all leads, none of them an EEG's, so neither
+its reference nor the swap of its sides nor a sleep task has a meaning.
+
+    siamese-jax train SHARDS RUN small --tasks diagnosis --model.fusion none --preprocess.montage referential \
+        --training.flip 0 --converter.band-hz 0 40 --data.sfreq 100 --data.window-seconds 10 --data.ch-names \
+        ECG-I ECG-II ECG-III ECG-aVR ECG-aVL ECG-aVF ECG-V1 ECG-V2 ECG-V3 ECG-V4 ECG-V5 ECG-V6
 """
 
 import dataclasses
@@ -88,6 +95,18 @@ class Ecg(NamedTuple):
 
 
 # --- headers ------------------------------------------------------------------------------------------------
+
+
+def find_headers(root: Path) -> list[Path]:
+    """Every header in a folder and all folders in it, in order, save what macOS leaves behind (`._100.hea`).
+
+    Raises:
+        ValueError: no such folder.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    return sorted(path for path in root.rglob("*.hea") if not path.name.startswith("."))
+
 
 _RATE = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)(?:/[^\s]*)?", re.IGNORECASE)  # a counter's frequency may follow
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")  # format, samples per frame, skew, bytes before

@@ -1,8 +1,9 @@
 """The same function for each of many items, in this process, in a pool of processes or on a cluster.
 
 What goes wrong with one item costs that item alone: a `ValueError` is the item's own fault and final, so is a file that
-is not there or may not be opened; anything else (a disk that stumbles, a worker that dies) is tried again first. Imports the standard library only; with several
-workers `dask.distributed` is used if it is installed (the extra `cluster`), otherwise a pool of processes.
+is not there or may not be opened; anything else (a disk that stumbles, a worker that dies) is tried again first.
+Imports the standard library only; with several workers `dask.distributed` is used if it is installed (the extra
+`cluster`), otherwise a pool of processes.
 """
 
 import logging
@@ -15,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -28,13 +29,11 @@ LOOK_SECONDS = 5.0
 """How often to see to the workers while nothing is done."""
 STARTS = 3
 """How often to start Dask's workers if one dies at once."""
+FINAL = (ValueError, FileNotFoundError, PermissionError)
+"""What would be the same the next time."""
 GONE = "the scheduler is gone, or its network: what is finished is kept, run the same again"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC", "NPROC")
 """How many threads BLAS (the first three) and XLA on a CPU (the others) start; read once, when they are loaded."""
-
-
-FINAL = (ValueError, FileNotFoundError, PermissionError)
-"""What would be the same the next time."""
 
 
 class Outcome(NamedTuple):
@@ -86,9 +85,8 @@ def run_each(
         pickle.dumps(function)
     except Exception as error:  # each thing that cannot be pickled has its own way to say so
         raise ValueError(f"{function!r} cannot be sent to a worker: {error}") from None
-    if scheduler is not None:
-        return _outcomes(_cluster(scheduler), function, items, attempts, on_retry)
-    return _outcomes(_machine(workers), function, items, attempts, on_retry)
+    opened = _machine(workers) if scheduler is None else _cluster(scheduler)
+    return _outcomes(opened, function, items, attempts, on_retry)
 
 
 # --- who works ----------------------------------------------------------------------------------------------
@@ -168,7 +166,7 @@ class _Process:
     """A pool of one process, and how to end it."""
 
     def __init__(self) -> None:
-        with _deaf_children():
+        with _ctrl_c(signal.SIG_BLOCK):
             self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_follow_parent)
             self._pid = self.pool.submit(os.getpid)
 
@@ -190,14 +188,14 @@ def _follow_parent() -> None:
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Leave Ctrl-C to this process: processes started here, or later by threads started here, never hear of it.
+def _ctrl_c(how: int) -> Iterator[None]:
+    """Put Ctrl-C off until the end (`signal.SIG_BLOCK`), or not (`signal.SIG_UNBLOCK`).
 
-    A terminal sends it to them as well. To block it is inherited from their first moment, before they can ask for it.
-    Here it is only put off until the end of the block.
+    A terminal sends it to all processes. It stays blocked for good in those that are started meanwhile, and in those
+    that threads which are started meanwhile start later: they leave it to this one.
     """
     resource_tracker.ensure_running()  # when it is started it unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(how, {signal.SIGINT})
     try:
         yield
     finally:
@@ -235,12 +233,8 @@ def _machine(workers: int) -> Iterator[_Crew]:
     threads = max((os.cpu_count() or 1) // workers, 1)
     os.environ.update({name: str(threads) for name in THREADS if name not in os.environ})  # workers inherit it
     try:
-        if find_spec("distributed") is None:
-            with _Pool(workers) as pool:
-                yield pool
-        else:
-            with _local_cluster(workers) as cluster:
-                yield cluster
+        with _Pool(workers) if find_spec("distributed") is None else _local_cluster(workers) as crew:
+            yield crew
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -250,10 +244,9 @@ def _machine(workers: int) -> Iterator[_Crew]:
 def _local_cluster(workers: int) -> Iterator[_Crew]:
     from distributed import Client
 
-    with _quiet(), ExitStack() as opened:
-        with _deaf_children():
-            cluster = opened.enter_context(_started(workers))
-        yield _Cluster(opened.enter_context(Client(cluster)), cluster, workers)
+    with _quiet(), _ctrl_c(signal.SIG_BLOCK), _started(workers) as cluster, Client(cluster) as client:
+        with _ctrl_c(signal.SIG_UNBLOCK):  # but while they start and while they end
+            yield _Cluster(client, cluster, workers)
 
 
 def _started(workers: int) -> Any:
@@ -265,8 +258,7 @@ def _started(workers: int) -> Any:
             return LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
-                processes=True,
-                dashboard_address="127.0.0.1:0",  # without one it would still take the usual port, and warn if it is taken
+                dashboard_address="127.0.0.1:0",  # without one it would still take the usual port, or warn
                 memory_limit=None,  # honest work is not killed for its size
                 silence_logs=logging.CRITICAL + 1,
                 # Who is to be tried again is decided here.
@@ -295,11 +287,9 @@ def _check_workers(client: Any, address: str) -> None:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError:
         raise ValueError(f"the scheduler at {address} has no workers") from None
-    ours = version("siamese-jax")
-    try:
+    ours, others = version("siamese-jax"), ["none"]
+    with suppress(PackageNotFoundError):
         others = sorted(set(client.run(version, "siamese-jax").values()) - {ours})
-    except PackageNotFoundError:
-        others = ["none"]
     if others:
         raise ValueError(f"workers of {address} have siamese-jax {', '.join(others)}; this is {ours}")
 
@@ -402,7 +392,7 @@ def _fetched(future: Future, lost: tuple[type[BaseException], ...]) -> _Answer:
 def in_words(error: Exception) -> str:
     """What is wrong, and with which file."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)} cannot be opened: {error.strerror[0].lower()}{error.strerror[1:]}"
+        return f"{error.filename} cannot be opened: {error.strerror[0].lower()}{error.strerror[1:]}"
     return str(error) or type(error).__name__
 
 

@@ -1,5 +1,6 @@
 """One function for many items: whoever does the work, the outcomes are the same and a bad item costs itself alone."""
 
+import errno
 import functools
 import json
 import multiprocessing
@@ -7,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -38,6 +40,9 @@ def work(job: Job, *, nap: float = 0.0):
             raise ValueError(f"{job.name} is no EDF")
         case "no disk":
             raise OSError("no space left on device")
+        case "not there" | "not allowed":
+            code = errno.ENOENT if job.kind == "not there" else errno.EACCES
+            raise OSError(code, os.strerror(code), f"{job.name}.edf")
         case "stumbles" if first:
             raise OSError("stale file handle")
         case "exits":
@@ -86,7 +91,7 @@ class Run(NamedTuple):
 
 
 KINDS = ["works"] * 6 + ["broken", "no disk", "stumbles", "exits", "kills", "leaves once", "large", "threads"]
-KINDS += ["kills once"] + ["works"] * 6
+KINDS += ["kills once", "not there", "not allowed"] + ["works"] * 6
 
 
 @pytest.fixture(scope="module", params=CREWS)
@@ -128,14 +133,19 @@ def test_every_item_that_can_be_done_is_done(run):
     assert run.outcomes["large"][0].result == b"x" * 20_000_000
 
 
-def test_a_value_error_is_final_and_all_else_is_tried_again(run):
+def test_what_cannot_heal_is_final_and_all_else_is_tried_again(run):
     tried = {kind: (len(calls(run.jobs[kind][0])), run.outcomes[kind][0].failure) for kind in KINDS}
     assert tried["stumbles"] == (2, None)
     assert tried["no disk"] == (3, "OSError: no space left on device")
     assert tried["exits"] == (3, "SystemExit: 3")
-    n_calls, failure = tried["broken"]
-    assert failure == f"{run.jobs['broken'][0].name} is no EDF"
-    assert n_calls <= 2  # two if a neighbour's death cost it one
+    for kind, why in (
+        ("broken", " is no EDF"),
+        ("not there", ".edf cannot be opened: no such file or directory"),
+        ("not allowed", ".edf cannot be opened: permission denied"),
+    ):
+        n_calls, failure = tried[kind]
+        assert failure == run.jobs[kind][0].name + why
+        assert n_calls <= 2  # two if a neighbour's death cost it one
 
 
 def test_who_kills_its_worker_is_told_from_who_stood_beside_it(run):
@@ -198,6 +208,73 @@ def test_workers_that_dask_does_not_start_again_are_replaced(monkeypatch, tmp_pa
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}):
         outcomes = list(run_each(functools.partial(work, nap=0.5), jobs, workers=2))
     assert {(o.index, o.failure) for o in outcomes} == {(0, None), (1, None)}
+
+
+@pytest.mark.parametrize("deaths", [1, 99])
+def test_dask_s_workers_that_die_while_they_start_are_started_again_or_told(monkeypatch, tmp_path, capfd, deaths):
+    distributed = pytest.importorskip("distributed")
+    clusters, start = [], distributed.LocalCluster
+
+    def deadly(**options):
+        clusters.append(len(clusters) + 1)
+        if clusters[-1] <= deaths:
+            threading.Thread(target=kill_a_child).start()
+        return start(**options)
+
+    monkeypatch.setattr(distributed, "LocalCluster", deadly)
+    outcomes = run_each(work, [Job(tmp_path, "works")], workers=2)
+    if deaths == 1:
+        assert [o.failure for o in outcomes] == [None]
+    else:
+        with pytest.raises(ConnectionError, match="died while they started, 3 times: is there memory for 2"):
+            list(outcomes)
+    assert len(clusters) == min(deaths + 1, 3)
+    assert capfd.readouterr().err == ""
+
+
+def kill_a_child():
+    before = multiprocessing.active_children()
+    wait_until(lambda: len(multiprocessing.active_children()) > len(before))
+    next(child for child in multiprocessing.active_children() if child not in before).kill()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("moment", ["while they start", "at work"])
+def test_ctrl_c_is_the_parent_s_alone(crew, tmp_path, moment):
+    """A terminal sends it to every process of the group."""
+    program = (
+        f"import sys; sys.modules.update({{'distributed': None}} if {crew!r} == 'pool' else {{}})\n"
+        "from pathlib import Path\nfrom tests.test_workers import Job, work\nfrom siamese_jax.cli import console\n"
+        "from siamese_jax.workers import run_each\nprint('ready', flush=True)\n"
+        f"jobs = [Job(Path({str(tmp_path)!r}), str(i), 'sleeps') for i in range(2)]\n"
+        "console.run(lambda: list(run_each(work, jobs, workers=2)))"
+    )
+    root, pipe = Path(__file__).parents[1], subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=root, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    jobs = [Job(tmp_path, "0"), Job(tmp_path, "1")]
+    if moment == "at work":
+        wait_until(lambda: all(calls(job) for job in jobs))
+        assert all(is_deaf(calls(job)[0]) for job in jobs)
+    else:
+        wait_until(lambda: "spawn_main" in commands(process.pid))
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (said, process.returncode) == ("interrupted; the same command goes on\n", 130)
+    assert not [pid for job in jobs for pid in calls(job) if is_alive(pid)]
+
+
+def is_deaf(pid: int) -> bool:
+    """Whether Ctrl-C is kept from a process, or ignored by it."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool((int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) & 1 << signal.SIGINT - 1)
+
+
+def commands(group: int) -> str:
+    """The command lines of a group's processes."""
+    return subprocess.run(["pgrep", "-g", str(group), "-a"], capture_output=True, text=True, check=False).stdout
 
 
 def test_one_worker_is_this_process(monkeypatch, tmp_path):

@@ -17,7 +17,6 @@ from siamese_jax.recordings.edf import Annotation, Recording
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
 
 RUN_SUFFIX = "_run.json"
-EDF_ENDINGS = ("_detected", "_annotated")
 """`<stem><one of these>.edf` beside `<stem>_events.csv` was written here, and is no recording to analyse."""
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from siamese_jax import checkpoints, untrusted
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.deployment.annotate import EDF_ENDINGS, RUN_SUFFIX, Written, versions, write_csv, write_detections
+from siamese_jax.deployment.annotate import RUN_SUFFIX, Written, versions, write_csv, write_detections
 from siamese_jax.deployment.detect import Detections, detect, event_threshold
 from siamese_jax.predict import hop_samples
 from siamese_jax.recordings.edf import Recording, read_recording
@@ -47,7 +47,8 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
     Left out of a folder is what `detect` wrote there, what holds nothing but another file's annotations, and `out`.
 
     Raises:
-        ValueError: nothing given; a path to nothing; a folder without a recording; two whose results would overwrite one another.
+        ValueError: nothing given; a path to nothing; a folder without a recording; two recordings whose results would
+            overwrite one another.
     """
     if not given:
         raise ValueError("give at least one file or folder to analyse")
@@ -59,7 +60,7 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
             jobs.append(Job(path, out, path.name))
             continue
         is_inside = _lies_in(out, path) and not _lies_in(path, out)
-        found = [file for file in edf_files(path) if not _is_result(file) and not (is_inside and _lies_in(file, out))]
+        found = [file for file in edf_files(path) if not (is_inside and _lies_in(file, out))]
         if not found:
             raise ValueError(f"{path}: no .edf or .bdf file to analyse")
         for file in found:
@@ -287,12 +288,6 @@ def _loaded(folder: Path, digest: str) -> Checkpoint:
 
 def _lies_in(path: Path, folder: Path) -> bool:
     return path.absolute().is_relative_to(folder.absolute())
-
-
-def _is_result(file: Path) -> bool:
-    """Whether `detect` wrote this file."""
-    stems = [file.stem.removesuffix(ending) for ending in EDF_ENDINGS if file.stem.endswith(ending)]
-    return any((file.parent / f"{stem}_events.csv").exists() for stem in stems)
 
 
 def _read_record(job: Job) -> dict[str, Any] | None:

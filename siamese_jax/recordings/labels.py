@@ -117,9 +117,9 @@ class EventRule:
                 rows.append((onset, peak, peak, stop, code))
         if opened is not None:
             rows.append((opened,) * 4 + (opened_code,))
-        rows = sorted(set(rows))  # what is marked on several channels at once is one event
-        *times, codes = np.array(rows, np.float64).reshape(-1, 5).T
-        return EventMarks(*times, codes.astype(np.int64))
+        # What is marked on several channels at once is one event.
+        start, first, last, stop, code = np.array(sorted(set(rows)), np.float64).reshape(-1, 5).T
+        return EventMarks(start, first, last, stop, code.astype(np.int64))
 
     def label(
         self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float

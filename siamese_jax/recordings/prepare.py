@@ -202,7 +202,8 @@ def _check_any(folder: Path, files: Sequence[Found], skipped: Sequence[SkippedFi
 
 def _without_name(failure: str, name: str) -> str:
     """A reason without the file's name before it, which the report says itself, once for all with that reason."""
-    return failure.removeprefix(Path(name).name).lstrip(": ")
+    bare = Path(name).name  # which may begin another file's name: `00026_lr` is cut out of no `00026_lr.dat`
+    return failure.removeprefix(f"{bare}: ").removeprefix(f"{bare} ")
 
 
 def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str], list[str]]:

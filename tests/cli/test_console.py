@@ -1,4 +1,4 @@
-"""Progress as a person sees it: a bar in a terminal, a line now and then in a log file, time left that is right."""
+"""What every command shows: its mistakes, and progress as a bar in a terminal or a line now and then in a log file."""
 
 import io
 import re
@@ -21,6 +21,24 @@ def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("siamese_jax.cli.console.time.monotonic", clock)
     return clock
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (KeyboardInterrupt(), "interrupted; the same command goes on", 130),
+        (ValueError("a.edf is no EDF"), "error: a.edf is no EDF", 3),
+        (PermissionError(13, "Permission denied", "a.edf"), "error: a.edf cannot be opened: permission denied", 3),
+        (OSError("no answer"), "error: no answer", 3),
+    ],
+)
+def test_a_command_that_does_not_end_well_says_one_sentence(capsys, error, said, code):
+    def command() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        console.run(command)
+    assert (capsys.readouterr().err, caught.value.code) == (said + "\n", code)
 
 
 def steps(clock, progress, numbers, *, seconds_each, total=1000, what="step {}"):

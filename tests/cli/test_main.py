@@ -261,6 +261,10 @@ def test_the_dreams_polysomnogram_is_refused_in_one_sentence(demo, tmp_path, cap
 def test_a_users_mistake_is_one_sentence_and_an_exit_code(tmp_path):
     result = run("detect", tmp_path / "none.edf", "--checkpoint", tmp_path)
     assert result.returncode == console.NOT_ANALYSED
+    assert result.stderr == f"error: no such file or folder: {tmp_path / 'none.edf'}\n"
+    (tmp_path / "none.edf").touch()
+    result = run("detect", tmp_path / "none.edf", "--checkpoint", tmp_path)
+    assert result.returncode == console.NOT_ANALYSED
     assert result.stderr.startswith("error: ") and "has no config.json" in result.stderr
     assert "Traceback" not in result.stderr
     result = run("train", tmp_path, tmp_path, "small", "--model.shared-stages", "9")

@@ -132,9 +132,9 @@ def test_what_cannot_be_used_is_skipped_by_name_and_the_rest_goes_on(tmp_path, c
     assert set(reasons) == {*(f"E0000{i}.hea" for i in (2, 3, 4, 5, 6, 8)), "again/E00001.hea"}
     for name, reason in {
         "E00002.hea": "E00002.mat is cut short: 4999 samples a signal, E00002.hea says 5000",
-        "E00003.hea": "No such file",
-        "E00004.hea": "E00004.hea lasts less than half of a window",
-        "E00005.hea": "E00005.hea is no WFDB header",
+        "E00003.hea": "no such file",
+        "E00004.hea": "lasts less than half of a window",
+        "E00005.hea": "is no WFDB header",
         "E00006.hea": "do not give the header's checksum",
         "again/E00001.hea": "the same bytes as E00001.hea",
         "E00008.hea": "'lux' is no known unit of voltage",
@@ -183,3 +183,23 @@ def test_the_real_records_have_the_diagnoses_of_their_headers():
         found.update({rule.class_of(mark.text) for mark in opened.annotations} - {None})
         assert opened.looked == {"diagnosis": True} and not any("deviation" in note for note in opened.notes)
     assert found == expected and found["NSR"] == 69 and len(source.names()) == 205
+
+
+def test_a_folder_without_any_diagnosis_or_none_at_all_is_refused(tmp_path):
+    folder = tmp_path / "in"
+    write(folder, "1", "#<diagnoses>: Rhythm: Sinus rhythm.")  # LUDB's
+    write(folder, "2", "#Dx: Unknown")
+    with pytest.raises(ValueError, match=r"in: none of its 2 headers gives a diagnosis as the challenge's do \(#Dx:\)"):
+        main(folder, tmp_path / "out", ShardOptions())
+    assert not any(tmp_path.rglob("*.h5"))
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        main(tmp_path / "nowhere", tmp_path / "out", ShardOptions())
+    write(folder, "E00003", "# DX : 426783006")
+    assert len(Cinc2021(folder).names()) == 3
+
+
+def test_what_macos_leaves_behind_is_no_record(tmp_path):
+    write(tmp_path, "E00001", "#Dx: 426783006")
+    (tmp_path / "._E00001.hea").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "._E00001.mat").write_bytes(b"\x00\x05\x16\x07")
+    assert list(Cinc2021(tmp_path).names()) == ["E00001.hea"]

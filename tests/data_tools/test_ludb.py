@@ -133,7 +133,7 @@ def test_what_is_not_known_or_not_there_is_said_and_the_rest_goes_on(tmp_path, c
     held = json.loads((tmp_path / "out" / "prepare.json").read_text())
     reasons = {file["name"]: file["reason"] for file in held["skipped"]}
     assert reasons["data/5.hea"] == "5.dat is cut short: 4 samples a signal, 5.hea says 5000"
-    assert set(reasons) == {"data/5.hea", "data/6.hea"} and "No such file" in reasons["data/6.hea"]
+    assert set(reasons) == {"data/5.hea", "data/6.hea"} and "no such file" in reasons["data/6.hea"]
     notes = {file["name"]: file["notes"] for file in held["used"]}
     assert "a diagnosis that is not known here, 'torsades': left out" in notes["data/3.hea"]
     assert "not in ludb.csv: its header alone was read" in notes["data/3.hea"]
@@ -182,3 +182,9 @@ def test_real_leads_obey_einthoven_as_mended_and_not_by_their_headers(name):
         return float(np.std(one + three - two) / np.std(two))
 
     assert error(Ludb(REAL)) < 1e-3 and error(Ludb(REAL, "header")) > 0.05
+
+
+def test_no_such_folder_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere: no such folder$"):
+        main(tmp_path / "nowhere", tmp_path / "out", ShardOptions())
+    assert not any(tmp_path.rglob("*.h5"))

@@ -193,7 +193,7 @@ def test_what_cannot_be_used_is_skipped_by_name_and_the_rest_goes_on(tmp_path, c
         22: "scp_codes is no dictionary of numbers: \"{'NORM': 100.0\"",
         23: "scp_codes is no dictionary of numbers: \"['NORM']\"",
         24: "strat_fold must be 1 to 10, is '11'",
-        25: "No such file",
+        25: "no such file",
         26: "00026_lr.dat is cut short: 995 samples a signal, 00026_lr.hea says 1000",
         28: "scp_codes is no dictionary",  # the table is never run as a program
     }
@@ -242,3 +242,24 @@ def test_labels_that_changed_are_not_mixed_with_finished_shards(tmp_path):
     (tmp_path / "in" / "ptbxl_database.csv").write_text(text.replace("'IMI': 15.0", "'IMI': 95.0"))
     with pytest.raises(ValueError, match="holds shards of another configuration"):
         shards_of(PtbXl(tmp_path / "in"), tmp_path / "out")
+
+
+def test_the_other_rate_alone_is_said_once_and_so_is_no_folder(tmp_path):
+    write(tmp_path / "high", RECORDS[:2], rates=(500,))
+    with pytest.raises(ValueError, match=r"high has no records100; records500 is there: use --rate 500$"):
+        main(tmp_path / "high", tmp_path / "out", ShardOptions())
+    write(tmp_path / "low", RECORDS[:2])
+    with pytest.raises(ValueError, match=r"low has no records500; records100 is there: use --rate 100$"):
+        main(tmp_path / "low", tmp_path / "out", ShardOptions(), rate=500)
+    write(tmp_path / "none", RECORDS[:2], rates=())
+    with pytest.raises(ValueError, match=r"none has no records100$"):
+        main(tmp_path / "none", tmp_path / "out", ShardOptions())
+    with pytest.raises(ValueError, match=r"nowhere: no such folder$"):
+        main(tmp_path / "nowhere", tmp_path / "out", ShardOptions())
+    assert not any(tmp_path.rglob("*.h5"))
+
+
+def test_what_macos_leaves_behind_is_no_record(tmp_path):
+    write(tmp_path, RECORDS[:2])
+    (tmp_path / "records100" / "00000" / "._00001_lr.hea").write_bytes(b"\x00\x05\x16\x07")
+    assert not PtbXl(tmp_path).notes()

@@ -3,7 +3,9 @@
 import ast
 import csv
 import datetime
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from data_tools import simulate
 from data_tools.simulate import SimulationConfig, main, simulate_cohort, simulate_patient
 from data_tools.simulator.patients import draw_profile
 from data_tools.simulator.recording import SIMULATED
+from siamese_jax.cli.console import OK, SOME_FAILED
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY, is_ied, stage_of
 from tests.data_tools.simulator.scenes import SFREQ
@@ -147,6 +150,96 @@ def test_a_change_of_any_module_makes_another_simulator(tmp_path, monkeypatch):
         before = simulate._fingerprint()
 
 
+def test_settings_without_a_recording_bind_nobody(tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("no such head")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulate, "_make", broken)
+        with pytest.raises(simulate.Unfinished, match="SIM0001: no such head"):
+            list(simulate_cohort(tmp_path, SHORT, patients=1, seed=3))
+    assert set(contents(tmp_path)) == {"simulation.json", "patients.csv", "events.csv"}
+    (path,) = simulate_cohort(tmp_path, SHORT, patients=1, seed=4)
+    assert path.exists() and '"seed": 4' in (tmp_path / "simulation.json").read_text()
+    path.unlink()
+    (tmp_path / "patients.csv").unlink()  # stopped before it was written
+    assert len(list(simulate_cohort(tmp_path, SHORT, patients=1, seed=5))) == 1
+
+
+# --- lost workers -------------------------------------------------------------------------------------------
+
+_make = simulate._make
+
+
+def lost_once(out, config, seed, patient):
+    """In a worker: dies at the first attempt at the second patient."""
+    mark = out.parent / "was lost"
+    if patient[0] == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _make(out, config, seed, patient)
+
+
+def lost_each_time(out, config, seed, patient):
+    if patient[0] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _make(out, config, seed, patient)
+
+
+@pytest.fixture(params=("pool", "dask"))
+def crew(request, monkeypatch):
+    if request.param == "dask":
+        pytest.importorskip("distributed")
+    else:
+        monkeypatch.setitem(sys.modules, "distributed", None)  # as if it were not installed
+
+
+def test_a_lost_worker_is_replaced_and_the_bytes_are_the_same(crew, tmp_path, monkeypatch):
+    list(simulate_cohort(tmp_path / "whole", SHORT, patients=3, seed=4))
+    monkeypatch.setattr(simulate, "_make", lost_once)
+    said = []
+    cohort = simulate_cohort(
+        tmp_path / "out", SHORT, patients=3, seed=4, workers=2, on_retry=lambda code, why: said.append((code, why))
+    )
+    assert sorted(path.name for path in cohort) == ["SIM0001.edf", "SIM0002.edf", "SIM0003.edf"]
+    assert ("SIM0002", "its worker was lost") in said
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_worker_lost_three_times_costs_its_recording_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    command = (tmp_path / "out", "--patients", 3, "--minutes", 0.5, "--sfreq", 100, "--seed", 4, "--workers", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(simulate, "_make", lost_each_time)
+        assert run(*command) == SOME_FAILED == 5
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert lines[:2] == ["SIM0002 is tried again: its worker was lost"] * 2
+    assert [line for line in lines if line.startswith("error")] == [
+        "error: SIM0002: its worker was lost 3 times; the others are finished, and the same command tries again"
+    ]
+    assert "2 simulated recordings of 0.5 min, patients.csv" in said.out
+    held = contents(tmp_path / "out")
+    assert {name for name in held if name.endswith(".edf")} == {"SIM0001.edf", "SIM0003.edf"}
+    assert run(*command) == OK
+    assert "3 simulated recordings of 0.5 min, 2 of them kept from before" in capsys.readouterr().out
+    list(simulate_cohort(tmp_path / "whole", SHORT, patients=3, seed=4))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_disk_that_fills_on_the_way_ends_the_run(tmp_path, monkeypatch):
+    def full(*_):
+        monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        tried.append(1)
+        raise OSError("no space left on device")
+
+    usage, tried = shutil.disk_usage(tmp_path), []
+    monkeypatch.setattr(simulate, "_make", full)
+    with pytest.raises(OSError, match="and the disk has 0.00 GB free"):
+        list(simulate_cohort(tmp_path, SHORT, patients=5))
+    assert len(tried) == 1
+
+
 # --- the disk -----------------------------------------------------------------------------------------------
 
 
@@ -174,7 +267,7 @@ def test_room_is_asked_for_what_is_missing_only_and_is_enough(tmp_path, monkeypa
 
 
 def run(*arguments):
-    tyro.cli(main, args=[str(argument) for argument in arguments])
+    return tyro.cli(main, args=[str(argument) for argument in arguments])
 
 
 def test_the_command_line_writes_a_cohort_and_says_what_it_kept(tmp_path, capsys):
@@ -195,7 +288,24 @@ def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):
         run(tmp_path / "out", "--patients", 10_000_000, "--hours", 24)
     command = [sys.executable, "-m", "data_tools.simulate", str(tmp_path / "out"), "--sfreq", "99"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and done.stderr == "error: sfreq must be at least 100, given 99.0\n"
+    assert done.returncode != 0 and done.stderr == "error: sfreq must be 100 to 2000, given 99.0\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "said"),
+    [
+        ("compression", 61, "compression must be 1 to 60, given 61.0"),
+        ("sfreq", 2001, "sfreq must be 100 to 2000, given 2001.0"),
+        ("hours", 24.01, "hours must be 0.00833333 to 24, given 24.01"),
+        ("minutes", 1441, "minutes must be 0.5 to 1440, given 1441.0"),
+        ("mains_hz", "nan", "mains_hz must be 1 to 400, given nan"),
+    ],
+)
+def test_figures_out_of_bounds_are_refused_before_anything_is_written(tmp_path, option, given, said):
+    with pytest.raises(ValueError, match=said):
+        run(tmp_path / "out", f"--{option.replace('_', '-')}", given)
+    assert not any(tmp_path.iterdir())
+    assert SimulationConfig(compression=60, sfreq=2000, hours=24, mains_hz=400).seconds == 86400
 
 
 def test_impossible_cohorts_and_patients_are_refused(tmp_path):

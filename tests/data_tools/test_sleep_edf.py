@@ -133,12 +133,13 @@ def test_files_without_their_partner_are_named(tmp_path, capsys):
     root = cassette(tmp_path / "in", subjects=2, nights=(1,))
     psg(root / "sleep-cassette" / "SC4022E0-PSG.edf")
     hypnogram(root / "sleep-telemetry" / "ST7011JP-Hypnogram.edf")
-    (root / "sc4002e0.rec").write_bytes(b"0")
+    for name in ("sc4002e0.rec", "._sc4002e0.rec", "._ST7011JP-Hypnogram.edf", "._SC4022E0-PSG.edf"):  # three of macOS
+        (root / name).write_bytes(b"0")
     assert main(root, tmp_path / "out") == SOME_FAILED
     said = capsys.readouterr().out
     assert "skipped sleep-cassette/SC4022E0-PSG.edf: no hypnogram beside it (SC4022E?-Hypnogram.edf)" in said
     assert "no PSG beside ST7011JP-Hypnogram.edf: not used" in said
-    assert "the expanded data set has the same eight nights: sc4002e0.rec" in said
+    assert "the expanded data set has the same eight nights: sc4002e0.rec" in said and "._" not in said
 
 
 def test_names_in_capitals_and_a_second_scorer_are_read(tmp_path):

@@ -246,7 +246,7 @@ def test_a_line_of_another_form_is_refused_with_its_number(tmp_path, line):
         ("no rec", "no a_2.rec beside it"),
         ("no rows", "a_2.rec names no event within the file"),
         ("a bad row", "a_2.rec, line 1: "),
-        ("no edf", "a_2.edf"),
+        ("no edf", "is cut inside its header"),
         ("short", "as long as a window"),
         ("folder", "it lies in the folder of a, but its name says b"),
         ("copy", "the same"),
@@ -369,3 +369,18 @@ def test_the_command_says_what_it_did_and_refuses_what_has_no_meaning(tmp_path, 
         main(tree, tmp_path / "out", ShardOptions(hop=1.0))
     with pytest.raises(ValueError, match="give either a folder for the shards or --write-split"):
         main(tree)
+
+
+def test_no_such_folder_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere: no such folder$"):
+        main(tmp_path / "nowhere", tmp_path / "out", ShardOptions())
+    assert not any(tmp_path.rglob("*.h5"))
+
+
+def test_what_macos_leaves_behind_is_no_recording(tmp_path):
+    path = recording(tmp_path, "train/a/a_1.edf")
+    said = Tuev(tmp_path).notes()
+    for name in ("._a_1.edf", "._a_1.rec", "._a_2.rec"):
+        path.with_name(name).write_bytes(b"\x00\x05\x16\x07")
+    assert [Path(name).name for name in Tuev(tmp_path).names()] == ["a_1.edf"]
+    assert Tuev(tmp_path).notes() == said

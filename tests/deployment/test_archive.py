@@ -99,7 +99,7 @@ def test_results_lie_as_the_recordings_do(archive, tmp_path):
 
 def test_neither_results_nor_companions_are_recordings(tmp_path):
     for name in (
-        *("night.edf", "night_events.csv", "night_detected.edf", "night_annotated.edf"),
+        *("night.edf", "night_run.json", "night_detected.edf", "night_annotated.edf"),
         *("day.BDF", "day_annotations.edf", "mine_annotated.edf"),
         *("out/night_annotated.edf", "out/other.edf"),
     ):
@@ -123,6 +123,9 @@ def test_results_that_would_overwrite_one_another_are_refused(tmp_path):
 def test_nothing_to_analyse_is_a_mistake(tmp_path):
     with pytest.raises(ValueError, match="give at least one file or folder"):
         find_jobs([], tmp_path)
+    gone = tmp_path / "nonesuch"
+    with pytest.raises(ValueError, match=re.escape(f"no such file or folder: {gone}")):
+        find_jobs([gone, tmp_path], tmp_path / "out")
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: no .edf or .bdf file to analyse")):
         find_jobs([tmp_path], tmp_path / "out")
 
@@ -134,8 +137,9 @@ def test_the_analysis_is_checked_before_any_recording_is_read(model, tmp_path):
     for threshold in (0.0, 1.0, -0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match="threshold must be a probability between 0 and 1, given"):
             plan(tmp_path, model, threshold=threshold)
-    with pytest.raises(ValueError, match="a hop of 0.001 s is not a whole number of samples"):
-        plan(tmp_path, model, hop_seconds=0.001)
+    for hop in (0.001, 0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"a hop of {hop} s is not a whole number of samples"):
+            plan(tmp_path, model, hop_seconds=hop)
     with pytest.raises(ValueError, match="it has no task 'ied' to detect"):
         plan(tmp_path, model._replace(config=dataclasses.replace(model.config, tasks=("sleep",))))
 
@@ -311,9 +315,13 @@ def test_the_summary_tells_of_each_file(archive, model, tmp_path):
         assert (row["threshold"], row["model_sha256"]) == ("0.3", analysis.digest)
 
 
-def test_no_path_of_this_machine_is_told(model, tmp_path):
-    (result,) = run_all(tmp_path / "gone.edf", tmp_path / "out", plan(tmp_path / "model", model))
-    assert result.failure and "gone.edf" in result.failure and str(tmp_path) not in result.failure
+def test_a_recording_that_goes_is_told_once_and_without_a_path_of_this_machine(model, tmp_path):
+    (tmp_path / "gone.edf").touch()
+    jobs, again = find_jobs([tmp_path / "gone.edf"], tmp_path / "out"), []
+    (tmp_path / "gone.edf").unlink()
+    analysis = plan(tmp_path / "model", model)
+    (result,) = detect_each(jobs, analysis, on_retry=lambda job, why: again.append(job))
+    assert (result.failure, again) == ("gone.edf cannot be opened: no such file or directory", [])
 
 
 def test_a_model_without_stages_leaves_their_columns_empty(archive, tiny, tmp_path):

@@ -297,6 +297,13 @@ def test_a_second_process_is_kept_out(cohort: Path, tmp_path: Path) -> None:
     assert run(cohort, tmp_path / "out").written == 10
 
 
+def test_out_that_is_a_file_is_one_sentence(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'out'} is a file, not a folder")):
+        run(cohort, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 # --- splits
 
 
