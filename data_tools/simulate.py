@@ -2,7 +2,7 @@
 
 Continuous EDF+ recordings of patients with a hypnogram, background, sleep transients, mimics, artefacts and, in all
 but a few patients, interictal epileptiform discharges (IEDs). Sources in the brain reach the leads through a spherical
-head. Every figure stands beside its source in `physiology.py`, `transients.py` and `ieds.py`. It is a stand-in for
+head. Every figure stands beside its source in `simulator/`: physiology, transients, ieds. It is a stand-in for
 teaching and testing: results on it say whether a method works, not how well it would do in a clinic.
 
 `--patients 150 --hours 2 --leads 29 --sfreq 500` gives 140 patients with IEDs and 10 without, as in the published

@@ -9,7 +9,6 @@ Imports the standard library only; with several workers `dask.distributed` is us
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections import Counter, deque
@@ -20,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, Protocol
 
 EXTRA = "dask.distributed is not installed: pip install 'siamese-jax[cluster]'"
@@ -82,7 +82,7 @@ def run_each(
     if scheduler is None and workers == 1:
         return _outcomes(_Here(), function, items, attempts, on_retry)
     try:
-        pickle.dumps(function)
+        ForkingPickler.dumps(function)
     except Exception as error:  # each thing that cannot be pickled has its own way to say so
         raise ValueError(f"{function!r} cannot be sent to a worker: {error}") from None
     opened = _machine(workers) if scheduler is None else _cluster(scheduler)

@@ -222,8 +222,11 @@ def test_a_single_file_that_is_finished_is_said_to_be(demo, tmp_path, capsys):
     assert not (tmp_path / "summary.csv").exists()
 
 
-def test_results_that_would_overwrite_one_another_are_refused(demo):
-    files = (Path("a/night.edf"), Path("b/night.edf"))
+def test_results_that_would_overwrite_one_another_are_refused(demo, tmp_path):
+    files = (tmp_path / "a" / "night.edf", tmp_path / "b" / "night.edf")
+    for file in files:
+        file.parent.mkdir()
+        file.touch()
     with pytest.raises(ValueError, match="several files are named night"):
         cli.detect(files, checkpoint=demo / "run" / "checkpoint")
 

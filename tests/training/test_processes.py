@@ -85,7 +85,10 @@ def losses(folder: Path):
 
 def final_variables(folder: Path, config):
     with checkpoints.open_manager(folder / "run/checkpoint") as manager:
-        return jax.device_get(checkpoints.restore(manager, create_state(config, (IED, SLEEP))).variables)
+        variables = jax.device_get(checkpoints.restore(manager, create_state(config, (IED, SLEEP))).variables)
+    # The next batch-norm takes this bias away: its gradient is rounding alone, which Adam makes as large as any other.
+    del variables["params"]["shared_0"]["BatchNorm_0"]["BatchNorm_0"]["bias"]
+    return variables
 
 
 @pytest.mark.parametrize(("parallel", "first"), [("pmap", "two"), ("shard_map", "one")])
