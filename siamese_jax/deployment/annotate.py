@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 from siamese_jax.deployment.detect import EPOCH_SECONDS, Detections
 from siamese_jax.recordings.edf import Annotation, Recording
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
-
-RUN_SUFFIX = "_run.json"
-"""`<stem><one of these>.edf` beside `<stem>_events.csv` was written here, and is no recording to analyse."""
+from siamese_jax.recordings.sources import ANNOTATED, DETECTED, RUN
 
 
 class Written(NamedTuple):
@@ -67,8 +65,8 @@ def write_detections(
     folder.mkdir(parents=True, exist_ok=True)
     stem = recording.path.stem if recording.path else "array"
     annotations = annotations_of(detections)
-    events, run = folder / f"{stem}_events.csv", folder / f"{stem}{RUN_SUFFIX}"
-    annotated, hypnogram = folder / f"{stem}_annotated.edf", None
+    events, run = folder / f"{stem}_events.csv", folder / f"{stem}{RUN}"
+    annotated, hypnogram = folder / f"{stem}{ANNOTATED}", None
     if run.exists():  # an earlier detection's: from here on it is none, and not all of its files may be written anew
         for path in (run, annotated, folder / f"{stem}_hypnogram.csv"):
             path.unlink(missing_ok=True)
@@ -82,7 +80,7 @@ def write_detections(
             for e in detections.hypnogram
         )
         write_csv(hypnogram, ("onset", "duration", "stage", "probability"), rows)
-    only = folder / f"{stem}_detected.edf"
+    only = folder / f"{stem}{DETECTED}"
     write_annotations(only, annotations, start=recording.start_datetime, patient_code=recording.patient_code)
     copy, refused = _write_copy(annotated, recording, annotations)
     files = [path.name for path in (events, hypnogram, only, copy) if path is not None]

@@ -19,11 +19,11 @@ import numpy as np
 
 from siamese_jax import checkpoints, untrusted
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.deployment.annotate import RUN_SUFFIX, Written, versions, write_csv, write_detections
+from siamese_jax.deployment.annotate import Written, versions, write_csv, write_detections
 from siamese_jax.deployment.detect import Detections, detect, event_threshold
 from siamese_jax.predict import hop_samples
 from siamese_jax.recordings.edf import Recording, read_recording
-from siamese_jax.recordings.sources import edf_files
+from siamese_jax.recordings.sources import RUN, edf_files
 from siamese_jax.tensors import named
 from siamese_jax.typed import parse_json
 from siamese_jax.vocabulary import SLEEP
@@ -291,7 +291,7 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _read_record(job: Job) -> dict[str, Any] | None:
-    name = f"{job.file.stem}{RUN_SUFFIX}"
+    name = f"{job.file.stem}{RUN}"
     text = untrusted.read_text(job.folder, name)
     return None if text is None else parse_json(text, name)
 

@@ -21,8 +21,8 @@ from siamese_jax.recordings.sidecars import MANIFEST, ManifestRow, read_annotati
 from siamese_jax.recordings.windows import WindowGrid, window_grid
 from siamese_jax.vocabulary import IED
 
-RESULTS: tuple[str, ...] = ("_detected", "_annotated")
-"""`<stem><one of these>.edf` beside `<stem>_run.json` was written by `siamese-jax detect`, and is no recording."""
+DETECTED, ANNOTATED, RUN = "_detected.edf", "_annotated.edf", "_run.json"
+"""What `siamese-jax detect` puts after a recording's stem: the first two beside the last are no recordings."""
 COMPANIONS: tuple[str, ...] = ("_annotations", "-annotations", "_hypnogram")
 """`<stem><one of these>.edf` beside `<stem>.edf` holds annotations of it, and is no recording."""
 EDF_SUFFIXES: tuple[str, ...] = (".edf", ".bdf")
@@ -191,8 +191,8 @@ def _by_suffix(folder: Path) -> list[Path]:
 
 
 def _is_result(path: Path) -> bool:
-    endings = [ending for ending in RESULTS if path.stem.endswith(ending)]
-    return any(path.with_name(f"{path.stem.removesuffix(ending)}_run.json").is_file() for ending in endings)
+    endings = [ending for ending in (DETECTED, ANNOTATED) if path.name.endswith(ending)]
+    return any(path.with_name(f"{path.name.removesuffix(ending)}{RUN}").is_file() for ending in endings)
 
 
 def manifest_rows(folder: Path, manifest: str | Path | None) -> dict[str, ManifestRow]:
