@@ -112,6 +112,8 @@ class Config:
                 f"model.fusion={self.model.fusion!r} needs a sleep task in tasks={self.tasks}"
                 f" (one of {self.model.sleep_tasks}); for one task alone set model.fusion='none'"
             )
+        if self.freeze and not self.model.has_branches:
+            raise ValueError(f"freeze={self.freeze} is for model.name='siamese_es' alone, given {self.model.name!r}")
         if "stem" in self.freeze and not self.model.shared_stages:
             raise ValueError(
                 f"freeze={self.freeze} needs a stem, and model.shared_stages=0 leaves none: share a stage or more"
@@ -121,7 +123,7 @@ class Config:
                 f"freeze={self.freeze} needs Twins-Sleep, which tasks={self.tasks} without one of"
                 f" model.sleep_tasks={self.model.sleep_tasks} do not have"
             )
-        if self.model.size == "small" and self.preprocess.scaling != "fixed":
+        if self.model.has_branches and self.model.size == "small" and self.preprocess.scaling != "fixed":
             raise ValueError(
                 f"model.size='small' needs preprocess.scaling='fixed', given {self.preprocess.scaling!r}:"
                 " a dense pass must equal the windowed one"

@@ -52,10 +52,11 @@ PRESET_HELP: dict[str, str] = {
 def fine_tuning(config: Config) -> Config:
     """What a trained model is trained on with, unless told otherwise: its configuration, and a short, careful training.
 
-    A tenth of its size's learning rate, so that what was learnt is kept, and 300 steps, since who starts from a
-    checkpoint has few recordings; nothing frozen.
+    A tenth of its size's learning rate (of that of `small` for other networks), so that what was learnt is kept, and
+    300 steps, since who starts from a checkpoint has few recordings; nothing frozen.
     """
     careful = {"steps": 300, "warmup_steps": 30, "evaluate_every": 50, "checkpoint_every": 50}
-    rate = PRESETS[config.model.size].training.learning_rate / 10
+    beginning = PRESETS[config.model.size] if config.model.has_branches else SMALL
+    rate = beginning.training.learning_rate / 10
     training = dataclasses.replace(config.training, **careful, learning_rate=rate)
     return dataclasses.replace(config, freeze=(), training=training)

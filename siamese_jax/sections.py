@@ -130,16 +130,29 @@ class ConverterConfig:
 class ModelConfig:
     """The network between converter and logits."""
 
-    name: Literal["siamese_es"] = "siamese_es"
+    name: Literal[
+        "siamese_es",
+        "eegnet",
+        "cnn_lstm",
+        "vgg16",
+        "eegformer",
+        "aied",
+        "nepinet",
+        "spikenet",
+        "resnet1d",
+    ] = "siamese_es"
+    """All but `siamese_es` are networks it is compared with: one trunk, its features pooled over the window."""
     size: Literal["small", "paper"] = "small"
-    """`paper`: EfficientNetV2 rw_t as disclosed; `small`: ours, convolution only along time, for CPUs."""
+    """Of `siamese_es`. `paper`: EfficientNetV2 rw_t as disclosed; `small`: ours, convolution only along time, for
+    CPUs."""
     width: float = 1.0
     """Multiplies the number of features of every stage (rounded to a multiple of 8)."""
     dilations: tuple[int, ...] = (1, 1, 2, 4, 8)
     """Of `small`: one stage each, the first two over single rows; kernels are 3 frames long, so that each adds its
     dilation to the margin."""
     shared_stages: int = 2
-    """How many leading stages both branches share (hard parameter sharing); 0 shares the converter alone."""
+    """Of `siamese_es`: how many leading stages both branches share (hard parameter sharing); 0 shares the converter
+    alone."""
     fusion: Literal["none", "concat", "gated", "film"] = "concat"
     """How features of Twins-Sleep join those of Twins-Electron before the IED head."""
     stop_sleep_gradient: bool = False
@@ -170,11 +183,28 @@ class ModelConfig:
                 f"model.shared_stages must be 0 to {self.n_stages - 1} for model.size={self.size!r},"
                 f" given {self.shared_stages}"
             )
+        if not self.has_branches:
+            self._check_one_trunk()
         if not 0 <= self.dropout < 1 or not 0 < self.width <= MAX_WIDTH or any(d < 1 for d in self.dilations):
             raise ValueError(
                 f"model.dropout must be in [0, 1), model.width positive and at most {MAX_WIDTH}, model.dilations >= 1;"
                 f" given {self.dropout}, {self.width}, {self.dilations}"
             )
+
+    def _check_one_trunk(self) -> None:
+        of_branches = {"fusion": "none", "pooling": "average", "stop_sleep_gradient": False}
+        of_branches |= {"dtype": "float32", "remat": False}
+        for field, allowed in of_branches.items():
+            if getattr(self, field) != allowed:
+                raise ValueError(
+                    f"model.{field}={getattr(self, field)!r} is for model.name='siamese_es' alone;"
+                    f" model.name={self.name!r} needs model.{field}={allowed!r}"
+                )
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether it is the network of two branches, rather than one that it is compared with."""
+        return self.name == "siamese_es"
 
     @property
     def n_stages(self) -> int:
@@ -184,7 +214,7 @@ class ModelConfig:
     @property
     def context_frames(self) -> int:
         """Frames beyond the window, on each side, that the network's convolutions see."""
-        return sum(self.dilations) if self.size == "small" else 0
+        return sum(self.dilations) if self.has_branches and self.size == "small" else 0
 
     @property
     def frame_stride(self) -> int:

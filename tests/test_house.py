@@ -94,6 +94,7 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/forward.py": "tests/test_predict.py",
     "siamese_jax/models/blocks.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/build.py": "tests/models/test_siamese_es.py",
+    "siamese_jax/models/efficientnet.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/inputs.py": "tests/training/test_transfer.py",
     "siamese_jax/presets.py": "tests/test_config.py",
     "siamese_jax/recordings/channels.py": "tests/recordings/test_edf.py",

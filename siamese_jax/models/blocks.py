@@ -3,13 +3,15 @@
 Layers compute in the type of what they are given; their parameters and statistics are float32 always.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
+
+from siamese_jax.vocabulary import TaskSpec
 
 SampleKeys = Key[Array, "batch"]
 PairOf = tuple[int, int]
@@ -167,6 +169,20 @@ class Dropout(nn.Module):
             return jax.random.bernoulli(jax.random.fold_in(key, self.salt), 1 - self.rate, x.shape[1:])
 
         return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), jnp.zeros_like(x))
+
+
+def window_heads(
+    tasks: Sequence[TaskSpec], features: Float[Array, "batch _features"], keys: SampleKeys | None, dropout: float
+) -> Logits:
+    """Dropout and one linear layer a task over the features of the whole window.
+
+    To be called within a module's compact `__call__`, whose heads they become: `head_<task>`.
+    """
+    logits = Logits({}, {})
+    for salt, task in enumerate(tasks):
+        kept = Dropout(dropout, salt=salt)(features, keys)
+        logits.window[task.name] = nn.Dense(task.n_logits, dtype=jnp.float32, name=f"head_{task.name}")(kept)
+    return logits
 
 
 def scaled_width(features: int, width: float) -> int:

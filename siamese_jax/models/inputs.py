@@ -1,6 +1,7 @@
 """How a model's parameters hang on its input: which of them count montage rows, which its unit.
 
-For starting from a trained model on other electrodes or at another rate. Paths are the keys to a leaf, collection
+For starting from a trained Siamese-ES on other electrodes or at another rate; of the networks that it is compared with
+it is not known. Paths are the keys to a leaf, collection
 first: `("params", "shared_0", "Conv_0", "Conv_0", "kernel")`.
 """
 
@@ -24,6 +25,8 @@ def row_axis(config: Config, path: Path) -> int | None:
     the stem of `paper` convolves over them. Both make up for absent rows: what a row contributes is multiplied by the
     number of rows over the number of those that are there.
     """
+    if not config.model.has_branches:
+        return None
     if config.model.size == "small":
         return 0 if path[0] == "params" and _is_in_stage(path, ROW_STAGES, "Dense_0", "kernel") else None
     return 2 if path[0] == "params" and _is_in_stage(path, 0, "Conv_0", "Conv_0", "kernel") else None

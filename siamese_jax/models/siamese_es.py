@@ -10,7 +10,6 @@ a frame's logits depend on nothing but the signal around it, wherever the window
 """
 
 import math
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,13 +20,12 @@ from siamese_jax.config import Config, ModelConfig
 from siamese_jax.models.blocks import (
     BatchNorm,
     Conv,
-    DepthwiseConv,
     Dropout,
     Logits,
     SampleKeys,
-    SqueezeExcite,
     scaled_width,
 )
+from siamese_jax.models.efficientnet import RW_T_FEATURES, RwtStage
 from siamese_jax.vocabulary import TaskSpec
 
 # Layers change every axis but the batch: names with an underscore are for the reader, not checked.
@@ -39,28 +37,6 @@ OWNERS = {"stem": "shared", "electron": "electron", "sleep": "sleep"}
 
 ROW_STAGES, ROW_FEATURES, JOINED_FEATURES = 2, 24, 64
 """Of `small`: stages over single rows and their features; features once the rows are joined."""
-
-
-class PaperStage(NamedTuple):
-    """A stage of EfficientNetV2 rw_t after the stem."""
-
-    block: str
-    repeats: int
-    stride: int
-    expansion: int
-    features: int
-
-
-# timm's efficientnetv2_rw_t: EfficientNetV2-S with 0.8 of its features and 0.9 of its depth.
-RW_T_STEM, RW_T_FEATURES = 24, 1024
-RW_T: tuple[PaperStage, ...] = (
-    PaperStage("conv", 2, 1, 1, 24),
-    PaperStage("fused", 4, 2, 4, 40),
-    PaperStage("fused", 4, 2, 4, 48),
-    PaperStage("inverted", 6, 2, 4, 104),
-    PaperStage("inverted", 9, 1, 6, 128),
-    PaperStage("inverted", 14, 2, 6, 208),
-)
 
 
 def is_frozen(config: Config, layer: str) -> bool:
@@ -162,9 +138,6 @@ class SiameseES(nn.Module):
         return electron * (1 + gain) + shift
 
 
-# --- small ---
-
-
 class SmallStage(nn.Module):
     """One stage of `small`: a temporal convolution, dilated and unpadded, of kernel 3.
 
@@ -213,56 +186,3 @@ class SmallStage(nn.Module):
         features = scaled_width(JOINED_FEATURES, self.config.width)
         by_place = nn.Dense(features, use_bias=False, dtype=x.dtype)(rows)
         return jnp.concatenate([largest, mean, by_place], -1)
-
-
-# --- paper ---
-
-
-class RwtStage(nn.Module):
-    """Stage `index` of EfficientNetV2 rw_t; 0 is the stem."""
-
-    config: ModelConfig
-    index: int
-    axis: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
-        if self.index == 0:
-            # The rows that are there stand in for those that are not, as in inverted dropout.
-            share = row_present.shape[-1] / jnp.maximum(row_present.sum(-1), 1)
-            stem = Conv(scaled_width(RW_T_STEM, self.config.width), strides=(2, 2), axis=self.axis)
-            return stem(x * share.astype(x.dtype)[:, None, None, None], train=train)
-        stage = RW_T[self.index - 1]
-        for i in range(stage.repeats):
-            x = RwtBlock(self.config, stage, stage.stride if i == 0 else 1, self.axis)(x, train=train)
-        return x
-
-
-class RwtBlock(nn.Module):
-    """A residual block: plain 3 x 3, fused expansion, or depthwise with squeeze-excite."""
-
-    config: ModelConfig
-    stage: PaperStage
-    stride: int
-    axis: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        features = scaled_width(self.stage.features, self.config.width)
-        expanded = x.shape[-1] * self.stage.expansion
-        strides = (self.stride, self.stride)
-        if self.stage.block == "conv":
-            y = Conv(features, strides=strides, axis=self.axis)(x, train=train)
-        elif self.stage.block == "fused":
-            y = Conv(expanded, strides=strides, axis=self.axis)(x, train=train)
-            y = self._pointwise(features, activation=None)(y, train=train)
-        else:
-            y = self._pointwise(expanded)(x, train=train)
-            y = DepthwiseConv(self.stride, self.config.depthwise)(y)
-            y = nn.silu(BatchNorm(self.axis)(y, train=train))
-            y = SqueezeExcite(round(x.shape[-1] / 4))(y)
-            y = self._pointwise(features, activation=None)(y, train=train)
-        return x + y if x.shape == y.shape else y
-
-    def _pointwise(self, features: int, activation=nn.silu) -> Conv:
-        return Conv(features, kernel=(1, 1), padding=(0, 0), axis=self.axis, activation=activation)

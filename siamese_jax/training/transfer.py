@@ -84,11 +84,14 @@ def transfer(
             `config.freeze` names; what differs is named, and the setting that would fit where there is one.
     """
     differing = differences(source.config, config)
+    rows, theirs = row_names(config), row_names(source.config)
     _check_network(differing)
-    _check_rate(source.config, config)
+    if config.model.has_branches:
+        _check_rate(source.config, config)
+    else:
+        _check_same_input(source.config, config, same_rows=rows == theirs)
     learnt = _by_path(for_scaled_input(source.config, source.variables, config.sfreq / source.config.sfreq))
     heads, head_notes = _kept_heads(source, config, tasks, differing)
-    rows, theirs = row_names(config), row_names(source.config)
     common = sum(row in theirs for row in rows)
     values, restored, adapted, begun = {}, {}, {}, {}
     for path, start in _by_path(fresh).items():
@@ -120,6 +123,15 @@ def _check_network(differing: dict[str, str]) -> None:
     wrong = [f"{path}: {differing[path]}" for path in MUST_AGREE if path in differing]
     if wrong:
         raise ValueError(f"the checkpoint's parameters mean nothing to this network: {'; '.join(wrong)}")
+
+
+def _check_same_input(there: Config, here: Config, *, same_rows: bool) -> None:
+    """Which parameters hang on rows and rate is known of `siamese_es` alone."""
+    if not same_rows or (there.sfreq, there.converter) != (here.sfreq, here.converter):
+        raise ValueError(
+            "this network goes on from a checkpoint only with its rows, rate and converter:"
+            f" {there.preprocess.montage} of {', '.join(there.data.ch_names)} at {there.sfreq:g} Hz, {there.converter}"
+        )
 
 
 def _check_rate(there: Config, here: Config) -> None:

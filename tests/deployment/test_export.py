@@ -20,7 +20,7 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.deployment import export as room
 from siamese_jax.deployment import onnx, run_bundle
 from siamese_jax.forward import forward, initialise
-from siamese_jax.models import siamese_es
+from siamese_jax.models import efficientnet
 from siamese_jax.models.build import build_model
 from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
@@ -296,7 +296,7 @@ def test_a_jax_that_the_onnx_converter_does_not_know_is_one_sentence(monkeypatch
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_onnx_gives_what_forward_gives_for_any_number_of_windows(tiny, tmp_path, monkeypatch, name):
     # One block of each stage: the others are like it.
-    monkeypatch.setattr(siamese_es, "RW_T", tuple(stage._replace(repeats=1) for stage in siamese_es.RW_T))
+    monkeypatch.setattr(efficientnet, "RW_T", tuple(stage._replace(repeats=1) for stage in efficientnet.RW_T))
     config = changed(tiny, tasks=("ied", "sleep", "place"), **ABLATIONS[name])
     checkpoint = checkpoint_of(config)
     exact = onnx.onnx_config(config)

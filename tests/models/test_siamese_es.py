@@ -11,10 +11,11 @@ import pytest
 
 from siamese_jax.config import Config, ModelConfig
 from siamese_jax.forward import forward, initialise
-from siamese_jax.models import siamese_es
+from siamese_jax.models import efficientnet
 from siamese_jax.models.blocks import DepthwiseConv, Dropout
 from siamese_jax.models.build import build_model, frozen_parameters
-from siamese_jax.models.siamese_es import ROW_STAGES, RwtStage, SmallStage
+from siamese_jax.models.efficientnet import RwtStage
+from siamese_jax.models.siamese_es import ROW_STAGES, SmallStage
 from siamese_jax.presets import PAPER, SMALL
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
@@ -322,7 +323,7 @@ KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 @pytest.fixture
 def shallow_paper(monkeypatch):
     """`paper` with one block a stage and a quarter of its features: compiles in seconds."""
-    monkeypatch.setattr(siamese_es, "RW_T", tuple(stage._replace(repeats=1) for stage in siamese_es.RW_T))
+    monkeypatch.setattr(efficientnet, "RW_T", tuple(stage._replace(repeats=1) for stage in efficientnet.RW_T))
     return model_config(size="paper", width=0.25, shared_stages=3, pooling="average", dropout=0.0)
 
 

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import jax
 import pytest
 
-from siamese_jax.models import siamese_es
+from siamese_jax.models import efficientnet
 from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training import step as training_step
 from siamese_jax.training.loop import train
@@ -60,8 +60,8 @@ def sized(with_training, monkeypatch):
         config = with_training(**training)
         if size == "small":
             return config
-        stages = [stage._replace(repeats=1) for stage in siamese_es.RW_T]
-        monkeypatch.setattr(siamese_es, "RW_T", tuple(stages))
+        stages = [stage._replace(repeats=1) for stage in efficientnet.RW_T]
+        monkeypatch.setattr(efficientnet, "RW_T", tuple(stages))
         model = dataclasses.replace(config.model, size="paper", width=0.125, shared_stages=3, pooling="average")
         return dataclasses.replace(config, model=model)
 
