@@ -11,12 +11,9 @@ MATLAB files.
 
 `read_ecg` makes the leads of the standard electrocardiogram in such a record a recording, with what is missing in it.
 
-A line to train with, on shards of any of them as they come (100 Hz, 10 s): all leads, none of them an EEG's, so neither
-its reference nor the swap of its sides nor a sleep task has a meaning.
+A line to train with, on shards of any of them as they come (100 Hz, 10 s, the task `diagnosis`):
 
-    siamese-jax train SHARDS RUN small --tasks diagnosis --model.fusion none --preprocess.montage referential \
-        --training.flip 0 --converter.band-hz 0 40 --data.sfreq 100 --data.window-seconds 10 --data.ch-names \
-        ECG-I ECG-II ECG-III ECG-aVR ECG-aVL ECG-aVF ECG-V1 ECG-V2 ECG-V3 ECG-V4 ECG-V5 ECG-V6
+    siamese-jax train SHARDS RUN ecg
 """
 
 import dataclasses
@@ -32,12 +29,13 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from siamese_jax.config import DataConfig
+from siamese_jax.presets import ECG
 from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.quantise import merged
 from siamese_jax.recordings.sources import reading_notes
 from siamese_jax.vocabulary import TWELVE_LEADS, unit_factor
 
-DEFAULT_DATA = DataConfig(ch_names=TWELVE_LEADS, sfreq=100.0, window_seconds=10.0)
+DEFAULT_DATA = ECG.data
 """Ten seconds of twelve leads: a resting electrocardiogram. Classifiers of PTB-XL are no worse at 100 Hz than at 500
 (Strodthoff et al. 2021; RECALL)."""
 SHORTEST_SHARE = 0.5

@@ -22,14 +22,14 @@ from siamese_jax.sections import (
 from siamese_jax.typed import parse_json, typed
 from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, channel_kind
 
-MAX_TASKS = 64
+MAX_TASKS = 128
 MAX_VALUES = 1 << 24
 """In a window, and in its map: 64 MB of float32. The `paper` size has 0.15 and 0.7 million."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment; `presets.py` holds the two that have a name."""
+    """One experiment; `presets.py` holds those that have a name."""
 
     tasks: tuple[str, ...] = ("ied", "sleep")
     freeze: tuple[Literal["stem", "electron", "sleep"], ...] = ()

@@ -23,7 +23,7 @@ from siamese_jax.signals.preprocess import preprocess
 from siamese_jax.vocabulary import TaskSpec
 
 Variables = PyTree[Array]
-"""`params` and `batch_stats`."""
+"""`params` and `batch_stats`; these are empty if a network normalises nothing over a batch."""
 
 
 def forward(
@@ -58,7 +58,7 @@ def forward_training(
     """As `forward`, with shuffled rows (if so configured), batch statistics and dropout; also the new `batch_stats`."""
     maps, row_present = _maps(config, eeg, present, keys)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
-    return logits, updated["batch_stats"]
+    return logits, updated.get("batch_stats", {})
 
 
 def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""]) -> Variables:
@@ -68,9 +68,10 @@ def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""])
     present = jax.ShapeDtypeStruct((1, n_chans), jnp.bool_)
     maps, row_present = jax.eval_shape(partial(_maps, config), eeg, present)
     model = build_model(config, tasks)
-    return jax.jit(lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_)))(
-        key
-    )
+    variables = jax.jit(
+        lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_))
+    )(key)
+    return {"batch_stats": {}} | variables
 
 
 def _maps(

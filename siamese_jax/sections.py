@@ -54,7 +54,7 @@ class PreprocessConfig:
     """Mains frequency to notch, with its harmonics below the Nyquist frequency; none if the band excludes it."""
     filter_half_seconds: float = 2.0
     """Half the length of the linear-phase FIR; about 2 s for a 0.5-Hz edge."""
-    montage: Literal["referential", "average", "bipolar", "paper45"] = "average"
+    montage: Literal["referential", "average", "bipolar", "average_bipolar", "paper45"] = "average"
     scaling: Literal["fixed", "window"] = "fixed"
     """`fixed` divides by a constant per channel kind, `window` by each row's own robust spread."""
     eeg_scale_uv: float = 50.0
@@ -205,6 +205,11 @@ class ModelConfig:
     def has_branches(self) -> bool:
         """Whether it is the network of two branches, rather than one that it is compared with."""
         return self.name == "siamese_es"
+
+    @property
+    def title(self) -> str:
+        """The network in words, with its size if it has several."""
+        return f"{self.size} {self.name}" if self.has_branches else self.name
 
     @property
     def n_stages(self) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from siamese_jax.recordings.labels import EventRule, StateRule
     from siamese_jax.recordings.sources import Source
 
-Preset = Literal["small", "paper"]
+Preset = Literal["small", "paper", "ecg"]
 
 
 def info(file: Positional[Path], *, preset: Preset = "small", units: tuple[str, ...] = ()) -> int:

@@ -261,10 +261,9 @@ def evaluate(checkpoint: Positional[Path], shards: Positional[Path], *, out: Pat
 def training_text(config: Config, n_patients: int, devices: Sequence[Any]) -> str:
     """What is about to be trained, where, on how much, behind which filter."""
     n_processes = len({device.process_index for device in devices})
-    network = f"{config.model.size} {config.model.name}" if config.model.has_branches else config.model.name
     where = f"{len(devices)} {devices[0].platform} device(s)" + (f" of {n_processes} processes" * (n_processes > 1))
     return (
-        f"training {network} for {config.training.steps} steps of"
+        f"training {config.model.title} for {config.training.steps} steps of"
         f" {config.training.batch_size} windows, at learning rates up to {config.training.learning_rate:g},"
         f" on {where} by {config.training.parallel}; {n_patients} patients\n" + filter_text(config)
     )

@@ -105,9 +105,8 @@ def _description(checkpoint: Checkpoint) -> str:
         *((f"task `{t.name}`", f"{t.kind}: {', '.join(t.classes)}") for t in chosen_tasks(config, checkpoint.tasks)),
         ("frames, if any", f"one every {config.frame_seconds:g} s, the first at the window's start"),
     )
-    network = f"size `{config.model.size}`" if config.model.has_branches else f"`{config.model.name}`"
     return (
-        f"A convolutional network ({network}, {n_parameters:,} parameters, {checkpoint.step} training"
+        f"A convolutional network (`{config.model.title}`, {n_parameters:,} parameters, {checkpoint.step} training"
         f" steps) that takes {data.window_seconds:g} s of scalp EEG with {config.margin / data.sfreq:g} s of signal on"
         " either side. Filter, montage and frequency-temporal transform are inside: it takes raw microvolts."
         f"\n\n{_table(('', ''), rows)}\n\n"

@@ -4,6 +4,7 @@ Layers compute in the type of what they are given; their parameters and statisti
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -17,6 +18,8 @@ SampleKeys = Key[Array, "batch"]
 PairOf = tuple[int, int]
 EPSILON = 1e-5
 """Added to a variance before its root is divided by."""
+INNER_SALT = 100
+"""Salts of dropouts before the heads count from here: heads have those below, one a task."""
 
 
 class Logits(NamedTuple):
@@ -171,17 +174,108 @@ class Dropout(nn.Module):
         return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), jnp.zeros_like(x))
 
 
+def raw_rows(
+    name: str, maps: Float[Array, "batch freq frame row"], row_present: Bool[Array, "batch row"]
+) -> Float[Array, "batch frame row"]:
+    """The rows that raw maps hold, absent ones 0 whatever they held.
+
+    Args:
+        name: of the network that asks, for the message.
+        maps: rows as they are, [batch, 1, time, row].
+        row_present: rows that hold a signal.
+
+    Raises:
+        ValueError: a map of more than one bin.
+    """
+    if maps.shape[1] != 1:
+        raise ValueError(f"{name} reads rows as they are: set converter.kind='none' (given {maps.shape[1]} bins)")
+    return jnp.where(row_present[:, None], maps[:, 0], 0.0)
+
+
+def row_weights(row_present: Bool[Array, "batch row"]) -> Float[Array, "batch row"]:
+    """What a weighted sum over rows multiplies them by: 0 if absent, else the rows over those that are there.
+
+    The rows that are there stand in for those that are not, as in inverted dropout.
+    """
+    share = row_present.shape[-1] / jnp.maximum(row_present.sum(-1), 1)
+    return jnp.where(row_present, share[:, None], 0.0)
+
+
+def refuse_raw_rows(name: str, maps: Float[Array, "batch freq frame row"]) -> None:
+    """For the networks that read frequency-temporal maps.
+
+    Raises:
+        ValueError: a map of one bin, which is rows as they are.
+    """
+    if maps.shape[1] == 1:
+        raise ValueError(f"{name} reads frequency-temporal maps: set converter.kind to another than 'none'")
+
+
+def max_pool(x: Float[Array, "*lead frame feature"], size: int) -> Float[Array, "*lead _frame feature"]:
+    """The largest of every `size` frames; what is left at the end falls out.
+
+    Raises:
+        ValueError: fewer than `size` frames.
+    """
+    # In pairs: the gradient of `max` compares values that XLA may round in two ways, and that of XLA's own pooling
+    # is slow on CPUs.
+    pieces = _pieces(x, size)
+    return reduce(jnp.maximum, [pieces[..., i, :] for i in range(size)])
+
+
+def mean_pool(x: Float[Array, "*lead frame feature"], size: int) -> Float[Array, "*lead _frame feature"]:
+    """The mean of every `size` frames; else as `max_pool`."""
+    return _pieces(x, size).mean(-2)
+
+
+def _pieces(x: Array, size: int) -> Array:
+    n = x.shape[-2] // size
+    if not n:
+        raise ValueError(f"the window is too short: {x.shape[-2]} frames where {size} are pooled into one")
+    return x[..., : n * size, :].reshape(*x.shape[:-2], n, size, x.shape[-1])
+
+
+def max_pool_map(
+    x: Float[Array, "batch freq frame feature"], kernel: PairOf, strides: PairOf, padding: PairOf = (0, 0)
+) -> Float[Array, "batch _ _ feature"]:
+    """The largest value of each feature in windows along (freq, frame).
+
+    What does not fill a window falls out. An axis of extent 1 stays as it is, so that no map shrinks to nothing.
+
+    Args:
+        x: a map.
+        kernel: extent of a window.
+        strides: from one window to the next.
+        padding: places on both sides that never hold the largest value.
+    """
+    # By comparing shifted maps: the gradient of XLA's own windows, select-and-scatter, is 5 to 7 times slower on CPUs.
+    for axis, size, stride, pad in zip((1, 2), kernel, strides, padding, strict=True):
+        if x.shape[axis] == 1:
+            continue
+        n = (x.shape[axis] + 2 * pad - size) // stride + 1
+        around = [(0, 0)] * axis + [(pad, pad)] + [(0, 0)] * (3 - axis)
+        padded = jnp.pad(x, around, constant_values=-jnp.inf)
+        shifted = (jax.lax.slice_in_dim(padded, i, i + (n - 1) * stride + 1, stride, axis) for i in range(size))
+        x = reduce(jnp.maximum, shifted)
+    return x
+
+
 def window_heads(
-    tasks: Sequence[TaskSpec], features: Float[Array, "batch _features"], keys: SampleKeys | None, dropout: float
+    tasks: Sequence[TaskSpec],
+    features: Float[Array, "batch _features"],
+    keys: SampleKeys | None,
+    dropout: float,
+    dense: Callable[..., nn.Module] = nn.Dense,
 ) -> Logits:
     """Dropout and one linear layer a task over the features of the whole window.
 
-    To be called within a module's compact `__call__`, whose heads they become: `head_<task>`.
+    To be called within a module's compact `__call__`, whose heads they become: `head_<task>`. `dense` makes the linear
+    layer, with the arguments of `nn.Dense`.
     """
     logits = Logits({}, {})
     for salt, task in enumerate(tasks):
         kept = Dropout(dropout, salt=salt)(features, keys)
-        logits.window[task.name] = nn.Dense(task.n_logits, dtype=jnp.float32, name=f"head_{task.name}")(kept)
+        logits.window[task.name] = dense(task.n_logits, dtype=jnp.float32, name=f"head_{task.name}")(kept)
     return logits
 
 

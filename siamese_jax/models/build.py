@@ -7,10 +7,28 @@ import jax
 from jaxtyping import PyTree
 
 from siamese_jax.config import Config
+from siamese_jax.models.aied import AiED
+from siamese_jax.models.cnn_lstm import CnnLstm
+from siamese_jax.models.eegformer import EEGformer
+from siamese_jax.models.eegnet import EEGNet
+from siamese_jax.models.nepinet import NEpiNet
+from siamese_jax.models.resnet1d import ResNet1d
 from siamese_jax.models.siamese_es import SiameseES, is_frozen
+from siamese_jax.models.spikenet import SpikeNet
+from siamese_jax.models.vgg16 import VGG16
 from siamese_jax.vocabulary import TaskSpec
 
-MODELS: dict[str, type[nn.Module]] = {"siamese_es": SiameseES}
+MODELS: dict[str, type[nn.Module]] = {
+    "siamese_es": SiameseES,
+    "resnet1d": ResNet1d,
+    "vgg16": VGG16,
+    "aied": AiED,
+    "nepinet": NEpiNet,
+    "eegnet": EEGNet,
+    "cnn_lstm": CnnLstm,
+    "eegformer": EEGformer,
+    "spikenet": SpikeNet,
+}
 
 
 def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None = None) -> nn.Module:

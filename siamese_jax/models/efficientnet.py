@@ -6,11 +6,17 @@ timm's `efficientnetv2_rw_t`: EfficientNetV2-S with 0.8 of its features and 0.9 
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from siamese_jax.config import ModelConfig
-from siamese_jax.models.blocks import BatchNorm, Conv, DepthwiseConv, SqueezeExcite, scaled_width
+from siamese_jax.models.blocks import (
+    BatchNorm,
+    Conv,
+    DepthwiseConv,
+    SqueezeExcite,
+    row_weights,
+    scaled_width,
+)
 
 # Layers change every axis but the batch: names with an underscore are for the reader, not checked.
 Map = Float[Array, "batch _freq _frame _feature"]
@@ -47,10 +53,8 @@ class RwtStage(nn.Module):
     @nn.compact
     def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
         if self.index == 0:
-            # The rows that are there stand in for those that are not, as in inverted dropout.
-            share = row_present.shape[-1] / jnp.maximum(row_present.sum(-1), 1)
             stem = Conv(scaled_width(RW_T_STEM, self.config.width), strides=(2, 2), axis=self.axis)
-            return stem(x * share.astype(x.dtype)[:, None, None, None], train=train)
+            return stem(x * row_weights(row_present).astype(x.dtype)[:, None, None], train=train)
         stage = RW_T[self.index - 1]
         for i in range(stage.repeats):
             x = RwtBlock(self.config, stage, stage.stride if i == 0 else 1, self.axis)(x, train=train)

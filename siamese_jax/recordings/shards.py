@@ -23,8 +23,8 @@ Windows are slices of `signal`: stored once however much they overlap, and read 
 import hashlib
 import json
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,13 @@ class Shard:
     def patient(self, windows: Int64[np.ndarray, "window"]) -> Shaped[np.ndarray, "window"]:
         """Whose each of some windows is."""
         return self.recordings["patient"][self.recording[windows]]
+
+    def of_patients(self, patients: Collection[str]) -> "Shard":
+        """The same file with the windows of these patients alone."""
+        kept = np.flatnonzero(np.isin(self.patient(np.arange(len(self))), list(patients)))
+        by_window = {name: getattr(self, name)[kept] for name in ("start", "segment", "recording", "onset_seconds")}
+        labels, weights = ({t: x[kept] for t, x in tree.items()} for tree in (self.labels, self.weights))
+        return replace(self, **by_window, labels=labels, weights=weights)
 
     def read_window(self, i: int, margin: int = 0) -> Float32[np.ndarray, "time chan"]:
         """Window `i` with `margin` samples more on both sides, in microvolts; absent channels 0.

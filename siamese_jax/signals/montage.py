@@ -33,9 +33,9 @@ def montage_rows(kind: str, ch_names: tuple[str, ...]) -> tuple[str, ...]:
 
     Args:
         kind: `referential` (every channel as it is), `average` (the 19 scalp electrodes against their common
-            average), `bipolar` (longitudinal, 18 rows), or `paper45` (23 EEG leads as they are, one ECG and
-            two EMG derivations, then the rows of `average`; the published code of Siamese-ES's group,
-            vepiset_dataset commit 5235f85).
+            average), `bipolar` (longitudinal, 18 rows), `average_bipolar` (the rows of both, as SpikeNet reads
+            them), or `paper45` (23 EEG leads as they are, one ECG and two EMG derivations, then the rows of
+            `average`; the published code of Siamese-ES's group, vepiset_dataset commit 5235f85).
         ch_names: the channels that the rows are made of.
 
     Returns:
@@ -126,7 +126,9 @@ def _row_electrodes(kind: str, ch_names: tuple[str, ...]) -> tuple[tuple[str, st
         return average
     if kind == "bipolar":
         return DOUBLE_BANANA
+    if kind == "average_bipolar":
+        return (*average, *DOUBLE_BANANA)
     if kind == "paper45":
         leads = tuple((name, None) for name in LEADS_29 if channel_kind(name) == "eeg")
         return (*leads, ("ECG1", "ECG2"), ("EMG1", "EMG2"), ("EMG3", "EMG4"), *average)
-    raise ValueError(f"montage must be referential, average, bipolar or paper45, given {kind!r}")
+    raise ValueError(f"montage must be referential, average, bipolar, average_bipolar or paper45, given {kind!r}")

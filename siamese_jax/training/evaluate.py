@@ -35,6 +35,9 @@ from siamese_jax.recordings.windows import untouched
 from siamese_jax.vocabulary import IED, TaskSpec
 
 Metric = Callable[..., float]
+Arrays = tuple[np.ndarray, np.ndarray]
+RATES = ("sensitivity", "precision", "specificity", "f1")
+"""Measured at each threshold of windows."""
 TOLERANCE_SECONDS = 0.25
 """Between an annotated and a detected peak that count as the same event."""
 LEAST_PROBABILITY = 0.01
@@ -111,12 +114,21 @@ def window_scores(
 
 
 def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation: Scores) -> tuple[OperatingPoint, ...]:
-    """Thresholds for each binary task's windows and for IED events, from validation patients alone."""
+    """Thresholds for each binary task's windows and for IED events, from validation patients alone.
+
+    Of a multilabel task each class has the one of maximal F1, as the task `<task>/<class>`.
+    """
     points: list[OperatingPoint] = []
     for task in chosen_tasks(config, tasks):
-        if task.kind == "binary":
-            chance, labels = _arrays(task, validation)
-            points += metrics.operating_points(chance, labels, task=task.name, weights=validation.weights[task.name])
+        sensitivities = metrics.SENSITIVITIES if task.kind == "binary" else ()
+        for suffix, (chance, labels) in _yes_or_no(task, validation):
+            points += metrics.operating_points(
+                chance,
+                labels,
+                task=f"{task.name}{suffix}",
+                weights=validation.weights[task.name],
+                sensitivities=sensitivities,
+            )
     if validation.events:
         points.append(_event_point(validation.events))
     return tuple(points)
@@ -145,17 +157,10 @@ def report(
     for task in chosen_tasks(config, tasks):
         weights = test.weights[task.name]
 
-        def interval(metric: Metric, task: TaskSpec = task, weights: np.ndarray = weights) -> dict[str, Any]:
-            return _plain(
-                patient_bootstrap(
-                    metric,
-                    test.patients,
-                    _arrays(task, test),
-                    weights=weights,
-                    seed=seed,
-                    n_resamples=n_resamples,
-                )
-            )
+        def interval(metric: Metric, arrays: Arrays | None = None, task=task, weights=weights) -> dict[str, Any]:
+            arrays = arrays or _arrays(task, test)
+            bootstrap = {"weights": weights, "seed": seed, "n_resamples": n_resamples}
+            return _plain(patient_bootstrap(metric, test.patients, arrays, **bootstrap))
 
         if task.kind == "multiclass":
             tree[task.name] = {name: interval(metric) for name, metric in _multiclass_figures(task).items()}
@@ -167,12 +172,13 @@ def report(
         tree[task.name] = {name: interval(metric) for name, metric in _ranking_figures(task).items()}
         if task.kind == "binary":
             tree[task.name]["prevalence"] = metrics.prevalence(_arrays(task, test)[1], weights=weights)
+        for suffix, arrays in _yes_or_no(task, test):
             for point in points:
-                if point.task == task.name and point.criterion != EVENTS_MAX_F1:
-                    tree[task.name][point.criterion] = {"threshold": point.threshold} | {
-                        rate: interval(partial(_rate_at, rate, point.threshold))
-                        for rate in ("sensitivity", "precision", "specificity", "f1")
-                    }
+                if point.task == f"{task.name}{suffix}" and point.criterion != EVENTS_MAX_F1:
+                    tree[task.name][f"{point.criterion}{suffix}"] = {
+                        "threshold": point.threshold if math.isfinite(point.threshold) else None,
+                        "positives": round(float(weights @ (arrays[1] > 0.5))),
+                    } | {rate: interval(partial(_rate_at, rate, point.threshold), arrays) for rate in RATES}
     for point in points:
         if point.criterion == EVENTS_MAX_F1 and test.events:
             tree[point.task][EVENTS_MAX_F1] = _event_report(
@@ -184,10 +190,19 @@ def report(
 # --- windows ---------------------------------------------------------------------------------------------------
 
 
-def _arrays(task: TaskSpec, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(task: TaskSpec, scores: Scores) -> Arrays:
     """What metrics of a task take: a probability a window, or the classes' probabilities; and the labels."""
     chance = scores.probabilities[task.name]
     return (chance[:, 0] if task.kind == "binary" else chance), scores.labels[task.name]
+
+
+def _yes_or_no(task: TaskSpec, scores: Scores) -> Iterator[tuple[str, Arrays]]:
+    """A binary task, or each class of a multilabel one, behind what its name adds to the task's."""
+    chance, labels = _arrays(task, scores)
+    if task.kind == "binary":
+        yield "", (chance, labels)
+    if task.kind == "multilabel":
+        yield from ((f"/{name}", (chance[:, i], labels[:, i])) for i, name in enumerate(task.classes))
 
 
 def _ranking_figures(task: TaskSpec) -> dict[str, Metric]:
@@ -225,6 +240,8 @@ def _matrix(chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray, task
 
 
 def _rate_at(rate: str, threshold: float, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
+    if math.isnan(threshold):
+        return math.nan
     return getattr(metrics.confusion(chance, labels, threshold=threshold, weights=weights), rate)
 
 
@@ -357,9 +374,15 @@ def report_text(tree: dict[str, Any]) -> str:
         lines += [f"  {name:<12} {_bracketed(item)}" for name, item in figures.items() if _is_interval(item)]
         for name, point in figures.items():
             if isinstance(point, dict) and "threshold" in point:
-                lines.append(f"  {name}, threshold {point['threshold']:.3f} from validation patients")
+                lines.append(f"  {name}, {_threshold_text(point)}")
                 lines += [f"    {rate:<26} {_bracketed(item)}" for rate, item in point.items() if _is_interval(item)]
     return "\n".join(lines)
+
+
+def _threshold_text(point: dict[str, Any]) -> str:
+    if point["threshold"] is None:
+        return "no threshold: no positive among validation patients"
+    return f"threshold {point['threshold']:.3f} from validation patients"
 
 
 def _is_interval(item: Any) -> bool:

@@ -146,11 +146,12 @@ def test_flip_exchanges_left_and_right_signals_and_presence_and_leaves_the_rest(
 def test_rows_of_a_flipped_sample_are_the_rows_of_the_other_side():
     eeg, present = batch(n_batch=8)
     new_eeg, new_present = augmented(config_of(flip=0.999), eeg, present)
-    options = {"kind": "bipolar", "ch_names": TEN_TWENTY}
+    options = {"kind": "average_bipolar", "ch_names": TEN_TWENTY}
     rows, row_present = apply_montage(eeg, present, **options)
     new_rows, new_row_present = apply_montage(new_eeg, new_present, **options)
-    names = montage_rows("bipolar", TEN_TWENTY)
-    for left, right in (("Fp1-F7", "Fp2-F8"), ("T5-O1", "T6-O2"), ("C3-P3", "C4-P4"), ("Fz-Cz", "Fz-Cz")):
+    names = montage_rows("average_bipolar", TEN_TWENTY)
+    chains = (("Fp1-F7", "Fp2-F8"), ("T5-O1", "T6-O2"), ("C3-P3", "C4-P4"), ("Fz-Cz", "Fz-Cz"))
+    for left, right in (*chains, ("T3-avg", "T4-avg"), ("Pz-avg", "Pz-avg")):
         np.testing.assert_allclose(new_rows[..., names.index(left)], rows[..., names.index(right)], atol=1e-4)
         np.testing.assert_array_equal(new_row_present[:, names.index(left)], row_present[:, names.index(right)])
 
@@ -172,6 +173,7 @@ BLOCKS = {  # first and last row of each block; every other row stays
     "paper45": (LEADS_29, [(0, 18), (26, 44)]),
     "average": (TEN_TWENTY, [(0, 18)]),
     "bipolar": (TEN_TWENTY, [(0, 17)]),
+    "average_bipolar": (TEN_TWENTY, [(0, 18), (19, 36)]),
     "referential": (LEADS_29, [(0, 18)]),
     "ears": (("C3-A2", "C4-A1", "O1-A2", "Fz-Cz", "EMG1", "EOG1-A2", "Fp1"), [(0, 2)]),
 }

@@ -34,7 +34,7 @@ def test_common_average_is_the_mean_of_the_electrodes_that_are_present():
     assert np.all(rows[0][:, [3, 7]] == 0)
 
 
-@pytest.mark.parametrize("kind", ["referential", "average", "bipolar", "paper45"])
+@pytest.mark.parametrize("kind", ["referential", "average", "bipolar", "average_bipolar", "paper45"])
 def test_what_an_absent_channel_holds_changes_nothing(kind):
     eeg, present = signals(LEADS_29)
     present[0, [0, 5, 20]] = False
@@ -99,6 +99,18 @@ def test_paper45_has_the_rows_of_the_published_code_in_its_order():
     scalp = x[:, :19] - x[:, :19].mean(axis=1, keepdims=True)
     np.testing.assert_allclose(rows[0], np.concatenate([x[:, :23], pairs, scalp], axis=1), atol=3e-5)
     assert row_present.all() and rows.shape == (3, 40, 45)
+
+
+def test_average_bipolar_is_the_one_montage_and_then_the_other():
+    eeg, present = signals(TEN_TWENTY)
+    present[0, 4], present[1, 1:] = False, False
+    both = montage("average_bipolar", TEN_TWENTY, eeg, present)
+    apart = [montage(kind, TEN_TWENTY, eeg, present) for kind in ("average", "bipolar")]
+    for rows, parts in zip(both, zip(*apart, strict=True), strict=True):
+        np.testing.assert_array_equal(rows, np.concatenate(parts, axis=-1))
+    assert both[1].shape == (3, 37) and both[1][2].all() and not both[1][1].any()
+    names = (montage_rows(kind, TEN_TWENTY) for kind in ("average", "bipolar"))
+    assert montage_rows("average_bipolar", TEN_TWENTY) == tuple(name for part in names for name in part)
 
 
 def test_rows_whose_electrode_is_not_among_the_channels_are_absent():

@@ -1,0 +1,1 @@
+"""Do common diagnoses help rare ones? `python -m experiments.ecg`."""

@@ -1,0 +1,1 @@
+"""Networks beside their PyTorch twins: `make parity`."""

@@ -1,0 +1,187 @@
+"""From a network's logits to a hypnogram and spindles, what both are worth, and how their settings are chosen.
+
+Settings are chosen on people whom the network that is judged by them never saw: `choose` is given what networks say of
+people left out of their training, and never sees the person to be tested.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from experiments.sleep.data import EPOCH_SECONDS, NREM, SPINDLE, Truth
+from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.evaluation import metrics
+from siamese_jax.evaluation.events import EventCounts, count_intervals, find_intervals, pool_counts
+from siamese_jax.evaluation.stages import smoothed_stages
+from siamese_jax.predict import make_predictor, predict_recording, timelines
+from siamese_jax.recordings.edf import Recording
+from siamese_jax.vocabulary import SLEEP
+
+STEP_SECONDS = 5.0
+"""Step of the chain of stages: that in which DREAMS is scored."""
+LEAST_OVERLAP = 0.2
+"""Intersection over union from which a spindle is found."""
+GAP_SECONDS, MOST_SECONDS = 0.2, 3.0
+"""Within a spindle, and of one (AASM: 0.5 s or more; few last 3 s). Fixed beforehand."""
+
+
+class Said(NamedTuple):
+    """What one network, or the mean of several, says of a recording.
+
+    Attributes:
+        log_stages: mean log-probability of each stage, every `STEP_SECONDS`.
+        frame_logits: of a spindle, one a frame.
+        frame_seconds: from one frame to the next.
+        onset_seconds: where frame 0 is centred.
+    """
+
+    log_stages: Float64[np.ndarray, "step class"]
+    frame_logits: Float[np.ndarray, "frame"]
+    frame_seconds: float
+    onset_seconds: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How what is said becomes a hypnogram and spindles."""
+
+    trust: float | None = None
+    """Weight of a step's log-probabilities beside the chain of stages, whose steps are not independent; None: no
+    chain, the mean probability over the epoch."""
+    prior: float = 0.0
+    """Share of the log of the stages' frequency in training that is taken off."""
+    threshold: float = 0.0
+    """Least logit of a frame in a spindle."""
+    least_seconds: float = 0.5
+    """Shortest spindle."""
+
+
+STAGE_GRID = (
+    (None, 0.0),
+    *itertools.product((0.15, 0.3, 0.6, 1.0), (0.0, 0.5, 1.0)),
+)
+SPINDLE_GRID = tuple(itertools.product(np.linspace(-5.0, 5.0, 41).tolist(), (0.3, 0.4, 0.5, 0.6, 0.7)))
+
+
+class Habits(NamedTuple):
+    """What is known of stages from the hypnograms of training.
+
+    Attributes:
+        transitions: from one step to the next.
+        shares: how frequent each stage is.
+    """
+
+    transitions: Float64[np.ndarray, "class class"]
+    shares: Float64[np.ndarray, "class"]
+
+
+def say(models: Sequence[Checkpoint], recording: Recording) -> Said:
+    """The mean logits of several networks over a recording, window after window."""
+    said = [_said(model, recording) for model in models]
+    stages = np.mean([s.log_stages for s in said], 0)
+    stages -= np.logaddexp.reduce(stages, 1)[:, None]
+    return said[0]._replace(log_stages=stages, frame_logits=np.mean([s.frame_logits for s in said], 0))
+
+
+def _said(model: Checkpoint, recording: Recording) -> Said:
+    config, hop = model.config, model.config.data.window_seconds
+    predictor = make_predictor(config, model.tasks)
+    predictions = predict_recording(predictor, config, model.variables, recording, hop_seconds=hop)
+    logits = predictions.window[SLEEP.name].astype(np.float64)
+    logs = logits - np.logaddexp.reduce(logits, 1)[:, None]
+    step = ((predictions.grid.start / recording.sfreq + hop / 2) // STEP_SECONDS).astype(np.int64)
+    n_steps = int(recording.segments[0].n_times / recording.sfreq // STEP_SECONDS)
+    inside = step < n_steps
+    count = np.bincount(step[inside], minlength=n_steps)
+    total = np.stack([np.bincount(step[inside], weights=c, minlength=n_steps) for c in logs[inside].T], 1)
+    line = timelines(config, SPINDLE.name, predictions, recording.segments, hop_seconds=hop)[0][0]
+    return Said(total / count[:, None], line.frame_logits, line.frame_seconds, line.onset_seconds)
+
+
+def hypnogram(said: Said, settings: Settings, habits: Habits) -> Int[np.ndarray, "epoch"]:
+    """The stage of each whole 30-s epoch, as an index: the largest mean probability over its steps."""
+    chance = np.exp(said.log_stages)
+    if settings.trust is not None:
+        likelihood = settings.trust * (said.log_stages - settings.prior * np.log(habits.shares))
+        chance = smoothed_stages(likelihood, habits.transitions)
+    per_epoch = round(EPOCH_SECONDS / STEP_SECONDS)
+    whole = len(chance) // per_epoch * per_epoch
+    return chance[:whole].reshape(-1, per_epoch, chance.shape[1]).mean(1).argmax(1)
+
+
+def spindles(said: Said, settings: Settings) -> Float64[np.ndarray, "spindle start_stop"]:
+    """Spindles in whatever stage."""
+    return find_intervals(
+        said.frame_logits,
+        frame_seconds=said.frame_seconds,
+        onset_seconds=said.onset_seconds,
+        threshold=settings.threshold,
+        least_seconds=settings.least_seconds,
+        most_seconds=MOST_SECONDS,
+        gap_seconds=GAP_SECONDS,
+    )
+
+
+def in_nrem(
+    intervals: Float64[np.ndarray, "interval start_stop"], stages: Int[np.ndarray, "epoch"]
+) -> Float64[np.ndarray, "_ start_stop"]:
+    """The intervals whose middle lies in an epoch of N1, N2 or N3."""
+    epoch = (intervals.mean(1) // EPOCH_SECONDS).astype(np.int64)
+    wanted = [SLEEP.classes.index(stage) for stage in NREM]
+    known = (epoch >= 0) & (epoch < len(stages))
+    kept = np.zeros(len(intervals), bool)
+    kept[known] = np.isin(stages[epoch[known]], wanted)
+    return intervals[kept]
+
+
+def stage_matrix(found: Int[np.ndarray, "epoch"], truth: Truth) -> Float64[np.ndarray, "class class"]:
+    """Epochs by the expert's stage (rows) and the found one (columns)."""
+    n = min(len(found), len(truth.stages))
+    known = truth.stages[:n] >= 0
+    labels = np.where(known, truth.stages[:n], 0)
+    return metrics.confusion_matrix(found[:n], labels, n_classes=len(SLEEP.classes), weights=known.astype(float))
+
+
+def spindle_counts(found: Float64[np.ndarray, "spindle start_stop"], truth: Truth) -> EventCounts:
+    """Spindles in the expert's N1 to N3 against the expert's own there."""
+    assert truth.spindles is not None
+    hours = EPOCH_SECONDS / 3600 * np.isin(truth.stages, [SLEEP.classes.index(s) for s in NREM]).sum()
+    detected, reference = in_nrem(found, truth.stages), in_nrem(truth.spindles, truth.stages)
+    return count_intervals(detected, reference, least_overlap=LEAST_OVERLAP, hours=float(hours))
+
+
+def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mapping[int, Habits]) -> Settings:
+    """The settings that are best for these people together: Cohen's kappa, and F1 of spindles.
+
+    Of settings that are equally good, the first.
+
+    Args:
+        said: by person, of networks that did not learn from that person.
+        truths: what the expert says of them.
+        habits: by person, from the hypnograms that those networks learnt from.
+    """
+
+    def kappa(pair: tuple[float | None, float]) -> float:
+        settings = Settings(trust=pair[0], prior=pair[1])
+        matrices = [stage_matrix(hypnogram(said[n], settings, habits[n]), truths[n]) for n in said]
+        return metrics.cohen_kappa(np.sum(matrices, 0))
+
+    looked = [n for n in said if truths[n].spindles is not None]
+
+    def f1(pair: tuple[float, float]) -> float:
+        settings = Settings(threshold=pair[0], least_seconds=pair[1])
+        return pool_counts(spindle_counts(spindles(said[n], settings), truths[n]) for n in looked).f1
+
+    trust, prior = _best(STAGE_GRID, kappa)
+    threshold, least_seconds = _best(SPINDLE_GRID, f1)
+    return Settings(trust, prior, threshold, least_seconds)
+
+
+def _best(grid: Sequence[tuple], worth: Callable[[tuple], float]) -> tuple:
+    values = [worth(pair) for pair in grid]
+    return grid[int(np.argmax([-math.inf if math.isnan(v) else v for v in values]))]

@@ -1,0 +1,137 @@
+"""What the commands of sweeps share: their options, and the way from shards to a page with its table and figure."""
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from experiments.curves import draw_curves
+from experiments.folds import Fold, make_folds
+from experiments.pages import csv_text, markdown
+from experiments.runs import Run, Scale, changed
+from experiments.scored import Scored
+from experiments.sweep import sweep
+from experiments.tables import Contrast, Facts, summarise
+from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
+
+NOTES: dict[Scale, str] = {
+    "reduced": "Reduced inputs and widths (19 electrodes at 128 Hz, at most 36 bins, {steps} updates of {batch}"
+    " windows): these figures compare designs of like cost, not the published networks.",
+    "published": "Published inputs and widths ({steps} updates of {batch} windows).",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the sweeps share."""
+
+    out: Annotated[Path | None, tyro.conf.arg(help="Default runs/NAME, by the command's name.")] = None
+    scale: Annotated[Scale, tyro.conf.arg(help="reduced: for two CPU cores; published: each network's own size.")] = (
+        "reduced"
+    )
+    folds: Annotated[int, tyro.conf.arg(help="1: the shards' own split; 3 and more: folds of all their patients.")] = 1
+    repeats: Annotated[int, tyro.conf.arg(help="How often the patients are dealt out into folds.")] = 1
+    seeds: Annotated[int, tyro.conf.arg(help="Trainings of each configuration on each fold.")] = 3
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help="These runs alone.")] = ()
+    steps: Annotated[int | None, tyro.conf.arg(help="Updates instead of the scale's.")] = None
+    batch_size: Annotated[int | None, tyro.conf.arg(help="Windows of an update instead of the scale's.")] = None
+    resamples: Annotated[int, tyro.conf.arg(help="Of the bootstrap over patients.")] = 2000
+
+
+DEFAULTS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What a sweep is made into.
+
+    Attributes:
+        name: of the command and of its files.
+        title: of the page.
+        reference: the run that others are compared with.
+        effects: further contrasts.
+        derived: more to score, made of what the runs answered.
+    """
+
+    name: str
+    title: str
+    reference: str
+    effects: tuple[Contrast, ...] = ()
+    derived: Callable[[Sequence[Scored]], list[Scored]] = lambda scored: []
+
+
+def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -> int:
+    """Sweep, then write what was found.
+
+    Raises:
+        ValueError: a name in `options.only` that is no run, or shards that do not fit.
+    """
+    unknown = [name for name in options.only if name not in runs]
+    if unknown:
+        raise ValueError(f"--only {' '.join(unknown)}: there are {', '.join(runs)}")
+    chosen = [resized(r, options) for name, r in runs.items() if not options.only or name in options.only]
+    out = options.out or Path("runs") / page.name
+    out.mkdir(parents=True, exist_ok=True)
+    use_compilation_cache()
+    folds = make_folds(shards, n_folds=options.folds, repeats=options.repeats)
+    with progress_bar() as progress:
+        scored = sweep(chosen, folds, options.seeds, out, progress=progress)
+    scored += page.derived(scored)
+    tree = summarise(
+        scored,
+        facts(shards, options, page, chosen[0], folds, out),
+        reference=page.reference,
+        effects=page.effects,
+        n_resamples=options.resamples,
+    )
+    tree["questions"] = {r.name: r.question for r in chosen}
+    (out / f"{page.name}.json").write_text(json.dumps(tree, indent=1) + "\n")
+    (out / f"{page.name}.csv").write_text(csv_text(tree))
+    (out / f"{page.name}.md").write_text(markdown(tree))
+    draw_curves(scored, out / f"{page.name}.png", reference=page.reference, title=page.title)
+    print(markdown(tree))
+    print(f"wrote {out / page.name}.md, .csv, .json and .png")
+    return OK
+
+
+def resized(given: Run, options: Options) -> Run:
+    """A run with as many updates of as many windows as were asked for."""
+    training = given.config.training
+    steps, batch = options.steps or training.steps, options.batch_size or training.batch_size
+    warmup = min(training.warmup_steps, max(steps // 10, 1))
+    new = {"training": {"steps": steps, "batch_size": batch, "warmup_steps": warmup}}
+    pretrained = given.pretrained and changed(given.pretrained, new)
+    return dataclasses.replace(given, config=changed(given.config, new), pretrained=pretrained)
+
+
+def facts(shards: Path, options: Options, page: Page, first: Run, folds: Sequence[Fold], out: Path) -> Facts:
+    """What is said of a sweep beside its figures."""
+    everybody = [shard for part in (folds[0].train, folds[0].validation, folds[0].test) for shard in part]
+    training = first.config.training
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return Facts(
+        title=page.title,
+        source="; ".join(sorted({shard.info.source for shard in everybody})),
+        note=NOTES[options.scale].format(steps=training.steps, batch=training.batch_size),
+        command=f"python -m experiments.{page.name} {shlex.join(sys.argv[1:])}",
+        commit=commit.stdout.strip() or "not in a repository",
+        date=date.today().isoformat(),
+        wall_seconds=_wall_seconds(out),
+        window_seconds=first.config.data.window_seconds,
+        n_patients=len({p for shard in everybody for p in set(shard.patient(np.arange(len(shard))).tolist())}),
+    )
+
+
+def _wall_seconds(out: Path) -> float:
+    """Of all jobs that OUT/log.jsonl tells of."""
+    log = out / "log.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return float(sum(json.loads(line)["wall_seconds"] for line in lines))

@@ -1,0 +1,51 @@
+"""Logistic regression on a few columns, by Newton's method: what recalibrates log-odds on validation patients.
+
+Imports NumPy only.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+RIDGE = 1e-3
+"""Penalty on squared coefficients, beside the sum of the windows' losses: keeps them finite where classes part
+perfectly, and is nothing beside hundreds of windows."""
+MAX_STEPS = 100
+
+
+def fit_logistic(
+    columns: Float[np.ndarray, "window column"], labels: Bool[np.ndarray, "window"]
+) -> Float64[np.ndarray, "column"]:
+    """Coefficients b of P(label) = sigmoid(columns @ b), of least cross-entropy.
+
+    With the log-odds and a column of ones it is the recalibration of Platt (1999); with a column for each sleep stage
+    in the place of the ones, a model that knows the stage as well.
+
+    Args:
+        columns: one row a window, finite.
+        labels: what was there.
+
+    Raises:
+        ValueError: lengths that differ, or columns that are not finite.
+    """
+    if len(columns) != len(labels) or not np.isfinite(columns).all():
+        raise ValueError(f"a label for each of {len(columns)} rows of finite columns is needed, given {len(labels)}")
+    x, y = columns.astype(np.float64), labels.astype(np.float64)
+    b = np.zeros(x.shape[1])
+    loss = _loss(x, y, b)
+    for _ in range(MAX_STEPS):
+        chance = 0.5 * (1 + np.tanh(x @ b / 2))
+        gradient = x.T @ (chance - y) + RIDGE * b
+        curvature = (x * (chance * (1 - chance))[:, None]).T @ x + RIDGE * np.eye(len(b))
+        step = np.linalg.solve(curvature, gradient)
+        # Newton's step may overshoot where the curvature is slight: half of it, until the loss falls.
+        while (new := _loss(x, y, b - step)) > loss and np.abs(step).max() > 1e-9:
+            step /= 2
+        b, gain, loss = b - step, loss - new, new
+        if gain < 1e-9 * max(loss, 1.0):
+            break
+    return b
+
+
+def _loss(x: np.ndarray, y: np.ndarray, b: np.ndarray) -> float:
+    z = x @ b
+    return float((np.logaddexp(0, z) - y * z).sum() + RIDGE / 2 * b @ b)

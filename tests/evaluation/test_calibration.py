@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from siamese_jax.evaluation.calibration import RIDGE, fit_logistic
+
+
+def drawn(coefficients, n=4000, seed=0):
+    rng = np.random.default_rng(seed)
+    x = np.column_stack([rng.normal(size=(n, len(coefficients) - 1)), np.ones(n)])
+    return x, rng.random(n) < 1 / (1 + np.exp(-x @ coefficients))
+
+
+def test_it_finds_what_a_general_optimiser_finds():
+    x, y = drawn([1.5, -0.7, -2.0], n=500)
+
+    def loss(b):
+        z = x @ b
+        return (np.logaddexp(0, z) - y * z).sum() + RIDGE / 2 * b @ b
+
+    expected = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-8}).x
+    np.testing.assert_allclose(fit_logistic(x, y), expected, atol=1e-4)
+
+
+def test_it_finds_the_coefficients_that_labels_were_drawn_with():
+    x, y = drawn([2.0, -1.0, 0.5], n=40_000)
+    np.testing.assert_allclose(fit_logistic(x, y), [2.0, -1.0, 0.5], atol=0.1)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(50, bool), np.ones(50, bool), np.arange(50) >= 25])
+def test_classes_that_part_perfectly_leave_finite_coefficients(labels):
+    x = np.column_stack([np.arange(50) - 24.5, np.ones(50)])
+    fitted = fit_logistic(x, labels)
+    assert np.isfinite(fitted).all()
+    assert (((x @ fitted) > 0) == labels).all()
+
+
+def test_steps_that_overshoot_are_halved():
+    # Log-odds in the thousands, as of a network that is very sure: plain Newton steps run away.
+    x, y = drawn([1.0, -1.0], n=300)
+    x[:, 0] *= 5000.0
+    np.testing.assert_allclose(fit_logistic(x, y)[0] * 5000.0, fit_logistic(x / [5000.0, 1.0], y)[0], rtol=1e-2)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="given 2"):
+        fit_logistic(np.ones((3, 1)), np.ones(2, bool))
+    with pytest.raises(ValueError, match="finite"):
+        fit_logistic(np.array([[np.nan], [1.0]]), np.ones(2, bool))

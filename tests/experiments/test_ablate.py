@@ -1,0 +1,46 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments.ablate import main, with_true_state
+from experiments.scored import Answers, Scored
+from experiments.sweep_command import Options
+from siamese_jax.evaluation.metrics import auroc
+from tests.experiments.test_compare import reduced_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return reduced_shards(tmp_path_factory.mktemp("cohort"))
+
+
+def test_the_whole_command_at_a_tiny_size(shards, tmp_path):
+    names = ("siamese_es", "A_electron_only", "C_sleep_frozen", "states_shuffled")
+    assert main(shards, Options(out=tmp_path, only=names, seeds=1, steps=2, batch_size=4, resamples=50)) == 0
+    tree = json.loads((tmp_path / "ablate.json").read_text())
+    assert set(tree["runs"]) == {*names, "E_stage_given", "true_state_only"}
+    asked = {effect["name"] for effect in tree["effects"]}
+    assert "everything: D against A" in asked
+    assert "multi-task learning, at equal capacity: D against B" not in asked  # B was not run
+    assert "Ablations" in (tmp_path / "ablate.md").read_text()
+
+
+def answers(rng, n=3000):
+    stage = rng.integers(0, 5, n).astype(np.int32)
+    truth = rng.normal(size=n) + np.array([-3.0, -1.0, 0.0, 1.0, 3.0])[stage]
+    label = rng.random(n) < 1 / (1 + np.exp(-truth))
+    signal = rng.normal(size=n) * 0.5 + (truth - np.array([-3.0, -1.0, 0.0, 1.0, 3.0])[stage])
+    return Answers(np.array(["p"] * n), np.arange(n) * 4.0, label, stage, 1 / (1 + np.exp(-signal)))
+
+
+def test_the_true_stage_adds_what_it_knows_and_alone_knows_nothing_of_the_signal():
+    rng = np.random.default_rng(0)
+    of = Scored("A_electron_only", 0, 0, answers(rng), answers(rng), 100, 1.0)
+    given, alone = with_true_state([of])
+    assert (given.run, alone.run) == ("E_stage_given", "true_state_only")
+    assert auroc(given.test.probability, given.test.label) > auroc(of.test.probability, of.test.label) + 0.1
+    assert np.unique(alone.test.probability).size == 5
+    by_stage = [alone.test.probability[alone.test.stage == stage][0] for stage in range(5)]
+    assert by_stage == sorted(by_stage)
+    assert with_true_state([of._replace(run="siamese_es")]) == []

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from experiments.folds import deal, grouped, make_folds, positives, restricted
+from siamese_jax.recordings.shards import open_shards
+from tests.cohort import tiny_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return tiny_shards(tmp_path_factory.mktemp("cohort"), patients=9)
+
+
+def patients(part):
+    return {p for shard in part for p in set(shard.patient(np.arange(len(shard))).tolist())}
+
+
+def everybody(shards):
+    return [s for name in ("train", "validation", "test") for s in open_shards(shards / name)]
+
+
+def test_one_fold_is_the_split_that_the_shards_have(shards):
+    (fold,) = make_folds(shards)
+    for name in ("train", "validation", "test"):
+        assert [s.path for s in getattr(fold, name)] == [s.path for s in open_shards(shards / name)]
+
+
+def test_nobody_is_in_two_parts_and_everybody_is_tested_once_a_repeat(shards):
+    folds = make_folds(shards, n_folds=3, repeats=2)
+    everyone = patients(everybody(shards))
+    assert [fold.number for fold in folds] == list(range(6))
+    for fold in folds:
+        train, validation, test = map(patients, (fold.train, fold.validation, fold.test))
+        assert train | validation | test == everyone
+        assert len(train) + len(validation) + len(test) == len(everyone)
+        assert test
+        assert validation
+    for repeat in (folds[:3], folds[3:]):
+        assert sorted(p for fold in repeat for p in patients(fold.test)) == sorted(everyone)
+    assert [patients(f.test) for f in folds[:3]] != [patients(f.test) for f in folds[3:]]
+
+
+def test_parts_are_alike_in_positives():
+    counts = {f"p{i}": n for i, n in enumerate([500, 400, 300, 20, 10, 5, 0, 0, 0, 0, 0, 0])}
+    for seed in range(20):
+        parts = deal(counts, 3, np.random.default_rng(seed))
+        assert [len(part) for part in parts] == [4, 4, 4]
+        for rich in (("p0", "p1", "p2"), ("p3", "p4", "p5")):
+            assert all(len(set(part) & set(rich)) == 1 for part in parts)
+    assert len({deal(counts, 3, np.random.default_rng(seed))[0] for seed in range(20)}) > 5
+
+
+def test_a_shard_of_several_patients_is_taken_apart(shards):
+    one = everybody(shards)[0]
+    half = len(one) // 2
+    two = one.recordings | {name: np.repeat(column, 2, axis=0) for name, column in one.recordings.items()}
+    two["patient"] = np.array(["a", "b"], object)
+    import dataclasses
+
+    both = dataclasses.replace(
+        one, recordings=two, recording=np.repeat([0, 1], [half, len(one) - half]).astype(np.int32)
+    )
+    (kept,) = restricted([both], ["b"])
+    assert patients([kept]) == {"b"}
+    assert len(kept) == len(one) - half
+    np.testing.assert_array_equal(kept.start, one.start[half:])
+    np.testing.assert_array_equal(kept.labels["ied"], one.labels["ied"][half:])
+    np.testing.assert_array_equal(kept.read_window(0, 5), one.read_window(half, 5))
+    assert restricted([both], ["c"]) == ()
+    assert restricted([both], ["a", "b", "c"]) == (both,)
+
+
+def test_positives_count_windows_that_have_a_label(shards):
+    import dataclasses
+
+    one = everybody(shards)[0]
+    labels, weights = np.zeros(len(one), np.float32), np.ones(len(one), np.float32)
+    labels[:5], weights[:2] = 1, 0
+    changed = dataclasses.replace(one, labels=one.labels | {"ied": labels}, weights=one.weights | {"ied": weights})
+    assert positives([changed]) == {one.patients[0]: 3}
+
+
+@pytest.mark.parametrize(("n_folds", "repeats"), [(0, 1), (2, 1), (1, 2), (3, 0), (-3, 1)])
+def test_impossible_numbers_are_refused(shards, n_folds, repeats):
+    with pytest.raises(ValueError, match="--folds must be"):
+        make_folds(shards, n_folds=n_folds, repeats=repeats)
+
+
+def test_more_folds_than_patients_are_refused(shards):
+    with pytest.raises(ValueError, match="the shards hold 9"):
+        grouped(everybody(shards), n_folds=10, repeats=1, seed=0)

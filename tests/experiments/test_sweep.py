@@ -1,0 +1,189 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import sweep as module
+from experiments.folds import Fold, grouped
+from experiments.runs import Run, changed
+from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
+from siamese_jax.evaluation.metrics import auroc
+from siamese_jax.recordings.shards import open_shards
+from tests.cohort import tiny_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tiny_shards(tmp_path_factory.mktemp("cohort"), patients=12)
+    return [s for name in ("train", "validation", "test") for s in open_shards(folder / name)]
+
+
+@pytest.fixture
+def fold(shards):
+    return grouped(shards, n_folds=3, repeats=1, seed=0)[0]
+
+
+@pytest.fixture
+def run(tiny):
+    return Run("tiny", "Does it run?", tiny)
+
+
+def quietly(*runs, fold, out, seeds=1, progress=lambda *_: None):
+    return sweep(runs, [fold], seeds, out, say=lambda text: None, progress=progress)
+
+
+def test_a_sweep_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(run, fold, tmp_path):
+    whole = quietly(run, fold=fold, out=tmp_path / "whole")
+
+    def kill(what, done, total):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quietly(run, fold=fold, out=tmp_path / "killed", progress=kill)
+    seen = []
+    again = quietly(run, fold=fold, out=tmp_path / "killed", progress=lambda what, done, total: seen.append(done))
+    assert seen[0] == 5  # a checkpoint was saved at step 4
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one.test.probability, other.test.probability)
+
+
+def test_what_is_done_is_read_and_not_done_again(run, fold, tmp_path, monkeypatch):
+    first = quietly(run, fold=fold, out=tmp_path)
+    monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
+    second = quietly(run, fold=fold, out=tmp_path)
+    np.testing.assert_array_equal(first[0].test.probability, second[0].test.probability)
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["wall_seconds"] > 0
+    assert line["job"] == "tiny, fold 0, seed 0"
+
+
+def test_every_window_with_a_label_is_scored_once_beside_what_is_known_of_it(run, fold, tmp_path):
+    (found,) = quietly(run, fold=fold, out=tmp_path)
+    for part, answers in (("validation", found.validation), ("test", found.test)):
+        own = getattr(fold, part)
+        n = sum(int((s.weights["ied"] > 0).sum()) for s in own)
+        assert (
+            len(answers.label)
+            == len(set(zip(answers.patient.tolist(), answers.onset_seconds.tolist(), strict=True)))
+            == n
+        )
+        assert answers.label.sum() == sum(int(s.labels["ied"][s.weights["ied"] > 0].sum()) for s in own)
+        stages = np.concatenate(
+            [np.where(s.weights["sleep"] > 0, s.labels["sleep"], -1)[s.weights["ied"] > 0] for s in own]
+        )
+        np.testing.assert_array_equal(answers.stage, stages)
+
+
+def test_the_key_hangs_on_all_that_figures_hang_on(run, fold, monkeypatch):
+    job = Job(run, fold, 0)
+    longer = dataclasses.replace(run, config=changed(run.config, {"training": {"steps": 9}}))
+    renamed = dataclasses.replace(run, name="other", question="?")
+    other_bytes = dataclasses.replace(fold.test[0], info=dataclasses.replace(fold.test[0].info, fingerprint="x"))
+    others = [
+        Job(run, fold, 1),
+        Job(longer, fold, 0),
+        Job(dataclasses.replace(run, pretrained=run.config), fold, 0),
+        Job(dataclasses.replace(run, shuffles_states=True), fold, 0),
+        Job(run, fold._replace(train=fold.train[1:]), 0),
+        Job(run, fold._replace(train=fold.validation, validation=fold.train), 0),
+        Job(run, fold._replace(test=(other_bytes, *fold.test[1:])), 0),
+    ]
+    keys = [job_key(j) for j in (job, *others)]
+    assert len(set(keys)) == len(keys)
+    assert job_key(Job(renamed, fold._replace(number=7), 0)) == keys[0]
+    monkeypatch.setattr(module, "code_version", lambda root: "changed")
+    assert job_key(job) != keys[0]
+
+
+def test_the_code_version_hangs_on_the_source_that_answers_hang_on(tmp_path):
+    for place in module.CODE:
+        path = tmp_path / place if place.endswith(".py") else tmp_path / place / "one.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1\n")
+    before = code_version(tmp_path)
+    (tmp_path / "README.md").write_text("more words")
+    assert code_version(tmp_path) == before
+    for place in module.CODE:
+        path = tmp_path / place if place.endswith(".py") else tmp_path / place / "one.py"
+        path.write_text("x = 2\n")
+        after = code_version(tmp_path)
+        assert after != before
+        before = after
+    assert len(code_version(module.ROOT)) == 64
+
+
+def test_shuffled_states_stay_with_their_patient_and_touch_nothing_else(shards):
+    shard = shards[0]
+    weights = shard.weights["sleep"].copy()
+    weights[:3] = 0
+    shard = dataclasses.replace(shard, weights=shard.weights | {"sleep": weights})
+    mixed = shuffled_states(shard, np.random.default_rng(0))
+    assert (mixed.labels["sleep"] != shard.labels["sleep"]).any()
+    np.testing.assert_array_equal(mixed.labels["sleep"][:3], shard.labels["sleep"][:3])
+    np.testing.assert_array_equal(np.sort(mixed.labels["sleep"]), np.sort(shard.labels["sleep"]))
+    np.testing.assert_array_equal(mixed.labels["ied"], shard.labels["ied"])
+
+
+def judged(log_odds, label, stage):
+    n = len(label)
+    return Judged(np.array(["p"] * n), np.arange(n, dtype=float), np.array(label), np.array(stage, np.int32), log_odds)
+
+
+def test_recalibration_keeps_ranks_and_makes_probabilities_of_log_odds():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(-2, 2, 20_000)
+    label = rng.random(20_000) < 1 / (1 + np.exp(-truth))
+    told = judged(3 * truth + 5, label, np.zeros(20_000))  # three times too sure, and shifted
+    fixing, tested = recalibrated(told, told)
+    np.testing.assert_allclose(tested.probability, 1 / (1 + np.exp(-truth)), atol=0.03)
+    assert auroc(tested.probability, label) == pytest.approx(auroc(truth, label), abs=1e-6)
+    np.testing.assert_array_equal(fixing.probability, tested.probability)
+
+
+def test_an_intercept_a_stage_tells_the_share_of_each_stage():
+    rng = np.random.default_rng(0)
+    stage = rng.integers(-1, 5, 30_000)
+    share = np.array([0.02, 0.1, 0.2, 0.3, 0.4, 0.5])  # of W N1 N2 N3 R, and of none
+    label = rng.random(30_000) < share[stage]
+    silent = judged(np.zeros(30_000), label, stage)
+    _, tested = recalibrated(silent, silent, by_stage=True)
+    for one in range(-1, 5):
+        assert tested.probability[stage == one] == pytest.approx(label[stage == one].mean(), abs=0.01)
+    _, alike = recalibrated(silent, silent)
+    assert np.unique(alike.probability).size == 1
+
+
+def test_a_label_that_is_a_function_of_the_patient_cannot_be_predicted_across_patients(shards, tiny):
+    """What tells the training patients apart tells nothing about others: only a leak could."""
+    names = sorted({shard.patients[0] for shard in shards})
+    chosen = set(np.random.default_rng(5).permutation(names)[: len(names) // 2].tolist())
+    of_patient = []
+    for shard in shards:
+        label = np.full(len(shard), float(shard.patients[0] in chosen), np.float32)
+        weight = np.ones(len(shard), np.float32)
+        of_patient.append(
+            dataclasses.replace(shard, labels=shard.labels | {"ied": label}, weights=shard.weights | {"ied": weight})
+        )
+    alone = {"model": {"fusion": "none", "dropout": 0.0}, "training": {"steps": 80, "checkpoint_every": 80}}
+    alone["training"] |= {"amplitude": 0.0, "flip": 0.0, "electrode_dropout": 0.0, "ema_decay": 0.9}
+    config = changed(tiny, alone, tasks=("ied",))
+    scores, labels, learnt = [], [], []
+    for fold in grouped(of_patient, n_folds=3, repeats=1, seed=0):
+        trained = module._train(
+            config, fold.train, fold_path(fold), None, Job(Run("t", "", config), fold, 0), lambda *_: None
+        )
+        own, other = module.judge(trained, fold.train), module.judge(trained, fold.test)
+        learnt.append(auroc(own.log_odds, own.label))
+        scores.append(other.log_odds)
+        labels.append(other.label)
+    assert min(learnt) > 0.8, "the patients can be told apart"
+    assert 0.15 < auroc(np.concatenate(scores), np.concatenate(labels)) < 0.85
+
+
+def fold_path(fold: Fold):
+    import tempfile
+    from pathlib import Path
+
+    return Path(tempfile.mkdtemp()) / str(fold.number)
