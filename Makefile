@@ -7,13 +7,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 IS_311 := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 
-.PHONY: help install demo test lint format types lock clean
+.PHONY: help install demo test lint format types lock parity clean
 
 help:
 	@echo "make demo     simulate a cohort, train, evaluate, detect: about 10 minutes on 2 cores"
 	@echo "make install  set up .venv alone; for a GPU or TPU then: .venv/bin/pip install -e '.[cuda]' (or '.[tpu]')"
 	@echo "make test     run the tests        make lint   ruff        make types   pyright"
 	@echo "make format   let ruff rewrite     make lock   renew the lock files (Python 3.11)"
+	@echo "make parity   hold our networks against PyTorch's, in .venv-parity"
 	@echo "make clean    remove caches and builds; .venv and runs stay"
 
 install: .venv/.installed
@@ -45,6 +46,18 @@ lock: .venv/.installed-dev
 	$(PIP) install 'pip-tools>=7.5'
 	$(COMPILE) --extra=plot --output-file=requirements.lock pyproject.toml
 	$(COMPILE) --extra=dev --constraint=requirements.lock --output-file=requirements-dev.lock pyproject.toml
+
+# PyTorch for CPUs where its own index can be reached: the one on PyPI brings gigabytes for GPUs.
+PARITY := .venv-parity/bin/python
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+parity: .venv-parity/.installed
+	JAX_PLATFORMS=cpu $(PARITY) -m experiments.parity
+
+.venv-parity/.installed: pyproject.toml | $(BIN)/python
+	test -x $(PARITY) || $(BIN)/python -m venv .venv-parity
+	$(PARITY) -m pip --disable-pip-version-check install --retries 1 --extra-index-url $(TORCH_INDEX) -e '.[parity]'
+	@touch $@
 
 clean:
 	rm -rf build dist .cache .pytest_cache .ruff_cache *.egg-info

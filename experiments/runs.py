@@ -133,16 +133,14 @@ def compared(scale: Scale) -> dict[str, Run]:
         Run(
             "eegformer",
             "EEGformer: attention over filters, electrodes and time.",
-            _raw(scale, "eegformer", dropout=0.1, **narrow),
+            _raw(scale, "eegformer", dropout=0.1, width=0.125 if narrow else 1.0),
         ),
         Run("aied", "AiED: a residual image network.", _image(scale, "aied", **narrow)),
         Run("nepinet", "nEpiNet: EfficientNetV2 without a sleep branch.", _image(scale, "nepinet", **narrow)),
         Run(
             "spikenet",
             "SpikeNet: one-second pieces, 37 rows, no context.",
-            changed(
-                _raw(scale, "spikenet", width=0.5 if narrow else 1.0), {"preprocess": {"montage": "average_bipolar"}}
-            ),
+            changed(_raw(scale, "spikenet", **narrow), {"preprocess": {"montage": "average_bipolar"}}),
         ),
     )
     if scale == "reduced":

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
-from siamese_jax.presets import PAPER, PRESETS, SMALL
+from siamese_jax.presets import ECG, PAPER, PRESETS, SMALL
 
 
 def changed(config=SMALL, **sections):
@@ -25,6 +25,12 @@ def test_small_geometry():
     assert (SMALL.n_times, SMALL.n_frames, SMALL.frame_seconds) == (800, 81, 0.05)
     assert SMALL.context == 16 + 16 * 10
     assert SMALL.filter_half == 400
+
+
+def test_ecg_is_ten_seconds_of_twelve_leads_as_they_are():
+    assert (ECG.n_times, ECG.n_frames, len(ECG.data.ch_names)) == (1000, 1000, 12)
+    assert (ECG.context, ECG.filter_half, ECG.tasks) == (0, 200, ("diagnosis",))
+    assert ECG.training.flip == 0 and ECG.preprocess.montage == "referential"  # no mirror image, no scalp
 
 
 @pytest.mark.parametrize("name", PRESETS)

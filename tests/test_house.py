@@ -48,6 +48,9 @@ OWNERS = {
     "distributed": ["siamese_jax/workers.py"],
     "pyedflib": [],  # an oracle in tests, no more
     "mne": ["siamese_jax/recordings/bids.py"],
+    "torch": ["experiments/parity/theirs.py"],
+    "torchvision": ["experiments/parity/theirs.py"],
+    "timm": ["experiments/parity/theirs.py"],
 }
 
 FLAGS = {
@@ -81,6 +84,8 @@ DEFINING = {"siamese_jax/config.py", "siamese_jax/sections.py"}
 TESTED_WITH: dict[str, str] = {
     "data_tools/simulator/physiology.py": "tests/data_tools/simulator/test_background.py",
     "data_tools/vepiset_files.py": "tests/data_tools/test_vepiset.py",
+    "experiments/ecg/page.py": "tests/experiments/ecg/test_score.py",
+    "experiments/parity/theirs.py": "tests/experiments/parity/test_names.py",
     "experiments/picture.py": "tests/experiments/test_demo.py",
     "experiments/simulator/figures.py": "tests/experiments/simulator/test_page.py",
     "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
-import siamese_jax
 from experiments.ecg.records import Classes, Records, Split
 from siamese_jax.config import Config
 from siamese_jax.forward import Variables, initialise
+from siamese_jax.models import resnet1d
 from siamese_jax.predict import make_predictor, predict_batches, probabilities
 from siamese_jax.recordings.batches import Batch
 from siamese_jax.training.step import create_state, make_train_step
@@ -161,7 +161,7 @@ def _compiled(config: Config, names: tuple[str, ...]) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    root, digest = Path(siamese_jax.__file__).parent, hashlib.sha256()
+    root, digest = Path(resnet1d.__file__).parents[1], hashlib.sha256()
     own = [Path(__file__), Path(__file__).with_name("records.py")]
     for path in [*(root / name for name in CODE), *own]:
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:

@@ -24,7 +24,7 @@ def markdown(tree: Tree) -> str:
     """The page."""
     made, differences = tree["made"], tree["results"]["differences"]
     rows = tree["results"]["classes"]
-    rare = [row for row in rows if row["rare"]]
+    rare = [row for row in rows if row["is_rare"]]
     lines = [
         "# Do common diagnoses help rare ones? (electrocardiograms)",
         "",
@@ -50,7 +50,7 @@ def markdown(tree: Tree) -> str:
         "",
         "## Common classes, of the network with all heads",
         "",
-        *_table([row for row in rows if not row["rare"]], (ALL,)),
+        *_table([row for row in rows if not row["is_rare"]], (ALL,)),
         "",
         "## How it was made",
         "",
@@ -68,7 +68,7 @@ def _table(rows: list[Tree], arms: tuple[str, ...]) -> list[str]:
     lines = ["| class | positives | labelled | share | " + " | ".join(heads) + " |", "|---" * (4 + len(heads)) + "|"]
     for row in rows:
         share = row["positives"] / row["labelled"]
-        cells = [_number(row[arm][f]) for f in FIGURE_TITLES for arm in arms]
+        cells = [_number(row["arms"][arm][f]) for f in FIGURE_TITLES for arm in arms]
         lines.append(
             f"| {row['class']} | {row['positives']} | {row['labelled']} | {share:.3f} | " + " | ".join(cells) + " |"
         )
@@ -127,13 +127,15 @@ def _number(value: float) -> str:
 
 def draw(tree: Tree, path: Path) -> None:
     """AUPRC of each rare class by arm, and each class's difference with its interval."""
-    rare = sorted((row for row in tree["results"]["classes"] if row["rare"]), key=lambda row: row["positives"])
+    rare = sorted((row for row in tree["results"]["classes"] if row["is_rare"]), key=lambda row: row["positives"])
     figure, (values, gains) = plt.subplots(
         1, 2, figsize=(12, 0.42 * len(rare) + 2.2), layout="constrained", sharey=True
     )
     place = np.arange(len(rare))
     for arm, shift in zip(ARMS, (0.22, 0.0, -0.22), strict=True):
-        values.barh(place + shift, [row[arm]["auprc"] for row in rare], 0.2, color=_COLOURS[arm], label=TITLES[arm])
+        values.barh(
+            place + shift, [row["arms"][arm]["auprc"] for row in rare], 0.2, color=_COLOURS[arm], label=TITLES[arm]
+        )
     shares = [row["positives"] / row["labelled"] for row in rare]
     values.scatter(shares, place, marker="|", s=300, color="black", label="chance (share)", zorder=3)
     values.set_yticks(place, [f"{row['class']} ({row['positives']} of {row['labelled']})" for row in rare])

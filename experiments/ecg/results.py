@@ -70,15 +70,17 @@ def summarise(
     rows = []
     for c in classes.every:
         n, positives = float(weights[:, c].sum()), float((labels * weights)[:, c].sum())
-        row = {
+        row: dict[str, Any] = {
             "class": records.classes[c],
-            "rare": c in classes.rare,
+            "is_rare": c in classes.rare,
             "labelled": round(n),
             "positives": round(positives),
         }
-        for name, arm in shown.items():
-            if not np.isnan(arm.probability[:, :, c]).any():
-                row[name] = {figure: _mean(figure, arm, labels, weights, (c,)) for figure in FIGURES}
+        row["arms"] = {
+            name: {figure: _mean(figure, arm, labels, weights, (c,)) for figure in FIGURES}
+            for name, arm in shown.items()
+            if not np.isnan(arm.probability[:, :, c]).any()
+        }
         rows.append(row)
     means = {
         name: {figure: _mean(figure, arm, labels, weights, classes.rare) for figure in FIGURES}

@@ -64,8 +64,8 @@ class Comparison(NamedTuple):
 
 def compare(name: str, net: Any, ours: names.Names, size: Size) -> Comparison:
     """A network of theirs and ours, from windows to logits."""
-    theirs.settle(net, windows(size, seed=0))
-    x = windows(size, seed=1)
+    x = windows(size)
+    theirs.settle(net, x)
     expected = theirs.output(net, x)
     variables = names.copied(ours, theirs.arrays(net), shapes(name, size))
     found = run(name, variables, x)[0].window["ied"]
@@ -81,7 +81,7 @@ def compare_stages(rw_t: Any) -> Iterable[Comparison]:
     arrays = {name: x for name, x in theirs.arrays(rw_t).items() if not name.startswith("classifier")}
     variables = names.copied(names.siamese_es(), arrays, rest)
     variables["params"] |= jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), heads)
-    x = windows(MAPS, seed=1)
+    x = windows(MAPS)
     expected = theirs.stages(rw_t, x)
     _, seen = run("siamese_es", variables, x)
     layers = [*names.SHARED, *names.ELECTRON, *names.SLEEP]
@@ -110,9 +110,12 @@ def model(name: str) -> Any:
     return build_model(Config(("ied",), model=ModelConfig(name, fusion="none", pooling="average")), (IED,))  # pyright: ignore[reportArgumentType]
 
 
-def windows(size: Size, seed: int) -> Maps:
-    """Random magnitudes as maps, random samples as rows."""
-    x = np.random.default_rng(seed).normal(size=(N_WINDOWS, *size))
+def windows(size: Size) -> Maps:
+    """Random magnitudes as maps, random samples as rows; each window has loud and quiet rows, and moments."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N_WINDOWS, *size))
+    for each in ((1, 1, size[2]), (1, size[1], 1), (size[0], 1, 1)):
+        x *= np.exp(0.5 * rng.normal(size=(N_WINDOWS, *each)))
     return (x if size[0] == 1 else np.abs(x)).astype(np.float32)
 
 

@@ -79,7 +79,7 @@ def settle(net: nn.Module, x: Maps) -> None:
     with torch.no_grad():
         for norm in norms:
             norm.momentum = 1.0
-            norm.weight.uniform_(0.7, 1.3)
+            norm.weight.uniform_(0.1, 0.5)
             norm.bias.normal_(0.0, 0.2)
         net.train()(_features_first(x))
         for norm in norms:

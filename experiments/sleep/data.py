@@ -1,4 +1,4 @@
-"""One central derivation against an ear, real or simulated, with its sleep stages and its spindles.
+"""One central derivation of real people against an ear, with its sleep stages and its spindles.
 
 DREAMS holds C3-A1 of some people and Cz-A1 of others. Both stand in one channel here, called Cz: with five people
 nobody can learn what tells them apart. Spindles are a state of one moment rather than an event of a window, so that
@@ -12,22 +12,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float32, Float64
 
 from data_tools.dreams import Dreams
 from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, Recording, read_recording, recording_from_array
+from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.labels import SLEEP_RULE, Rule, StateRule, TextClasses
-from siamese_jax.recordings.sources import Folder, Opened, Source
+from siamese_jax.recordings.sources import Opened, Source
 from siamese_jax.vocabulary import SLEEP, TaskSpec, stage_of
 
 CHANNEL = "Cz"
-EAR = "A1"
 SPINDLE = TaskSpec("spindle", "binary", ("none", "spindle"))
 NONE = "No spindle"
 MARKED = r"spindle( \(expert \d\))?"
 SPINDLE_RULE = StateRule(SPINDLE, TextClasses((("none", NONE), ("spindle", MARKED))))
 EPOCH_SECONDS = 30.0
+KNOTS_HZ = (0.3, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 25.0, 30.0, 45.0)
+KNOT_DB = 4.0
+"""How far gains lie apart, as a standard deviation (ours)."""
 NREM = ("N1", "N2", "N3")
 """Where spindles are looked for."""
 
@@ -48,11 +50,12 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class Central(Source):
-    """The excerpts of DREAMS, `CHANNEL` alone, with expert 1's spindles; `test` are the ones to test with."""
+    """One excerpt of DREAMS, `CHANNEL` alone, with expert 1's spindles."""
 
-    test: tuple[int, ...] = ()
-    train: tuple[int, ...] = ()
-    """The ones to train with; all others are left out."""
+    subject: int = 1
+    """Its number."""
+    colour: int = 0
+    """0: as it is. Any other: heard through a filter drawn by this number, as `coloured` says."""
 
     @property
     def title(self) -> str:
@@ -65,12 +68,11 @@ class Central(Source):
         return SLEEP_RULE, SPINDLE_RULE
 
     def names(self) -> Sequence[str]:
-        """The excerpts that take part, by number."""
-        wanted = {f"excerpt{n}.txt" for n in (*self.train, *self.test)}
-        found = [name for name in Dreams(self.root).names() if Path(name).name in wanted]
-        absent = sorted(wanted - {Path(name).name for name in found})
-        if absent:
-            raise ValueError(f"{self.root} holds no {', '.join(absent)}")
+        """The excerpt's file."""
+        file = f"excerpt{self.subject}.txt"
+        found = [name for name in Dreams(self.root).names() if Path(name).name == file]
+        if not found:
+            raise ValueError(f"{self.root} holds no {file}")
         return found
 
     def files(self, name: str) -> Sequence[Path]:
@@ -80,38 +82,22 @@ class Central(Source):
     def open(self, name: str, data: DataConfig) -> Opened:
         """The excerpt's one derivation as `CHANNEL`."""
         _one_channel(data)
-        opened = _renamed(Dreams(self.root), name, data)
-        number = int(Path(name).stem.removeprefix("excerpt"))
+        opened = _derivation(Dreams(self.root), name, data)
+        eeg = opened.recording.read(0, 0, opened.recording.segments[0].n_times)
+        if self.colour:
+            seed = [self.subject, self.colour]
+            eeg = coloured(eeg, sfreq=data.sfreq, rng=np.random.default_rng(seed))
         looked = opened.looked[SPINDLE.name]
-        annotations = with_rest(opened.annotations, _seconds(opened.recording)) if looked else opened.annotations
-        split = "test" if number in self.test else "train"
-        return opened._replace(annotations=annotations, split=split, looked={SPINDLE.name: looked})
+        seconds = len(eeg) / data.sfreq
+        annotations = with_rest(opened.annotations, seconds) if looked else opened.annotations
+        recording = _as_channel(eeg, data)
+        return opened._replace(
+            recording=recording, annotations=annotations, split="train", looked={SPINDLE.name: looked}
+        )
 
-
-@dataclass(frozen=True)
-class Simulated(Folder):
-    """Simulated recordings of 29 leads, of which each gives C3-A1 or Cz-A1, in turn, as `CHANNEL`; all of them train."""
-
-    @property
-    def title(self) -> str:
-        """That they are simulated."""
-        return "SIMULATED recordings (data_tools.simulate), a central derivation"
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """Stages, and spindles as a state."""
-        return SLEEP_RULE, SPINDLE_RULE
-
-    def open(self, name: str, data: DataConfig) -> Opened:
-        """A recording's derivation, and what was put into it."""
-        _one_channel(data)
-        path = self.root / name
-        electrode = ("C3", "Cz")[int(path.stem.removeprefix("SIM")) % 2]
-        whole = read_recording(path, ch_names=(electrode, EAR), sfreq=data.sfreq)
-        eeg = whole.read(0, 0, whole.segments[0].n_times)
-        recording = _as_channel((eeg[:, 0] - eeg[:, 1])[:, None], data.sfreq, data)
-        annotations = with_rest(whole.annotations, _seconds(recording))
-        return Opened(recording, annotations, path.stem, "file name", "train", {SPINDLE.name: True})
+    def options(self) -> dict[str, object]:
+        """The filter decides the signal."""
+        return {"colour": self.colour, "knots_hz": KNOTS_HZ, "knot_db": KNOT_DB}
 
 
 def with_rest(annotations: Sequence[Annotation], seconds: float) -> tuple[Annotation, ...]:
@@ -164,9 +150,23 @@ def staged_every(opened: Opened, seconds: float) -> np.ndarray:
     return stages
 
 
-def open_excerpt(folder: Path, number: int, data: DataConfig) -> Opened:
+def coloured(
+    eeg: Float[np.ndarray, "time chan"], *, sfreq: float, rng: np.random.Generator
+) -> Float32[np.ndarray, "time chan"]:
+    """EEG through a filter without phase whose gain in decibels is drawn at `KNOTS_HZ` and linear in between.
+
+    Skulls, electrodes and amplifiers differ in this way from one person to the next, by far more than four people can
+    tell a network. Stages and spindles stay.
+    """
+    gain_db = rng.normal(0, KNOT_DB, len(KNOTS_HZ))
+    hz = np.maximum(np.fft.rfftfreq(len(eeg), 1 / sfreq), KNOTS_HZ[0])
+    gain = 10 ** (np.interp(np.log(hz), np.log(KNOTS_HZ), gain_db) / 20)
+    return np.fft.irfft(np.fft.rfft(eeg, axis=0) * gain[:, None], len(eeg), axis=0).astype(np.float32)
+
+
+def open_excerpt(folder: Path, subject: int, data: DataConfig) -> Opened:
     """One excerpt of DREAMS as `Central` gives it."""
-    source = Central(folder, test=(number,))
+    source = Central(folder, subject)
     return source.open(source.names()[0], data)
 
 
@@ -179,20 +179,18 @@ def _seconds(recording: Recording) -> float:
     return recording.segments[0].n_times / recording.sfreq
 
 
-def _renamed(source: Dreams, name: str, data: DataConfig) -> Opened:
-    """An excerpt whose derivation, C3-A1 or Cz-A1, stands in `CHANNEL`."""
-    for electrode in (CHANNEL, "C3"):
-        wanted = dataclasses.replace(data, ch_names=(electrode,))
+def _derivation(source: Dreams, name: str, data: DataConfig) -> Opened:
+    """An excerpt of which one of C3 and Cz is there."""
+    refused = None
+    for electrode in ("Cz", "C3"):
         try:
-            opened = source.open(name, wanted)
+            return source.open(name, dataclasses.replace(data, ch_names=(electrode,)))
         except ValueError as error:
             refused = error
-            continue
-        eeg = opened.recording.read(0, 0, opened.recording.segments[0].n_times)
-        return opened._replace(recording=_as_channel(eeg, data.sfreq, data))
+    assert refused is not None
     raise refused
 
 
-def _as_channel(eeg: np.ndarray, sfreq: float, data: DataConfig) -> Recording:
+def _as_channel(eeg: Float[np.ndarray, "time chan"], data: DataConfig) -> Recording:
     names = {"ch_names": (CHANNEL,), "target_ch_names": (CHANNEL,)}
-    return recording_from_array(eeg, sfreq=sfreq, target_sfreq=data.sfreq, **names)
+    return recording_from_array(eeg, sfreq=data.sfreq, target_sfreq=data.sfreq, **names)

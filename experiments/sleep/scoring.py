@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -22,6 +22,7 @@ from siamese_jax.predict import make_predictor, predict_recording, timelines
 from siamese_jax.recordings.edf import Recording
 from siamese_jax.vocabulary import SLEEP
 
+T = TypeVar("T")
 STEP_SECONDS = 5.0
 """Step of the chain of stages: that in which DREAMS is scored."""
 LEAST_OVERLAP = 0.2
@@ -50,21 +51,16 @@ class Said(NamedTuple):
 class Settings:
     """How what is said becomes a hypnogram and spindles."""
 
-    trust: float | None = None
-    """Weight of a step's log-probabilities beside the chain of stages, whose steps are not independent; None: no
-    chain, the mean probability over the epoch."""
-    prior: float = 0.0
-    """Share of the log of the stages' frequency in training that is taken off."""
+    trust: float = 0.3
+    """Weight of a step's log-likelihoods beside the chain of stages: steps of 5 s that share 26 s of signal are not
+    independent."""
     threshold: float = 0.0
     """Least logit of a frame in a spindle."""
     least_seconds: float = 0.5
     """Shortest spindle."""
 
 
-STAGE_GRID = (
-    (None, 0.0),
-    *itertools.product((0.15, 0.3, 0.6, 1.0), (0.0, 0.5, 1.0)),
-)
+TRUST_GRID = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 SPINDLE_GRID = tuple(itertools.product(np.linspace(-5.0, 5.0, 41).tolist(), (0.3, 0.4, 0.5, 0.6, 0.7)))
 
 
@@ -104,11 +100,12 @@ def _said(model: Checkpoint, recording: Recording) -> Said:
 
 
 def hypnogram(said: Said, settings: Settings, habits: Habits) -> Int[np.ndarray, "epoch"]:
-    """The stage of each whole 30-s epoch, as an index: the largest mean probability over its steps."""
-    chance = np.exp(said.log_stages)
-    if settings.trust is not None:
-        likelihood = settings.trust * (said.log_stages - settings.prior * np.log(habits.shares))
-        chance = smoothed_stages(likelihood, habits.transitions)
+    """The stage of each whole 30-s epoch, as an index: the largest mean probability over its steps, each given all.
+
+    A likelihood is the network's probability over the share of the stage in training (Bayes).
+    """
+    likelihood = settings.trust * (said.log_stages - np.log(habits.shares))
+    chance = smoothed_stages(likelihood, habits.transitions)
     per_epoch = round(EPOCH_SECONDS / STEP_SECONDS)
     whole = len(chance) // per_epoch * per_epoch
     return chance[:whole].reshape(-1, per_epoch, chance.shape[1]).mean(1).argmax(1)
@@ -166,9 +163,8 @@ def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mappin
         habits: by person, from the hypnograms that those networks learnt from.
     """
 
-    def kappa(pair: tuple[float | None, float]) -> float:
-        settings = Settings(trust=pair[0], prior=pair[1])
-        matrices = [stage_matrix(hypnogram(said[n], settings, habits[n]), truths[n]) for n in said]
+    def kappa(trust: float) -> float:
+        matrices = [stage_matrix(hypnogram(said[n], Settings(trust), habits[n]), truths[n]) for n in said]
         return metrics.cohen_kappa(np.sum(matrices, 0))
 
     looked = [n for n in said if truths[n].spindles is not None]
@@ -177,11 +173,10 @@ def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mappin
         settings = Settings(threshold=pair[0], least_seconds=pair[1])
         return pool_counts(spindle_counts(spindles(said[n], settings), truths[n]) for n in looked).f1
 
-    trust, prior = _best(STAGE_GRID, kappa)
     threshold, least_seconds = _best(SPINDLE_GRID, f1)
-    return Settings(trust, prior, threshold, least_seconds)
+    return Settings(_best(TRUST_GRID, kappa), threshold, least_seconds)
 
 
-def _best(grid: Sequence[tuple], worth: Callable[[tuple], float]) -> tuple:
-    values = [worth(pair) for pair in grid]
+def _best(grid: Sequence[T], worth: Callable[[T], float]) -> T:
+    values = [worth(candidate) for candidate in grid]
     return grid[int(np.argmax([-math.inf if math.isnan(v) else v for v in values]))]

@@ -3,34 +3,28 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data_tools.simulate import SimulationConfig, simulate_cohort
-from experiments.sleep.data import CHANNEL, SPINDLE, Central, Simulated, open_excerpt, staged_every, truth
+from experiments.sleep.data import CHANNEL, SPINDLE, Central, open_excerpt, staged_every, truth
 from experiments.sleep.scoring import STEP_SECONDS, Habits, Said, Settings, choose, say
 from siamese_jax.checkpoints import Checkpoint, load, write_bundled
 from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
 from siamese_jax.evaluation.stages import transition_probabilities
 from siamese_jax.recordings.prepare import prepare
 from siamese_jax.recordings.shards import open_shards
-from siamese_jax.recordings.sources import Opened, Source
+from siamese_jax.recordings.sources import Opened
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import choose_devices
 from siamese_jax.vocabulary import SLEEP
 
 HOP_SECONDS = 0.2
 """From one window of training to the next: a frame."""
-SIMULATED_SEED = 12
-SIMULATED_COMPRESSION = 3.0
-"""Stages follow one another three times as fast as in nature, so that 40 min hold most of them."""
 DILATIONS = (1, 1, 2, 4, 8, 16, 32)
 """A frame of 0.2 s sees 13 s to each side."""
-FINE_RATE = 0.5
-"""Learning rate on real people, of that on simulated ones, for a network that starts from these."""
 SETTINGS, FINISHED = "settings.json", "finished"
 
 CONFIG = Config(
@@ -39,7 +33,7 @@ CONFIG = Config(
     preprocess=PreprocessConfig(
         eeg_band_hz=(0.3, 45.0), mains_hz=None, filter_half_seconds=2.5, montage="referential", eeg_scale_uv=5.0
     ),
-    converter=ConverterConfig(kind="multi_resolution", n_fft=(64, 256), hop=20, band_hz=(0.0, 30.0), amplitude="log"),
+    converter=ConverterConfig(n_fft=(64,), hop=20, band_hz=(1.0, 30.0), amplitude="log"),
     model=ModelConfig(
         width=0.5,
         dilations=DILATIONS,
@@ -50,12 +44,12 @@ CONFIG = Config(
     ),
     training=TrainingConfig(
         batch_size=64,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         weight_decay=0.05,
         ema_decay=0.99,
         label_smoothing=0.05,
         pos_weight=4.0,
-        amplitude=0.3,
+        amplitude=0.1,
         electrode_dropout=0.0,
         flip=0.0,
         evaluate_every=10**6,
@@ -68,16 +62,12 @@ frame: a spindle is a state of 0.2 s. Windows are short, and each sees 13 s of s
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained, and on what besides real people."""
+    """How much is trained."""
 
-    patients: int = 60
-    """Simulated people to learn from first, each healthy and asleep for some of the time; 0: none."""
-    minutes: float = 40.0
-    """Length of each of their recordings."""
-    source_steps: int = 800
-    """Updates on them."""
-    steps: int = 300
-    """Updates on real people."""
+    steps: int = 400
+    """Updates of a network."""
+    colours: int = 12
+    """Times that each recording is learnt from: once as it is, and else through a filter drawn for it."""
     seeds: int = 2
     """Networks of which the mean answer counts."""
 
@@ -100,7 +90,7 @@ class Laboratory:
         return open_excerpt(self.folder, subject, CONFIG.data)
 
     def models(self, learnt_from: Sequence[int]) -> tuple[Checkpoint, ...]:
-        """The networks that learnt from these subjects, and from nobody else who is real; trained if need be."""
+        """The networks that learnt from these subjects, trained if need be."""
         return tuple(self._model(tuple(sorted(learnt_from)), seed) for seed in range(self.size.seeds))
 
     def said(self, learnt_from: Sequence[int], subject: int) -> Said:
@@ -134,6 +124,11 @@ class Laboratory:
         truths = {s: truth(self.opened(s)) for s in subjects}
         return choose(said, truths, {s: self.habits(others) for s, others in rest.items()})
 
+    def missing(self, groups: Iterable[Sequence[int]]) -> int:
+        """How many networks are still to be trained for these groups of subjects."""
+        runs = [self._run(group) / f"seed-{seed}" for group in groups for seed in range(self.size.seeds)]
+        return sum(not (run / FINISHED).exists() for run in runs)
+
     def _run(self, learnt_from: Sequence[int]) -> Path:
         """Where the networks that learnt from these subjects lie, and what they say."""
         return self._home / f"on-{'-'.join(map(str, sorted(learnt_from)))}"
@@ -141,46 +136,28 @@ class Laboratory:
     @property
     def _home(self) -> Path:
         """By all that decides a network, but whom it learnt from."""
-        what = (CONFIG, dataclasses.replace(self.size, seeds=0), sorted(p.name for p in self.folder.glob("*.txt")))
+        files = sorted((path.name, path.stat().st_size) for path in self.folder.glob("*.txt"))
+        what = (CONFIG, dataclasses.replace(self.size, seeds=0), files)
         return self.out / hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
     def _model(self, learnt_from: tuple[int, ...], seed: int) -> Checkpoint:
-        source = self._source()
-        rate = CONFIG.training.learning_rate * (FINE_RATE if source else 1.0)
-        shards = self._prepared(Central(self.folder, train=learnt_from), self._run(learnt_from) / "shards")
-        name = f"on {', '.join(map(str, learnt_from))}, seed {seed}"
         run = self._run(learnt_from) / f"seed-{seed}"
-        return self._trained(name, _with(self.size.steps, rate, seed), shards, run, source)
-
-    def _source(self) -> Checkpoint | None:
-        """The network that knows simulated people alone."""
-        if not self.size.patients:
-            return None
-        home, recordings = self._home, self.out / "simulated"
-        if not (home / "simulated" / FINISHED).exists():
-            config = SimulationConfig(
-                minutes=self.size.minutes, compression=SIMULATED_COMPRESSION, leads=29, sfreq=CONFIG.data.sfreq
-            )
-            cohort = simulate_cohort(recordings, config, patients=self.size.patients, ied_free=1.0, seed=SIMULATED_SEED)
-            self.report(f"simulating {self.size.patients} people")
-            _ = list(cohort)
-        shards = self._prepared(Simulated(recordings), home / "simulated-shards")
-        config = _with(self.size.source_steps, CONFIG.training.learning_rate, 0)
-        return self._trained("on simulated people", config, shards, home / "simulated", None)
-
-    def _prepared(self, source: Source, shards: Path) -> Path:
-        if not (shards / FINISHED).exists():
-            prepare(source, shards, CONFIG.data, hop_seconds=HOP_SECONDS, seed=0)
-            (shards / FINISHED).touch()
-        return shards
-
-    def _trained(self, name: str, config: Config, shards: Path, run: Path, source: Checkpoint | None) -> Checkpoint:
         if not (run / FINISHED).exists():
-            self.report(f"training {name}: {config.training.steps} steps")
-            training = tuple(open_shards(shards / "train"))
-            train(config, training, (), run, devices=choose_devices(1), init_from=source)
+            self.report(f"training on {', '.join(map(str, learnt_from))}, seed {seed}: {self.size.steps} steps")
+            folders = [self._shards(subject, colour) for subject in learnt_from for colour in range(self.size.colours)]
+            shards = tuple(shard for folder in folders for shard in open_shards(folder / "train"))
+            short = {"steps": self.size.steps, "warmup_steps": self.size.steps // 10, "seed": seed}
+            config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, **short))
+            train(config, shards, (), run, devices=choose_devices(1))
             (run / FINISHED).touch()
         return load(run / "checkpoint")
+
+    def _shards(self, subject: int, colour: int) -> Path:
+        shards = self._home / "shards" / f"{subject}-{colour}"
+        if not (shards / FINISHED).exists():
+            prepare(Central(self.folder, subject, colour), shards, CONFIG.data, hop_seconds=HOP_SECONDS, seed=0)
+            (shards / FINISHED).touch()
+        return shards
 
 
 def save_models(folder: Path, models: Sequence[Checkpoint], settings: Settings, habits: Habits) -> None:
@@ -203,8 +180,3 @@ def load_models(folder: Path) -> tuple[tuple[Checkpoint, ...], Settings, Habits]
     tree = json.loads((folder / SETTINGS).read_text())
     models = tuple(load(path) for path in sorted(folder.iterdir()) if path.is_dir())
     return models, Settings(**tree["settings"]), Habits(**{k: np.array(v) for k, v in tree["habits"].items()})
-
-
-def _with(steps: int, learning_rate: float, seed: int) -> Config:
-    short = {"steps": steps, "warmup_steps": steps // 10, "learning_rate": learning_rate, "seed": seed}
-    return dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, **short))

@@ -55,13 +55,17 @@ def smoothed_stages(
         step = np.log(transitions)
     forward, backward = np.zeros(log_likelihoods.shape), np.zeros(log_likelihoods.shape)
     for t, seen in enumerate(log_likelihoods):
-        before = special.logsumexp(forward[t - 1][:, None] + step, axis=0) if t else 0.0
+        before = _log_sum(forward[t - 1][:, None] + step, axis=0) if t else np.zeros(n_classes)
         forward[t] = _normalised(before + seen)
     for t in range(len(log_likelihoods) - 2, -1, -1):
         after = backward[t + 1] + log_likelihoods[t + 1]
-        backward[t] = _normalised(special.logsumexp(step + after[None], axis=1))
+        backward[t] = _normalised(_log_sum(step + after[None], axis=1))
     return np.exp(_normalised(forward + backward))
 
 
 def _normalised(logs: Float[np.ndarray, "*time class"]) -> Float64[np.ndarray, "*time class"]:
-    return logs - special.logsumexp(logs, axis=-1, keepdims=True)
+    return logs - _log_sum(logs, axis=-1)[..., None]
+
+
+def _log_sum(logs: Float[np.ndarray, "..."], *, axis: int) -> Float64[np.ndarray, "..."]:
+    return np.asarray(special.logsumexp(logs, axis=axis))

@@ -4,7 +4,7 @@ Layers compute in the type of what they are given; their parameters and statisti
 """
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -265,17 +265,17 @@ def window_heads(
     features: Float[Array, "batch _features"],
     keys: SampleKeys | None,
     dropout: float,
-    dense: Callable[..., nn.Module] = nn.Dense,
+    dense: Callable[..., nn.Module] = partial(nn.Dense, dtype=jnp.float32),
 ) -> Logits:
     """Dropout and one linear layer a task over the features of the whole window.
 
     To be called within a module's compact `__call__`, whose heads they become: `head_<task>`. `dense` makes the linear
-    layer, with the arguments of `nn.Dense`.
+    layer from its number of outputs and its name.
     """
     logits = Logits({}, {})
     for salt, task in enumerate(tasks):
         kept = Dropout(dropout, salt=salt)(features, keys)
-        logits.window[task.name] = dense(task.n_logits, dtype=jnp.float32, name=f"head_{task.name}")(kept)
+        logits.window[task.name] = dense(task.n_logits, name=f"head_{task.name}")(kept)
     return logits
 
 

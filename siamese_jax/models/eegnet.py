@@ -107,12 +107,11 @@ class CappedDense(nn.Module):
     """A linear layer whose weights of each output have a norm of at most `HEAD_NORM`."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch feature"]) -> Float[Array, "batch logit"]:
         kernel = at_most(HEAD_NORM, self.param("kernel", INIT, (x.shape[-1], self.features)))
-        return x.astype(self.dtype) @ kernel + self.param("bias", nn.initializers.zeros, (self.features,))[None]
+        return x @ kernel + self.param("bias", nn.initializers.zeros, (self.features,))[None]
 
 
 def at_most(norm: float, weights: Float[Array, "entry *each"]) -> Float[Array, "entry *each"]:

@@ -16,7 +16,7 @@ from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Description
 from siamese_jax.cli import console, training
 from siamese_jax.cli.main import command
-from siamese_jax.presets import PAPER, PRESETS, SMALL, fine_tuning
+from siamese_jax.presets import ECG, PAPER, PRESETS, SMALL, fine_tuning
 from siamese_jax.training import processes
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.cohort import tiny_shards
@@ -57,6 +57,11 @@ def test_without_a_preset_the_configuration_is_the_checkpoint_s(parsed, checkpoi
         steps = dataclasses.replace(fine_tuning(tiny).training, steps=40)
         assert config == dataclasses.replace(tiny, tasks=("sleep",), freeze=("stem",), training=steps)
         assert init_from == checkpoint and options["devices"] == 2
+
+
+def test_electrocardiograms_have_a_preset(parsed):
+    assert parsed("train S R ecg")[0] == ECG
+    assert parsed("train S R ecg --tasks AF RBBB")[0].tasks == ("AF", "RBBB")
 
 
 def test_a_preset_that_is_named_counts(parsed, checkpoint):

@@ -15,6 +15,8 @@ from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
 KINDS = TaskSpec("kinds", "multilabel", ("spike", "sharp", "spindle"))
 TASKS = (IED, SLEEP, KINDS)
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compiling is all that these tests wait for."""
 N_BATCH, N_ROWS = 4, 5
 
 
@@ -49,9 +51,15 @@ def network(name: str, n_times: int, **changes) -> Network:
     rng = np.random.default_rng(0)
     maps = jnp.asarray(rng.normal(size=(N_BATCH, 1, n_times, N_ROWS)), jnp.float32)
     present = jnp.ones((N_BATCH, N_ROWS), bool)
-    variables = jax.jit(model.init)(jax.random.key(1), maps, present)
-    variables = jax.tree.map(lambda x: x + 0.1 * np.abs(rng.normal(size=x.shape)).astype(np.float32), variables)
-    return Network(model, variables, maps, present, jax.random.split(jax.random.key(2), N_BATCH), jax.jit(model.apply))
+    shapes = jax.eval_shape(model.init, jax.random.key(1), maps, present)
+
+    def value(path, leaf):
+        spread = 1 / np.sqrt(max(leaf.size // leaf.shape[-1], 1)) if leaf.ndim > 1 else 0.1
+        centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
+        return jnp.asarray(centre + spread * rng.uniform(-1.7, 1.7, leaf.shape), jnp.float32)
+
+    variables = jax.tree_util.tree_map_with_path(value, shapes)
+    return Network(model, variables, maps, present, jax.random.split(jax.random.key(2), N_BATCH), jit(model.apply))
 
 
 def check_shapes(net: Network) -> None:
@@ -79,7 +87,7 @@ def check_gradient_reaches_every_parameter(net: Network) -> None:
         logits = net.model.apply(net.variables | {"params": params}, net.maps, net.present)
         return sum((x * jnp.arange(1.0, x.size + 1).reshape(x.shape)).sum() for x in logits.window.values())
 
-    gradient = jax.jit(jax.grad(loss))(net.variables["params"])
+    gradient = jit(jax.grad(loss))(net.variables["params"])
     sizes = {jax.tree_util.keystr(k): float(jnp.abs(x).max()) for k, x in jax.tree_util.tree_leaves_with_path(gradient)}
     assert all(np.isfinite(size) for size in sizes.values())
     assert not [name for name, size in sizes.items() if size < 1e-7]
@@ -100,9 +108,9 @@ def check_training(net: Network, name: str, **changes) -> None:
         return logits.window["ied"], updated.get("batch_stats", {})
 
     over_two = functools.partial(train, build(name, axis="device", **changes))
-    spread = jax.jit(jax.vmap(over_two, axis_name="device"))
+    spread = jit(jax.vmap(over_two, axis_name="device"))
     half = [x.reshape(2, -1, *x.shape[1:]) for x in (net.maps, net.present, net.keys)]
-    whole = jax.jit(functools.partial(train, net.model))
+    whole = jit(functools.partial(train, net.model))
     (logits, stats), (spread_logits, spread_stats) = whole(net.maps, net.present, net.keys), spread(*half)
     np.testing.assert_allclose(spread_logits.reshape(logits.shape), logits, rtol=1e-3, atol=1e-4)
     for one, two in zip(jax.tree.leaves(stats), jax.tree.leaves(spread_stats), strict=True):

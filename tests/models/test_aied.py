@@ -1,6 +1,15 @@
 """AiED: ResNet-18's size and maps, and what every network over maps must do."""
 
+import pytest
+
+from siamese_jax.models import aied
 from tests.models import on_maps
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Two stages: compiles in seconds."""
+    monkeypatch.setattr(aied, "FEATURES", (64, 128))
 
 
 def test_it_has_the_parameters_and_maps_of_resnet18():
@@ -18,19 +27,19 @@ def test_it_has_the_parameters_and_maps_of_resnet18():
     assert [shape[f"ResidualBlock_{i}"] for i in range(8)] == expected
 
 
-def test_every_parameter_has_a_gradient():
+def test_every_parameter_has_a_gradient(shallow):
     on_maps.check_that_every_parameter_has_a_gradient("aied")
 
 
-def test_inference_judges_each_window_by_itself():
+def test_inference_judges_each_window_by_itself(shallow):
     on_maps.check_that_inference_judges_each_window_by_itself("aied")
 
 
-def test_present_rows_stand_in_for_absent_ones():
+def test_present_rows_stand_in_for_absent_ones(shallow):
     on_maps.check_that_present_rows_stand_in_for_absent_ones("aied", ("Conv_0", "Conv_0"))
 
 
-def test_batch_statistics_are_those_of_all_devices():
+def test_batch_statistics_are_those_of_all_devices(shallow):
     on_maps.check_that_batch_statistics_are_those_of_all_devices("aied")
 
 

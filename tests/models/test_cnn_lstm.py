@@ -69,7 +69,7 @@ def test_the_lstm_is_the_textbook_s():
 def test_dropout_is_off_altogether_at_0(net):
     still = raw.build("cnn_lstm", width=SMALL["width"], dropout=0.0)
 
-    @jax.jit
+    @raw.jit
     def run(keys):
         return still.apply(net.variables, net.maps, net.present, keys=keys, mutable=["batch_stats"])[0].window["ied"]
 

@@ -36,7 +36,7 @@ def test_it_does_what_a_raw_network_must(net):
 
 def norm_of(net, i):
     scale, stats = net.variables["params"][f"BatchNorm_{i}"], net.variables["batch_stats"][f"BatchNorm_{i}"]
-    p, s = scale["BatchNorm_0"], stats["BatchNorm_0"]
+    p, s = ({k: np.asarray(v) for k, v in tree["BatchNorm_0"].items()} for tree in (scale, stats))
     return lambda x: (x - s["mean"]) / np.sqrt(s["var"] + EPSILON) * p["scale"] + p["bias"]
 
 
@@ -57,7 +57,7 @@ def test_its_layers_are_those_of_the_paper(net):
     """Step by step in numpy, of a sample without its third row; norms of spatial filters and head are capped."""
     params = jax.tree.map(np.asarray, net.variables["params"])
     present = np.array([True, True, False, True, True])
-    x = np.where(present, net.maps[0, 0], 0)
+    x = np.where(present, np.asarray(net.maps[0, 0]), 0)
     rows = [norm_of(net, 0)(along_time(x[:, [r]], params["Conv_0"]["kernel"], 31)) for r in range(raw.N_ROWS)]
     norms = np.sqrt((params["spatial"] ** 2).sum(0))
     assert norms.max() > 1 > norms.min()

@@ -1,11 +1,13 @@
 """From answers to figures: arithmetic by hand on crafted scores, and runs of discharges counted once."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from siamese_jax.evaluation.events import Event
+from siamese_jax.evaluation.metrics import points_from_json, points_to_json
 from siamese_jax.predict import Predictions, Timeline
 from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.labels import IED_RULE
@@ -21,7 +23,7 @@ from siamese_jax.training.evaluate import (
     report,
     report_text,
 )
-from siamese_jax.vocabulary import IED, SLEEP
+from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 from tests.recordings.in_memory import info_of, labelled, noise, recording_of
 
 TASKS = (IED, SLEEP)
@@ -65,6 +67,36 @@ def test_figures_by_hand(tiny):
     json.dumps(tree, allow_nan=False)
     text = report_text(tree)
     assert "ied (prevalence 0.429)" in text and "threshold 0.500 from validation patients" in text
+
+
+def test_each_class_of_a_multilabel_task_has_a_threshold_and_figures_of_its_own(tiny):
+    task = TaskSpec("diagnosis", "multilabel", ("NORM", "LAO/LAE", "never"))
+    config = dataclasses.replace(tiny, tasks=("diagnosis",), model=dataclasses.replace(tiny.model, fusion="none"))
+    labels = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1]], np.float32)
+    chance = np.array([[0.9, 0.1, 0], [0.6, 0.3, 0], [0.7, 0.2, 0], [0.1, 0.4, 0], [0.2, 0.1, 0], [0.9, 0.9, 0]])
+    answers = Scores(
+        patients=np.array(list("aabbcc"), object),
+        labels={"diagnosis": labels},
+        weights={"diagnosis": np.array([1, 1, 1, 1, 1, 0], np.float32)},  # the last window has no label
+        probabilities={"diagnosis": chance.astype(np.float32)},
+        events=(),
+    )
+    points = fix_operating_points(config, (task,), answers)
+    assert [(p.task, p.criterion) for p in points] == [(f"diagnosis/{c}", "max_f1") for c in task.classes]
+    # NORM: both found at 0.6 with one false, 4/5; LAO/LAE: both found at 0.2 with one false, likewise.
+    assert [p.threshold for p in points[:2]] == pytest.approx([0.6, 0.2]) and np.isnan(points[2].threshold)
+    tree = report(config, (task,), answers, points, n_resamples=20)["diagnosis"]
+    norm, lao, never = (tree[f"max_f1/{c}"] for c in task.classes)
+    assert (norm["positives"], lao["positives"], never["positives"]) == (2, 2, 0)
+    assert norm["f1"]["value"] == pytest.approx(0.8) and norm["precision"]["value"] == pytest.approx(2 / 3)
+    assert lao["sensitivity"]["value"] == 1 and lao["specificity"]["value"] == pytest.approx(2 / 3)
+    assert never["threshold"] is None and never["f1"]["value"] is None
+    assert tree["auprc/NORM"]["value"] == pytest.approx((1 + 2 / 3) / 2)
+    json.dumps(tree, allow_nan=False)
+    text = report_text({"patients": 3, "windows": 6, "diagnosis": tree})
+    assert "max_f1/LAO/LAE, threshold 0.200 from validation patients" in text
+    assert "max_f1/never, no threshold: no positive among validation patients" in text
+    assert points_from_json(points_to_json(points))[:2] == points[:2]
 
 
 def test_thresholds_come_from_validation_and_are_only_applied_to_test(tiny):

@@ -1,0 +1,142 @@
+"""Sleep stages and spindles of people whom the network never saw: `python -m experiments.sleep FOLDER_OF_DREAMS`.
+
+    python -m experiments.sleep FOLDER                          each of five subjects by networks trained on the others
+    python -m experiments.sleep FOLDER --test 5 7               these by networks trained on --train 1 2 4 6 8
+    python -m experiments.sleep FOLDER --model CHECKPOINT       every excerpt of a folder by networks that are saved
+
+The first also trains on all five and saves that to OUT/model, to be scored by the last on people who are new to it.
+
+One network does both tasks: Siamese-ES `small`, both heads on its sleep branch, over one central derivation. Of each
+subject who is tested nothing is learnt and nothing is chosen: the chain of stages, its trust, the threshold and the
+least duration of spindles come from the other subjects, each of whom is answered for by networks that were trained
+without that one and without the tested one. What was fixed beforehand: all of `training.CONFIG`, but for what the
+results' page says was tried.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_tools.dreams import Dreams
+from experiments.sleep.data import open_excerpt, truth
+from experiments.sleep.report import Answer, describe, write
+from experiments.sleep.scoring import Habits, Said, Settings, hypnogram, say, spindles
+from experiments.sleep.training import CONFIG, Laboratory, Size, load_models, save_models
+from siamese_jax.cli.console import OK, run, use_compilation_cache
+
+SUBJECTS = (1, 2, 4, 6, 8)
+"""Excerpts that are there at 100 Hz or more; excerpt 3 has 50 Hz."""
+
+
+HOW = [
+    "Each subject is scored by networks trained on the others; thresholds and smoothing are chosen on those others"
+    " alone, each of whom is answered for by networks trained without that one and without the tested one.",
+    "",
+    "The design is not blind: some ten variants were tried on these same five people, left out one at a time, before"
+    " this one was kept (transform lengths, gains, simulated people first or beside, filters drawn for each recording)."
+    " Only people who are new to it (`--model`) are a blind test. No simulated EEG was learnt from.",
+]
+
+
+def main(
+    folder: Annotated[Path, tyro.conf.Positional],
+    size: Annotated[Size, tyro.conf.arg(name="")] = Size(),  # noqa: B008
+    *,
+    train: tuple[int, ...] = SUBJECTS,
+    test: tuple[int, ...] = (),
+    model: Path | None = None,
+    out: Path = Path("runs/sleep"),
+    results: Path | None = None,
+) -> int:
+    """Score sleep stages and spindles of DREAMS, with what has to be trained for that.
+
+    Args:
+        folder: The text files of DREAMS.
+        size: How much is trained.
+        train: Excerpts to learn from.
+        test: Excerpts to score, none of which may be among those; without any, each of `train` is left out in turn.
+        model: Networks that an earlier run saved: nothing is trained, and every excerpt of the folder is scored that
+            has stages, or those of --test.
+        out: Networks and what they say land here; what is there is not done again.
+        results: Where figures and tables land; default OUT/results.
+    """
+    began = time.monotonic()
+    use_compilation_cache()
+    if model is not None:
+        answers = _by_saved(folder, model, test)
+    else:
+        if both := sorted(set(train) & set(test)):
+            raise ValueError(f"nobody may be trained on and tested: {both}")
+        sizes = (0, 1) if test else (0, 1, 2)
+        groups = [group for left in sizes for group in combinations(train, len(train) - left)]
+        laboratory = Laboratory(folder, out, size)
+        laboratory = replace(laboratory, report=_Progress(laboratory.missing(groups)))
+        answers = _by_others(laboratory, train, test) if test else _left_out(laboratory, train)
+        _save(laboratory, train, out / "model")
+    command = shlex.join(["python", "-m", "experiments.sleep", "FOLDER_OF_DREAMS", *sys.argv[2:]])
+    about = describe(command, time.monotonic() - began) | {"size": asdict(size), "train": [] if model else list(train)}
+    write(results or out / "results", answers, about | {"how": HOW if model is None and not test else []})
+    return OK
+
+
+class _Progress:
+    """Says which network is trained, which of how many it is, and how long the others may take."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.began = total, 0, time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        left = (time.monotonic() - self.began) / self.done * (self.total - self.done) if self.done else None
+        when = "" if left is None else f", about {left / 60:.0f} min left"
+        self.done += 1
+        print(f"{text} ({self.done} of {self.total}{when})", flush=True)
+
+
+def _left_out(laboratory: Laboratory, subjects: Sequence[int]) -> list[Answer]:
+    """Each subject by networks and settings of the others."""
+    if len(subjects) < 3:
+        raise ValueError(f"to leave one out and to choose settings takes three subjects or more, given {subjects}")
+    return [a for s in subjects for a in _by_others(laboratory, [t for t in subjects if t != s], [s])]
+
+
+def _by_others(laboratory: Laboratory, train: Sequence[int], test: Sequence[int]) -> list[Answer]:
+    settings, habits = laboratory.settings(train), laboratory.habits(train)
+    return [_answer(laboratory.folder, s, laboratory.said(train, s), settings, habits) for s in test]
+
+
+def _by_saved(folder: Path, model: Path, test: Sequence[int]) -> list[Answer]:
+    models, settings, habits = load_models(model)
+    numbers = test or [int(Path(name).stem.removeprefix("excerpt")) for name in Dreams(folder).names()]
+    answers = []
+    for number in numbers:
+        try:
+            recording = open_excerpt(folder, number, CONFIG.data).recording
+        except ValueError as error:
+            print(f"excerpt {number} is left out: {error}")
+            continue
+        answers.append(_answer(folder, number, say(models, recording), settings, habits))
+    return answers
+
+
+def _answer(folder: Path, subject: int, said: Said, settings: Settings, habits: Habits) -> Answer:
+    opened = open_excerpt(folder, subject, CONFIG.data)
+    return Answer(
+        subject, opened.recording, truth(opened), hypnogram(said, settings, habits), spindles(said, settings), settings
+    )
+
+
+def _save(laboratory: Laboratory, train: Sequence[int], folder: Path) -> None:
+    settings, habits = laboratory.settings(train), laboratory.habits(train)
+    save_models(folder, laboratory.models(train), settings, habits)
+    print(f"saved networks trained on {', '.join(map(str, train))} to {folder}")
+
+
+if __name__ == "__main__":
+    run(lambda: tyro.cli(main))

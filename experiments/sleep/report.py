@@ -1,0 +1,244 @@
+"""What was found in each subject, as figures, a table and one picture."""
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64, Int
+
+matplotlib.use("Agg")  # before pyplot: no screen is needed
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from experiments.sleep.data import EPOCH_SECONDS, Truth
+from experiments.sleep.scoring import LEAST_OVERLAP, Settings, in_nrem, spindle_counts, stage_matrix
+from siamese_jax.evaluation import metrics
+from siamese_jax.evaluation.events import EventCounts, pool_counts
+from siamese_jax.evaluation.statistics import draws
+from siamese_jax.recordings.edf import Recording
+from siamese_jax.vocabulary import SLEEP, STAGES
+
+BY_SIMULATOR = (2, 4)
+"""Excerpts that the simulator's figures were held against; the others stand by themselves too."""
+RESAMPLES = 1000
+HEIGHT = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
+SHOWN_SECONDS, SHOWN = 15.0, 3
+YASA = (
+    "YASA 0.8.1 on the same recordings, subjects 1, 2, 4, 6, 8, as given to this experiment: staging accuracy 0.787,"
+    " Cohen's kappa 0.663, macro-F1 0.580; spindles F1 0.321 (precision 0.50, recall 0.24). Expert 2 against expert 1"
+    " on 1, 2, 4, 6: F1 0.454 (durations of expert 2 are fixed to 1 s)."
+)
+RATES: dict[str, Callable[[Float64[np.ndarray, "class class"]], float]] = {
+    "accuracy": metrics.accuracy,
+    "kappa": metrics.cohen_kappa,
+    "macro_f1": metrics.macro_f1,
+    "macro_f1_of_5": lambda matrix: float(np.nan_to_num(metrics.class_f1(matrix)).mean()),
+}
+
+
+COLUMNS = ("accuracy", "kappa", "macro_f1", "spindle_f1", "precision", "recall")
+
+
+class Answer(NamedTuple):
+    """What was found in one subject, and what the expert says."""
+
+    subject: int
+    recording: Recording
+    truth: Truth
+    stages: Int[np.ndarray, "epoch"]
+    spindles: Float64[np.ndarray, "spindle start_stop"]
+    """In whatever stage."""
+    settings: Settings
+
+    @property
+    def matrix(self) -> Float64[np.ndarray, "class class"]:
+        """Epochs by true stage and found stage."""
+        return stage_matrix(self.stages, self.truth)
+
+    @property
+    def counts(self) -> EventCounts | None:
+        """Spindles, if an expert marked some."""
+        return spindle_counts(self.spindles, self.truth) if self.truth.spindles is not None else None
+
+
+def write(folder: Path, answers: Sequence[Answer], about: dict[str, Any]) -> None:
+    """Write sleep.json, sleep.md and sleep.png, and print the second."""
+    tree = about | figures(answers)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sleep.json").write_text(json.dumps(tree, indent=2) + "\n")
+    (folder / "sleep.md").write_text(page(tree))
+    draw(folder / "sleep.png", answers)
+    print(page(tree))
+
+
+def figures(answers: Sequence[Answer]) -> dict[str, Any]:
+    """All figures: pooled, over those who had no part in the simulator, and by subject."""
+    if not answers:
+        raise ValueError("there is no subject to score")
+    clean = [a for a in answers if a.subject not in BY_SIMULATOR]
+    return {
+        "classes": list(STAGES),
+        "pooled": _pooled(answers),
+        "without_those_of_the_simulator": _pooled(clean) if clean else None,
+        "by_subject": {str(a.subject): _of_one(a) for a in answers},
+    }
+
+
+def describe(command: str, seconds: float) -> dict[str, Any]:
+    """Command, commit, date and time, as the figures' beginning."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "what": "Sleep stages and spindles of REAL EEG (DREAMS)",
+        "command": command,
+        "commit": commit.stdout.strip(),
+        "date": date.today().isoformat(),
+        "wall_seconds": round(seconds),
+    }
+
+
+def _pooled(answers: Sequence[Answer]) -> dict[str, Any]:
+    matrices = np.stack([a.matrix for a in answers])
+    times = draws(len(answers), n_resamples=RESAMPLES, seed=0)
+    stages = {}
+    for name, rate in RATES.items():
+        resampled = [rate(np.tensordot(t, matrices, 1)) for t in times]
+        stages[name] = [rate(matrices.sum(0)), *_interval(resampled)]
+    counted = [c for a in answers if (c := a.counts) is not None]
+    rows = np.array([c[:3] for c in counted]).reshape(-1, 3)
+    resampled = [_f1(t @ rows) for t in draws(len(rows), n_resamples=RESAMPLES, seed=0)]
+    pooled = pool_counts(counted)
+    spindles = {"f1": [pooled.f1, *_interval(resampled)], "precision": pooled.precision, "recall": pooled.sensitivity}
+    spindles |= {"matched": pooled.matched, "false": pooled.false_detections, "missed": pooled.missed}
+    f1 = metrics.class_f1(matrices.sum(0))
+    return {
+        "subjects": [a.subject for a in answers],
+        "epochs": int(matrices.sum()),
+        "stages": stages,
+        "f1_by_stage": {s: None if np.isnan(v) else float(v) for s, v in zip(STAGES, f1, strict=True)},
+        "confusion": matrices.sum(0).tolist(),
+        "spindles": spindles,
+    }
+
+
+def _of_one(answer: Answer) -> dict[str, Any]:
+    counts = answer.counts
+    found = {name: rate(answer.matrix) for name, rate in RATES.items()}
+    if counts is not None:
+        found |= {"spindle_f1": counts.f1, "precision": counts.precision, "recall": counts.sensitivity}
+    return found | {"confusion": answer.matrix.tolist(), "settings": dataclasses.asdict(answer.settings)}
+
+
+def _interval(values: Sequence[float]) -> list[float]:
+    known = np.array(values)[~np.isnan(values)]
+    return np.quantile(known, [0.025, 0.975]).tolist() if known.size else [float("nan")] * 2
+
+
+def _f1(row: np.ndarray) -> float:
+    matched, false, missed = row
+    return 2 * matched / (2 * matched + false + missed) if matched + missed else float("nan")
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+
+def page(tree: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    lines = [f"# {tree['what']}", "", *tree.get("how", []), ""]
+    for title, pooled in (
+        ("Pooled", tree["pooled"]),
+        ("Without those whom the simulator was held against", tree["without_those_of_the_simulator"]),
+    ):
+        if pooled and (title == "Pooled" or pooled["subjects"] != tree["pooled"]["subjects"]):
+            lines += [*_pooled_lines(title, pooled), ""]
+    lines += ["| subject | accuracy | kappa | macro-F1 | spindles: F1 | precision | recall |", "|---" * 7 + "|"]
+    for subject, own in tree["by_subject"].items():
+        cells = (own.get(name, float("nan")) for name in COLUMNS)
+        lines.append(f"| {subject} | " + " | ".join(f"{value:.3f}" for value in cells) + " |")
+    ends = f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}, {tree['wall_seconds']} s of wall time."
+    return "\n".join([*lines, "", YASA, "", ends, ""])
+
+
+def _pooled_lines(title: str, pooled: dict[str, Any]) -> list[str]:
+    stages, spindles = pooled["stages"], pooled["spindles"]
+    subjects = ", ".join(map(str, pooled["subjects"]))
+    lines = [f"## {title}: subjects {subjects}", "", f"{pooled['epochs']} epochs of 30 s.", ""]
+    lines += ["| | value | 95 %, subjects drawn |", "|---|---|---|"]
+    words = {
+        "accuracy": "accuracy",
+        "kappa": "Cohen's kappa",
+        "macro_f1": "macro-F1, stages true or found",
+        "macro_f1_of_5": "macro-F1, five stages, 0 where none is",
+    }
+    rows = [(said, *stages[name]) for name, said in words.items()]
+    rows.append((f"spindles, F1 at overlap {LEAST_OVERLAP}", *spindles["f1"]))
+    lines += [f"| {said} | {value:.3f} | {low:.3f} to {high:.3f} |" for said, value, low, high in rows]
+    lines += ["", f"Spindles: precision {spindles['precision']:.2f}, recall {spindles['recall']:.2f};"]
+    lines[-1] += f" {spindles['matched']} matched, {spindles['false']} false, {spindles['missed']} missed."
+    by_stage = ", ".join(f"{s} {v:.2f}" for s, v in pooled["f1_by_stage"].items() if v is not None)
+    lines += [f"F1 by stage: {by_stage}.", "", "| true \\ found | " + " | ".join(STAGES) + " |", "|---" * 6 + "|"]
+    for stage, row in zip(STAGES, pooled["confusion"], strict=True):
+        lines.append(f"| {stage} | " + " | ".join(f"{n:.0f}" for n in row) + " |")
+    return lines
+
+
+# --- the picture -----------------------------------------------------------------------------------------------
+
+
+def draw(path: Path, answers: Sequence[Answer]) -> None:
+    """Hypnograms of expert and network for each subject, and a stretch of EEG with the spindles of both."""
+    figure = plt.figure(figsize=(16, 2.3 * len(answers)), layout="constrained")
+    grid = figure.add_gridspec(len(answers), 2, width_ratios=(1, 1.2))
+    for row, answer in enumerate(answers):
+        _draw_stages(figure.add_subplot(grid[row, 0]), answer, legend=row == 0)
+        _draw_spindles(figure.add_subplot(grid[row, 1]), answer, legend=row == 0)
+    figure.suptitle("Real EEG (DREAMS): expert 1 and the network, which learnt nothing from the subject shown")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _draw_stages(axes: Axes, answer: Answer, *, legend: bool) -> None:
+    n = min(len(answer.stages), len(answer.truth.stages))
+    minutes = np.arange(n + 1) * EPOCH_SECONDS / 60
+    for stages, label, style in (
+        (answer.truth.stages[:n], "expert", {"color": "black", "linewidth": 2.5}),
+        (answer.stages[:n], "network", {"color": "tab:red", "linewidth": 1.2}),
+    ):
+        height = np.array([HEIGHT[SLEEP.classes[s]] if s >= 0 else np.nan for s in stages])
+        axes.stairs(height, minutes, baseline=None, label=label, **style)
+    axes.set_yticks(list(HEIGHT.values()), list(HEIGHT))
+    axes.set_ylim(-0.4, 4.4)
+    axes.set_ylabel(f"subject {answer.subject}")
+    axes.set_title(f"kappa {metrics.cohen_kappa(answer.matrix):.2f}", fontsize=9)
+    axes.set_xlabel("min")
+    if legend:
+        axes.legend(loc="upper right", fontsize=8)
+
+
+def _draw_spindles(axes: Axes, answer: Answer, *, legend: bool) -> None:
+    recording, reference = answer.recording, answer.truth.spindles
+    marked = np.zeros((0, 2)) if reference is None else in_nrem(reference, answer.truth.stages)
+    found = in_nrem(answer.spindles, answer.truth.stages)
+    # The first stretch that holds the most marks of either: an example, not a measure.
+    begins = np.arange(0, max(answer.truth.seconds - SHOWN_SECONDS, 1.0), SHOWN_SECONDS)
+    both = np.concatenate([marked, found]).mean(1) if len(marked) + len(found) else np.zeros(0)
+    begin = float(begins[np.argmax([((both >= b) & (both < b + SHOWN_SECONDS)).sum() for b in begins])])
+    first, stop = round(begin * recording.sfreq), round((begin + SHOWN_SECONDS) * recording.sfreq)
+    eeg = recording.read(0, first, min(stop, recording.segments[0].n_times))[:, 0]
+    axes.plot(begin + np.arange(len(eeg)) / recording.sfreq, eeg - np.median(eeg), color="black", linewidth=0.6)
+    for intervals, colour, label, height in ((marked, "tab:blue", "expert", 95), (found, "tab:red", "network", -95)):
+        shown = intervals[(intervals[:, 0] < begin + SHOWN_SECONDS) & (intervals[:, 1] > begin)]
+        axes.hlines(np.full(len(shown), height), shown[:, 0], shown[:, 1], color=colour, linewidth=5, label=label)
+    axes.set_xlim(begin, begin + SHOWN_SECONDS)
+    axes.set_ylim(-110, 110)
+    axes.set_ylabel("microvolts")
+    counts = answer.counts
+    axes.set_title("" if counts is None else f"spindles: F1 {counts.f1:.2f}", fontsize=9)
+    axes.set_xlabel("s")
+    if legend:
+        axes.legend(loc="upper right", fontsize=8)

@@ -1,0 +1,123 @@
+"""Figures by hand: thresholds from validation alone, windows without a label left out, differences and their tests."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.ecg import page
+from experiments.ecg.networks import ALL, RARE, SINGLE, Network
+from experiments.ecg.records import Classes, Split
+from experiments.ecg.results import collect, summarise, thresholds
+from siamese_jax.evaluation.statistics import corrected_difference
+from tests.experiments.ecg.in_memory import made, small
+
+CLASSES = Classes((0,), (1, 2))
+N, FOLDS = 24, 3
+LABELS = np.stack([np.arange(N) % 2, np.arange(N) % 4 == 0, np.arange(N) % 6 == 1], 1).astype(np.float32)
+
+
+def splits(repeats=2):
+    fold_of = np.arange(N) // (N // FOLDS)
+    found = []
+    for repeat in range(repeats):
+        for fold in range(FOLDS):
+            test, validation = fold_of == fold, fold_of == (fold + 1) % FOLDS
+            parts = (np.flatnonzero(part) for part in (~test & ~validation, validation, test))
+            found.append(Split(repeat, fold, *parts))
+    return found
+
+
+def said(records, single):
+    """Networks with all heads are right; `single` says what those of one class answer."""
+    found = {}
+    for split in splits():
+        rows = np.concatenate([split.validation, split.test])
+        right = 0.1 + 0.8 * records.labels[rows]
+        found[split.repeat, split.fold] = {
+            Network(ALL, (0, 1, 2)): right,
+            Network(RARE, (1, 2)): right[:, 1:],
+            **{Network(SINGLE, (c,)): single(split, rows, c)[:, None] for c in (1, 2)},
+        }
+    return found
+
+
+def wrong(split, rows, c):
+    return 0.9 - 0.8 * LABELS[rows, c]
+
+
+def test_thresholds_are_of_validation_windows_and_only_applied_to_the_others():
+    records = made(small(), LABELS)
+    twice = {
+        k: {n: np.where(np.arange(len(x))[:, None] < 8, x, x / 2) for n, x in v.items()}
+        for k, v in said(records, wrong).items()
+    }
+    arms = collect(records, splits(), twice)
+    assert not arms[ALL].detected.any()  # 0.45 at a threshold of 0.9
+    arms = collect(records, splits(), said(records, wrong))
+    np.testing.assert_array_equal(arms[ALL].detected, np.repeat(LABELS[:, None] > 0.5, 2, 1))
+    assert np.isnan(arms[SINGLE].probability[:, :, 0]).all() and not arms[SINGLE].detected[:, :, 0].any()
+
+
+def test_without_a_positive_to_choose_by_nothing_is_detected():
+    records = made(small(), LABELS * (np.arange(N) >= 8)[:, None])  # the first eight choose for the last fold
+    arms = collect(records, splits(), said(records, wrong))
+    assert not arms[ALL].detected[16:].any() and arms[ALL].detected[:16].any()
+
+
+def test_figures_and_differences_by_hand():
+    records = made(small(), LABELS)
+    arms = collect(records, splits(), said(records, wrong))
+    tree = summarise(records, CLASSES, splits(), arms, n_resamples=40)
+    rows = {row["class"]: row for row in tree["classes"]}
+    assert [row["is_rare"] for row in rows.values()] == [False, True, True]
+    assert rows["finding 1"]["positives"] == 6 and rows["finding 1"]["labelled"] == N
+    assert rows["finding 0"]["arms"][ALL] == {"auprc": 1.0, "f1": 1.0} and SINGLE not in rows["finding 0"]["arms"]
+    # Every negative first, then all positives at once, with the precision of their share.
+    least = {4: 4 / N, 6: 6 / N}
+    assert rows["finding 1"]["arms"][SINGLE]["auprc"] == pytest.approx(least[6])
+    assert tree["rare_means"][SINGLE]["auprc"] == pytest.approx((least[6] + least[4]) / 2)
+    gain = tree["differences"][0]
+    assert (gain["arms"], gain["figure"]) == ([ALL, SINGLE], "auprc")
+    assert gain["bootstrap"]["value"] == pytest.approx(1 - (least[6] + least[4]) / 2)
+    assert 0 < gain["bootstrap"]["low"] < gain["bootstrap"]["value"] < gain["bootstrap"]["high"] <= 1
+    test = corrected_difference(np.array(gain["by_fold"]), n_train=8, n_test=8)
+    assert gain["corrected"]["p"] == test.p and len(gain["by_fold"]) == 6
+    nothing = tree["differences"][2]
+    assert nothing["arms"] == [ALL, RARE] and nothing["bootstrap"]["value"] == 0
+    assert math.isnan(nothing["corrected"]["p"])
+
+
+def test_a_window_without_a_label_does_not_count():
+    weights = np.ones_like(LABELS)
+    weights[12:, 1] = 0
+    records = made(small(), LABELS, weights=weights)
+    found = said(records, lambda split, rows, c: np.where(rows >= 12, 0.95, 0.1 + 0.8 * LABELS[rows, c]))
+    tree = summarise(records, CLASSES, splits(), collect(records, splits(), found), n_resamples=5)
+    row = tree["classes"][1]
+    assert (row["positives"], row["labelled"], row["arms"][SINGLE]["auprc"]) == (3, 12, 1.0)
+
+
+def test_seeds_on_one_split_are_no_folds_and_the_page_says_so():
+    records = made(small(), LABELS)
+    own = [s._replace(fold=0, repeat=r) for r, s in enumerate([splits()[0]] * 2)]
+    found = {(r, 0): said(records, wrong)[0, 0] for r in range(2)}
+    tree = summarise(records, CLASSES, own, collect(records, own, found), n_resamples=20)
+    gain = tree["differences"][0]
+    assert math.isnan(gain["corrected"]["p"]) and gain["bootstrap"]["value"] > 0
+    assert page._sentence(gain).endswith("; no folds to test over")
+
+
+def test_the_verdict_needs_both_tests():
+    clear = {"figure": "f1", "arms": [ALL, SINGLE], "bootstrap": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    clear["corrected"] = {"p": 0.001, "p_holm": 0.004}
+    assert "all classes above one network a class in F1 (in both tests)" in page._verdict([clear])
+    for other in ({"bootstrap": {"value": 0.1, "low": -0.1, "high": 0.2}}, {"corrected": {"p": 0.02, "p_holm": 0.08}}):
+        assert page._verdict([clear | other]).startswith("not significant")
+
+
+def test_the_threshold_for_all_records_is_of_out_of_fold_probabilities():
+    records = made(small(), LABELS)
+    (point,) = thresholds(records, (1,), collect(records, splits(), said(records, wrong))[ALL])
+    assert (point.task, point.criterion) == ("finding 1", "max_f1")
+    assert point.threshold == pytest.approx(0.9) and point.f1 == 1 and point.n_windows == 2 * N

@@ -1,0 +1,85 @@
+"""The whole command on miniatures of three data sets, and its model put to new records."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_tools.ptb_xl import PtbXl
+from data_tools.wfdb import DEFAULT_DATA
+from experiments.ecg import networks, score
+from experiments.ecg.__main__ import main
+from siamese_jax.checkpoints import load
+from siamese_jax.cli.console import OK
+from siamese_jax.recordings.prepare import prepare
+from tests.data_tools import test_cinc2021, test_ludb, test_ptb_xl
+
+TINY = {"width": 0.0625, "steps": 1, "batch_size": 4, "resamples": 4}
+
+
+def write(root, first=0):
+    """Twelve records of each data set: every second one in sinus rhythm, a few with rarer things."""
+    for i in range(12):
+        said = ["Rhythm: Sinus rhythm."] if i % 2 else ["Rhythm: Sinus bradycardia."]
+        said += ["Complete right bundle branch block."] * (i % 4 == 0) + ["I degree AV block."] * (i % 4 == 1)
+        test_ludb.write(root / "ludb", first + i + 1, said)
+        codes = ["426783006"] if i % 2 else ["426177001"]
+        codes += ["59118001"] * (i % 4 == 0) + ["270492004"] * (i % 4 == 1)
+        test_cinc2021.write(root / "cinc", f"E{first + i:05d}", f"#Dx: {','.join(codes)}")
+    return root / "ludb", root / "cinc"
+
+
+def test_the_command_runs_goes_on_and_its_model_scores_new_records(tmp_path, monkeypatch):
+    options = {"out": tmp_path / "out", "to": tmp_path / "to", "folds": 3, "repeats": 1, "rare_share": 0.3}
+    options |= TINY | {"min_positives": 4}
+    folders = write(tmp_path / "in")
+    assert main(folders, **options) == OK
+    tree = json.loads((tmp_path / "to" / "ecg.json").read_text(), parse_constant=pytest.fail)
+    rows = {row["class"]: row for row in tree["results"]["classes"]}
+    assert {name: (r["positives"], r["labelled"], r["is_rare"]) for name, r in rows.items()} == {
+        "NSR": (12, 24, False),
+        "SB": (12, 24, False),
+        "IAVB": (6, 24, True),
+        "RBBB": (6, 24, True),
+    }
+    assert tree["made"]["networks"] == 3 * (2 + 2) and "real ECG" in tree["made"]["data"]
+    text = (tmp_path / "to" / "ecg.md").read_text()
+    assert "| RBBB | 6 | 24 | 0.250 |" in text and "Verdict: " in text and "corrected t-test" in text
+    assert (tmp_path / "to" / "ecg.png").stat().st_size > 10_000
+    assert sum(file.stat().st_size for file in (tmp_path / "to" / "model").iterdir()) < 1 << 20
+    assert load(tmp_path / "to" / "model").config.tasks == ("NSR", "SB", "IAVB", "RBBB")
+
+    monkeypatch.setattr(networks, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
+    assert main(folders, **options) == OK
+    again = json.loads((tmp_path / "to" / "ecg.json").read_text())
+    assert again["results"] == tree["results"]
+
+    new = write(tmp_path / "new", first=50)
+    assert score.main(tmp_path / "to" / "model", tmp_path / "scored", ludb=new[0], cinc=new[1]) == OK
+    figures = json.loads((tmp_path / "scored" / "scores.json").read_text())
+    assert figures["patients"] == 24 and figures["RBBB"]["max_f1"]["positives"] == 6
+    assert 0 <= figures["RBBB"]["auprc"]["value"] <= 1
+
+
+def test_ptb_xl_by_its_own_folds(tmp_path):
+    rows = [
+        (i + 1, f"{i}.0", "{'NORM': 100.0, 'SR': 0.0}" if i % 3 else "{'IMI': 80.0, 'SR': 0.0}", fold)
+        for i, fold in enumerate(np.repeat([3, 9, 10], 6).tolist())
+    ]
+    test_ptb_xl.write(tmp_path / "in", rows)
+    prepare(PtbXl(tmp_path / "in", "all"), tmp_path / "shards", DEFAULT_DATA, hop_seconds=10.0, seed=0)
+    options = {"out": tmp_path / "out", "to": tmp_path / "to", "folds": 0, "repeats": 2, "rare_share": 0.5}
+    assert main((tmp_path / "shards",), **options, **TINY, min_positives=3) == OK
+    tree = json.loads((tmp_path / "to" / "ecg.json").read_text())
+    shown = {row["class"]: (row["positives"], row["labelled"], row["is_rare"]) for row in tree["results"]["classes"]}
+    assert shown == {"NORM": (4, 6, False), "SR": (6, 6, False), "IMI": (2, 6, True)}  # of the test fold
+    assert (
+        "the shards' own splits, 2 seeds: 6 windows to train, 6 to choose thresholds, 6 to test"
+        in tree["made"]["design"]
+    )
+    assert "no folds to test over" in (tmp_path / "to" / "ecg.md").read_text()
+
+
+def test_folders_that_are_no_pair_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="give the folders of LUDB and of the challenge, or one of shards, not 3"):
+        main((tmp_path,) * 3)
