@@ -59,8 +59,8 @@ REDUCED_TRAINING = TrainingConfig(
     checkpoint_every=300,
 )
 """The presets' augmentation (gain, absent electrodes, left for right). Four negatives for a positive, drawn afresh for
-each pass: as many as the published code of the group keeps (1 of 5 negatives at 4.4 %). Many updates of few windows, since
-at 38,400 windows in all it is updates that are short."""
+each pass: as many as the published code of the group keeps (1 of 5 negatives at 4.4 %). Many updates of few windows:
+with 38,400 windows in all, updates are what is short."""
 PUBLISHED_TRAINING = dataclasses.replace(
     PAPER.training, amplitude=0.2, electrode_dropout=0.1, flip=0.5, row_shuffle=0.0, evaluate_every=40_000
 )
@@ -105,14 +105,18 @@ def _one_task(
 
 
 def siamese_es(scale: Scale) -> Config:
-    """The reference: ours (`small`) where CPUs must do, as disclosed (`paper`) at the published scale."""
+    """The reference: ours (`small`) where CPUs must do, as disclosed (`paper`) at the published scale.
+
+    Ours fuses by gates, chosen on validation patients from one seed (AUPRC 0.927 against 0.918 by concatenation): sleep
+    weighs the features of the electron branch, and adds none of its own to overfit with.
+    """
     if scale == "published":
         return dataclasses.replace(PAPER, training=PUBLISHED_TRAINING)
     return Config(
         data=REDUCED_DATA,
         preprocess=PreprocessConfig(eeg_band_hz=(0.5, 50.0), filter_half_seconds=SHORT_FILTER),
         converter=ConverterConfig(n_fft=(32,), hop=8, band_hz=(0.0, 50.0)),
-        model=ModelConfig(width=0.67),
+        model=ModelConfig(width=0.67, fusion="gated"),
         training=REDUCED_TRAINING,
     )
 
@@ -203,8 +207,6 @@ def varied(scale: Scale) -> dict[str, Run]:
         if n != full.model.shared_stages
     }
     variations |= {
-        "fusion_gated": ("Sleep features open and close electron features.", {"model": {"fusion": "gated"}}),
-        "fusion_film": ("Sleep features scale and shift electron features.", {"model": {"fusion": "film"}}),
         "converter_log": ("Log magnitudes.", {"converter": {"amplitude": "log"}}),
         "converter_multi_resolution": (
             "Short and long transforms together.",
@@ -223,6 +225,16 @@ def varied(scale: Scale) -> dict[str, Run]:
             "No gain, no absent electrodes, no mirror image.",
             {"training": {"amplitude": 0.0, "electrode_dropout": 0.0, "flip": 0.0}},
         ),
+    }
+    fusions = {
+        "concat": "Sleep features beside electron features.",
+        "gated": "Sleep features open and close electron features.",
+        "film": "Sleep features scale and shift electron features.",
+    }
+    variations |= {
+        f"fusion_{kind}": (question, {"model": {"fusion": kind}})
+        for kind, question in fusions.items()
+        if kind != full.model.fusion
     }
     if full.training.negatives_per_positive is None:
         variations["negatives_4"] = ("Four negatives for a positive.", {"training": {"negatives_per_positive": 4.0}})

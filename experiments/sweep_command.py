@@ -18,9 +18,10 @@ from experiments.folds import Fold, make_folds
 from experiments.pages import csv_text, markdown
 from experiments.runs import Run, Scale, changed
 from experiments.scored import Scored
-from experiments.sweep import sweep
+from experiments.sweep import Progress, sweep
 from experiments.tables import Contrast, Facts, summarise
 from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
+from siamese_jax.evaluation import metrics
 
 NOTES: dict[Scale, str] = {
     "reduced": "Reduced inputs and widths (19 electrodes at 128 Hz, at most 36 bins, {steps} updates of {batch}"
@@ -59,6 +60,7 @@ class Page:
         reference: the run that others are compared with.
         effects: further contrasts.
         derived: more to score, made of what the runs answered.
+        learning_rates: of which each run takes the one that suits it best; none: each its own configuration's.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Page:
     reference: str
     effects: tuple[Contrast, ...] = ()
     derived: Callable[[Sequence[Scored]], list[Scored]] = lambda scored: []
+    learning_rates: tuple[float, ...] = ()
 
 
 def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -> int:
@@ -83,11 +86,13 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
     use_compilation_cache()
     folds = make_folds(shards, n_folds=options.folds, repeats=options.repeats)
     with progress_bar() as progress:
+        if page.learning_rates:
+            chosen = at_best_rates(chosen, page.learning_rates, folds, out, progress)
         scored = sweep(chosen, folds, options.seeds, out, progress=progress)
     scored += page.derived(scored)
     tree = summarise(
         scored,
-        facts(shards, options, page, chosen[0], folds, out),
+        facts(shards, options, page, chosen, folds, out),
         reference=page.reference,
         effects=page.effects,
         n_resamples=options.resamples,
@@ -112,20 +117,47 @@ def resized(given: Run, options: Options) -> Run:
     return dataclasses.replace(given, config=changed(given.config, new), pretrained=pretrained)
 
 
-def facts(shards: Path, options: Options, page: Page, first: Run, folds: Sequence[Fold], out: Path) -> Facts:
+def at_best_rates(
+    runs: Sequence[Run], rates: Sequence[float], folds: Sequence[Fold], out: Path, progress: Progress
+) -> list[Run]:
+    """Each run at the one of some learning rates whose AUPRC in validation patients is best: first fold, seed 0.
+
+    No network's own rate is known for so few updates, and one for all would favour some.
+    """
+    print(f"learning rates first: each of {', '.join(f'{rate:g}' for rate in rates)} for each run")
+    tried = [at_rate(run, rate) for run in runs for rate in rates]
+    found = sweep(tried, folds[:1], 1, out, progress=progress)
+    value = [metrics.auprc(s.validation.probability, s.validation.label) for s in found]
+    best = np.nan_to_num(np.reshape(value, (len(runs), len(rates))), nan=-1.0).argmax(1)
+    for i, run in enumerate(runs):
+        shown = ", ".join(f"{rate:g}: {x:.3f}" for rate, x in zip(rates, value[i * len(rates) :], strict=False))
+        print(f"  {run.name}: {rates[best[i]]:g}   (validation AUPRC {shown})")
+    return [at_rate(run, rates[i]) for run, i in zip(runs, best, strict=True)]
+
+
+def at_rate(run: Run, rate: float) -> Run:
+    """A run at another learning rate."""
+    return dataclasses.replace(run, config=changed(run.config, {"training": {"learning_rate": rate}}))
+
+
+def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold], out: Path) -> Facts:
     """What is said of a sweep beside its figures."""
     everybody = [shard for part in (folds[0].train, folds[0].validation, folds[0].test) for shard in part]
-    training = first.config.training
+    training = runs[0].config.training
+    note = NOTES[options.scale].format(steps=training.steps, batch=training.batch_size)
+    if page.learning_rates:
+        of = ", ".join(f"{run.name} {run.config.training.learning_rate:g}" for run in runs)
+        note += f" Learning rates, the best of {len(page.learning_rates)} in validation patients from seed 0: {of}."
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return Facts(
         title=page.title,
         source="; ".join(sorted({shard.info.source for shard in everybody})),
-        note=NOTES[options.scale].format(steps=training.steps, batch=training.batch_size),
+        note=note,
         command=f"python -m experiments.{page.name} {shlex.join(sys.argv[1:])}",
         commit=commit.stdout.strip() or "not in a repository",
         date=date.today().isoformat(),
         wall_seconds=_wall_seconds(out),
-        window_seconds=first.config.data.window_seconds,
+        window_seconds=runs[0].config.data.window_seconds,
         n_patients=len({p for shard in everybody for p in set(shard.patient(np.arange(len(shard))).tolist())}),
     )
 

@@ -87,6 +87,8 @@ TESTED_WITH: dict[str, str] = {
     "experiments/ecg/page.py": "tests/experiments/ecg/test_score.py",
     "experiments/parity/theirs.py": "tests/experiments/parity/test_names.py",
     "experiments/picture.py": "tests/experiments/test_demo.py",
+    "experiments/scored.py": "tests/experiments/test_sweep.py",
+    "experiments/sweep_command.py": "tests/experiments/test_compare.py",
     "experiments/simulator/figures.py": "tests/experiments/simulator/test_page.py",
     "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",
     "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",

@@ -19,10 +19,9 @@ dropout, on the common classes in one split that is not among those reported; th
 
 import dataclasses
 import json
-import shlex
 import subprocess
-import sys
 import time
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,55 +44,69 @@ TRAINED_ON_ALL = 9999
 """Seed of the network on all records: of no repeat."""
 
 
+@dataclass(frozen=True)
+class Design:
+    """What decides the figures, besides the records."""
+
+    folds: int = 5
+    """Of patients; 0: the shards' own splits."""
+    repeats: int = 2
+    """How often patients are dealt out anew; without folds, seeds."""
+    rare_share: float = 0.1
+    """Classes that are true of a smaller share of the windows are rare."""
+    min_positives: int = 10
+    """Classes with fewer positive windows are left out."""
+    width: float = 0.125
+    """Of the network, 1 for 64 to 256 features."""
+    dropout: float = 0.2
+    """Before the heads."""
+    steps: int = 200
+    """Updates of each network."""
+    batch_size: int = 32
+    """Windows of each update."""
+    learning_rate: float = 1e-2
+    """At its height."""
+    resamples: int = 1000
+    """Of the bootstraps."""
+
+    @property
+    def config(self) -> Config:
+        """Of every network, but for its heads."""
+        steps = {"steps": self.steps, "warmup_steps": self.steps // 10}
+        training = dataclasses.replace(
+            ECG.training, **steps, batch_size=self.batch_size, learning_rate=self.learning_rate
+        )
+        model = dataclasses.replace(ECG.model, width=self.width, dropout=self.dropout)
+        return dataclasses.replace(ECG, model=model, training=training)
+
+
 def main(
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    design: Annotated[Design, tyro.conf.arg(name="")] = Design(),  # noqa: B008
     *,
     out: Path = Path("runs/ecg"),
     to: Path = Path("experiments/results/ecg"),
-    folds: int = 5,
-    repeats: int = 2,
-    rare_share: float = 0.1,
-    min_positives: int = 10,
-    width: float = 0.125,
-    dropout: float = 0.2,
-    steps: int = 200,
-    batch_size: int = 32,
-    learning_rate: float = 1e-2,
-    resamples: int = 1000,
 ) -> int:
     """Train what is not trained yet, then write TO/ecg.md, ecg.json, ecg.png and model/.
 
     Args:
         folders: LUDB's and the challenge's, or one of shards.
+        design: Classes, folds, networks.
         out: Shards and each network's answers land here.
         to: The figures and the model land here.
-        folds: Of patients; 0: the shards' own splits.
-        repeats: How often patients are dealt out anew; without folds, seeds.
-        rare_share: Classes that are true of a smaller share of the windows are rare.
-        min_positives: Classes with fewer positive windows are left out.
-        width: Of the network, 1 for 64 to 256 features.
-        dropout: Before the heads.
-        steps: Updates of each network.
-        batch_size: Windows of each update.
-        learning_rate: At its height.
-        resamples: Of the bootstraps.
     """
     use_compilation_cache()
-    shards = _shards(folders, out)
-    training = dataclasses.replace(
-        ECG.training, steps=steps, warmup_steps=steps // 10, batch_size=batch_size, learning_rate=learning_rate
-    )
-    model = dataclasses.replace(ECG.model, width=width, dropout=dropout)
-    config = dataclasses.replace(ECG, model=model, training=training)
+    shards, config = _shards(folders, out), design.config
     records = read_records(shards, config)
-    classes = choose_classes(records, rare_share=rare_share, min_positives=min_positives)
-    splits = make_splits(records, classes, folds=folds, repeats=repeats)
+    classes = choose_classes(records, rare_share=design.rare_share, min_positives=design.min_positives)
+    splits = make_splits(records, classes, folds=design.folds, repeats=design.repeats)
     found, minutes = _all_answers(config, records, classes, splits, out)
     arms = results.collect(records, splits, found)
-    summary = results.summarise(records, classes, splits, arms, n_resamples=resamples)
-    effort = {"networks": sum(map(len, found.values())), "minutes": minutes, "resamples": resamples}
-    rule = {"rare_share": rare_share, "min_positives": min_positives, "folds": folds, "repeats": repeats}
-    tree = {"made": _made(config, records, splits, rule) | effort, "results": summary}
+    tree = {
+        "made": _made(design, records, splits, ("LUDB_FOLDER", "CINC_FOLDER") if len(folders) > 1 else ("SHARDS",))
+        | {"networks": sum(map(len, found.values())), "minutes": minutes},
+        "results": results.summarise(records, classes, splits, arms, n_resamples=design.resamples),
+    }
     to.mkdir(parents=True, exist_ok=True)
     text = page.markdown(tree)
     (to / "ecg.json").write_text(json.dumps(_plain(tree), indent=2, allow_nan=False) + "\n")
@@ -118,50 +131,46 @@ def _shards(folders: tuple[Path, ...], out: Path) -> Path:
 def _all_answers(
     config: Config, records: Records, classes: Classes, splits: tuple[Split, ...], out: Path
 ) -> tuple[dict[tuple[int, int], dict[Network, np.ndarray]], float]:
-    """What every network says in every split, and the minutes that it took, earlier calls included."""
+    """What every network says in every split, and the minutes of CPU that it took, earlier calls included."""
     wanted = [(split, network) for split in splits for network in networks(classes)]
     found: dict[tuple[int, int], dict[Network, np.ndarray]] = {}
-    log, began = out / "seconds.txt", time.monotonic()
-    before = sum(map(float, log.read_text().split())) if log.exists() else 0.0
-    with progress_bar() as progress:
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress, (out / "seconds.txt").open("a") as log:
         for done, (split, network) in enumerate(wanted):
             progress("training networks", done, len(wanted))
-            own = found.setdefault((split.repeat, split.fold), {})
+            own, began = found.setdefault((split.repeat, split.fold), {}), time.process_time()
             own[network] = answers(config, records, split, network, out / "answers")
+            print(f"{time.process_time() - began:.2f}", file=log, flush=True)
         progress("training networks", len(wanted), len(wanted))
-    seconds = time.monotonic() - began
-    with log.open("a") as file:
-        file.write(f"{seconds:.0f}\n")
-    return found, (before + seconds) / 60
+    return found, sum(map(float, (out / "seconds.txt").read_text().split())) / 60
 
 
-def _made(config: Config, records: Records, splits: tuple[Split, ...], rule: dict[str, Any]) -> dict[str, Any]:
+def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: tuple[str, ...]) -> dict[str, Any]:
     """What the page says of how it was made."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    parts = [
-        round(float(np.mean([len(part) for part in group]))) for group in zip(*(s[2:] for s in splits), strict=True)
-    ]
-    design = f"{rule['folds']} folds of patients, dealt out {rule['repeats']} times, every class evenly"
-    if not rule["folds"]:
-        design = f"the shards' own splits, {rule['repeats']} seeds"
-    training = config.training
+    options = [f"--{name.replace('_', '-')} {value:g}" for name, value in dataclasses.asdict(design).items()]
+    groups = zip(*((len(split.train), len(split.validation), len(split.test)) for split in splits), strict=True)
+    parts = [round(float(np.mean(sizes))) for sizes in groups]
+    dealt = f"{design.folds} folds of patients, dealt out {design.repeats} times, every class evenly"
+    if not design.folds:
+        dealt = f"the shards' own splits, {design.repeats} seeds"
     return {
-        "command": f"python -m experiments.ecg {shlex.join(sys.argv[1:])}",
+        "command": " ".join(["python -m experiments.ecg", *folders, *options]),
         "commit": commit.stdout.strip(),
         "date": date.today().isoformat(),
         "data": "; ".join(f"{source} (real ECG)" for source in records.sources),
         "windows": len(records.patients),
         "patients": len(set(records.patients)),
-        "design": f"{design}: {parts[0]} windows to train, {parts[1]} to choose thresholds, {parts[2]} to test."
-        f" Classes with {rule['min_positives']} positives or more, rare below {100 * rule['rare_share']:g} %",
-        "network": f"{config.model.title}, width {config.model.width:g}, dropout {config.model.dropout:g},"
-        f" {training.steps} updates of {training.batch_size} windows, learning rate {training.learning_rate:g}",
+        "design": f"{dealt}: {parts[0]} windows to train, {parts[1]} to choose thresholds, {parts[2]} to test. Classes"
+        f" with {design.min_positives} positives or more, rare below {100 * design.rare_share:g} %",
+        "network": f"{design.config.model.title}, width {design.width:g}, dropout {design.dropout:g}, {design.steps}"
+        f" updates of {design.batch_size} windows, learning rate {design.learning_rate:g}",
+        "resamples": design.resamples,
         "remarks": [
             "A record whose data set never annotates a class has no label for it: neither in training nor in figures.",
             "Each record of LUDB is a patient; who the challenge's patients are is not published, so two of its"
             " records may be of one person (no two are alike: `siamese-jax prepare SHARDS --check`).",
         ],
-        **rule,
     }
 
 

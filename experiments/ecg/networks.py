@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,7 +16,6 @@ from jaxtyping import Float32, Int
 from experiments.ecg.records import Classes, Records, Split
 from siamese_jax.config import Config
 from siamese_jax.forward import Variables, initialise
-from siamese_jax.models import resnet1d
 from siamese_jax.predict import make_predictor, predict_batches, probabilities
 from siamese_jax.recordings.batches import Batch
 from siamese_jax.training.step import create_state, make_train_step
@@ -25,8 +25,6 @@ ALL, RARE, SINGLE = "all", "rare", "single"
 ARMS = (ALL, RARE, SINGLE)
 """One network with heads for all classes; one with heads for the rare ones; one network for each rare class."""
 PREDICTED_AT_ONCE = 64
-CODE = ("models/blocks.py", "models/resnet1d.py", "signals", "training/losses.py", "training/step.py", "forward.py")
-"""What answers hang on, besides configuration and data."""
 
 
 class Network(NamedTuple):
@@ -53,8 +51,7 @@ def answers(
     path = cache / f"{network.arm}-{split.repeat}-{split.fold}-{_key(config, records, split, network)}.npy"
     if path.exists():
         return np.load(path)
-    # Equal names for equal heads: the networks of single classes are compiled once.
-    names = tuple(f"class{i}" for i in range(len(network.classes)))
+    names = _names(network)
     seed = 1000 * split.repeat + split.fold
     variables = fit(config, names, records, split.train, network.classes, seed=seed)
     found = predict(config, names, variables, records, np.concatenate([split.validation, split.test]))
@@ -97,7 +94,7 @@ def fit(
     state = begin(jax.random.key(seed))
     for number in range(config.training.steps):
         state, _ = step(state, _batch(config, names, records, windows, classes, number, seed))
-    return jax.device_get(state.ema)
+    return state.ema
 
 
 def predict(
@@ -148,6 +145,11 @@ def _batch(
     )
 
 
+def _names(network: Network) -> tuple[str, ...]:
+    """Equal names for equal heads: the networks of single classes are compiled once."""
+    return tuple(f"class{i}" for i in range(len(network.classes)))
+
+
 def _with_tasks(config: Config, names: tuple[str, ...]) -> Config:
     return dataclasses.replace(config, tasks=names)
 
@@ -159,21 +161,32 @@ def _compiled(config: Config, names: tuple[str, ...]) -> tuple[Any, Any]:
     return begin, jax.jit(make_train_step(config, tasks, axis=None), donate_argnums=0)
 
 
-@lru_cache(maxsize=1)
-def _code() -> str:
-    root, digest = Path(resnet1d.__file__).parents[1], hashlib.sha256()
-    own = [Path(__file__), Path(__file__).with_name("records.py")]
-    for path in [*(root / name for name in CODE), *own]:
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+@lru_cache(maxsize=4)
+def _program(config: Config, names: tuple[str, ...]) -> str:
+    """The code that answers hang on, as what it becomes: a change that changes nothing trains nothing anew."""
+    begin, step = _compiled(config, names)
+    key, size, length = jax.random.key(0), config.training.batch_size, config.n_times + 2 * config.margin
+    n_leads = len(config.data.ch_names)
+    of_class = {name: np.zeros(size, np.float32) for name in names}
+    batch = Batch(
+        eeg=np.zeros((size, length, n_leads), np.float32),
+        present=np.ones((size, n_leads), bool),
+        labels=of_class,
+        weights=of_class,
+        sample=np.zeros(size, np.uint32),
+    )
+    state: Any = jax.eval_shape(begin, key)
+    predictor: Any = make_predictor(config, task_specs(names))
+    lowered = (begin.lower(key), step.lower(state, batch), predictor.lower(state.ema, batch.eeg, batch.present))
+    return "".join([inspect.getsource(_batch), *(program.as_text() for program in lowered)])
 
 
 def _key(config: Config, records: Records, split: Split, network: Network) -> str:
     """Hash of all that answers hang on."""
     columns = list(network.classes)
-    settings = [config.to_json(), _code(), records.digest, split.repeat, split.fold]
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    names = _names(network)
+    settings = [_program(_with_tasks(config, names), names), records.digest, split.repeat, split.fold]
+    digest = hashlib.sha256(json.dumps([config.training.steps, *settings]).encode())
     for part in (*split[2:], records.labels[:, columns], records.weights[:, columns]):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:20]

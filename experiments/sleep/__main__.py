@@ -9,8 +9,8 @@ The first also trains on all five and saves that to OUT/model, to be scored by t
 One network does both tasks: Siamese-ES `small`, both heads on its sleep branch, over one central derivation. Of each
 subject who is tested nothing is learnt and nothing is chosen: the chain of stages, its trust, the threshold and the
 least duration of spindles come from the other subjects, each of whom is answered for by networks that were trained
-without that one and without the tested one. What was fixed beforehand: all of `training.CONFIG`, but for what the
-results' page says was tried.
+without that one and without the tested one. `training.CONFIG` is the same for all; it is what was kept of some ten
+variants that were tried on the same five subjects, left out one at a time, so only others are a blind test of it.
 """
 
 import shlex
@@ -28,7 +28,7 @@ from data_tools.dreams import Dreams
 from experiments.sleep.data import open_excerpt, truth
 from experiments.sleep.report import Answer, describe, write
 from experiments.sleep.scoring import Habits, Said, Settings, hypnogram, say, spindles
-from experiments.sleep.training import CONFIG, Laboratory, Size, load_models, save_models
+from experiments.sleep.training import CONFIG, Laboratory, Saved, Size, load_models, save_models
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 
 SUBJECTS = (1, 2, 4, 6, 8)
@@ -63,7 +63,7 @@ def main(
         train: Excerpts to learn from.
         test: Excerpts to score, none of which may be among those; without any, each of `train` is left out in turn.
         model: Networks that an earlier run saved: nothing is trained, and every excerpt of the folder is scored that
-            has stages, or those of --test.
+            they did not learn from, or those of --test.
         out: Networks and what they say land here; what is there is not done again.
         results: Where figures and tables land; default OUT/results.
     """
@@ -72,15 +72,16 @@ def main(
     if model is not None:
         answers = _by_saved(folder, model, test)
     else:
-        if both := sorted(set(train) & set(test)):
-            raise ValueError(f"nobody may be trained on and tested: {both}")
-        sizes = (0, 1) if test else (0, 1, 2)
-        groups = [group for left in sizes for group in combinations(train, len(train) - left)]
+        _check(train, test)
+        judged, chosen_on = ((0,), (1,)) if test else ((0, 1), (1, 2))
+        groups = [(g, size.seeds) for left in judged for g in combinations(train, len(train) - left)]
+        groups += [(g, size.choosing_seeds) for left in chosen_on for g in combinations(train, len(train) - left)]
         laboratory = Laboratory(folder, out, size)
         laboratory = replace(laboratory, report=_Progress(laboratory.missing(groups)))
         answers = _by_others(laboratory, train, test) if test else _left_out(laboratory, train)
         _save(laboratory, train, out / "model")
-    command = shlex.join(["python", "-m", "experiments.sleep", "FOLDER_OF_DREAMS", *sys.argv[2:]])
+    given = ["FOLDER_OF_DREAMS" if word == str(folder) else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "-m", "experiments.sleep", *given])
     about = describe(command, time.monotonic() - began) | {"size": asdict(size), "train": [] if model else list(train)}
     write(results or out / "results", answers, about | {"how": HOW if model is None and not test else []})
     return OK
@@ -99,29 +100,45 @@ class _Progress:
         print(f"{text} ({self.done} of {self.total}{when})", flush=True)
 
 
+def _check(train: Sequence[int], test: Sequence[int]) -> None:
+    if both := sorted(set(train) & set(test)):
+        raise ValueError(f"nobody may be trained on and tested: {both}")
+    least = 2 if test else 3
+    if len(set(train)) < max(least, len(train)):
+        raise ValueError(f"--train takes {least} different subjects or more: settings are chosen on people left out")
+
+
 def _left_out(laboratory: Laboratory, subjects: Sequence[int]) -> list[Answer]:
     """Each subject by networks and settings of the others."""
-    if len(subjects) < 3:
-        raise ValueError(f"to leave one out and to choose settings takes three subjects or more, given {subjects}")
     return [a for s in subjects for a in _by_others(laboratory, [t for t in subjects if t != s], [s])]
 
 
 def _by_others(laboratory: Laboratory, train: Sequence[int], test: Sequence[int]) -> list[Answer]:
     settings, habits = laboratory.settings(train), laboratory.habits(train)
-    return [_answer(laboratory.folder, s, laboratory.said(train, s), settings, habits) for s in test]
+    return [
+        _answer(laboratory.folder, s, laboratory.said(train, s, seeds=laboratory.size.seeds), settings, habits)
+        for s in test
+    ]
 
 
 def _by_saved(folder: Path, model: Path, test: Sequence[int]) -> list[Answer]:
-    models, settings, habits = load_models(model)
-    numbers = test or [int(Path(name).stem.removeprefix("excerpt")) for name in Dreams(folder).names()]
+    """The subjects asked for, or all of a folder whom the networks do not know and who can be read."""
+    saved = load_models(model)
+    if known := sorted(set(test) & set(saved.learnt_from)):
+        raise ValueError(f"{model} learnt from {known}: to be scored, they must be left out of training")
     answers = []
-    for number in numbers:
+    for number in test or [int(Path(name).stem.removeprefix("excerpt")) for name in Dreams(folder).names()]:
+        if number in saved.learnt_from:
+            print(f"excerpt {number} is left out: {model} learnt from it")
+            continue
         try:
             recording = open_excerpt(folder, number, CONFIG.data).recording
         except ValueError as error:
+            if test:
+                raise
             print(f"excerpt {number} is left out: {error}")
             continue
-        answers.append(_answer(folder, number, say(models, recording), settings, habits))
+        answers.append(_answer(folder, number, say(saved.networks, recording), saved.settings, saved.habits))
     return answers
 
 
@@ -134,7 +151,7 @@ def _answer(folder: Path, subject: int, said: Said, settings: Settings, habits: 
 
 def _save(laboratory: Laboratory, train: Sequence[int], folder: Path) -> None:
     settings, habits = laboratory.settings(train), laboratory.habits(train)
-    save_models(folder, laboratory.models(train), settings, habits)
+    save_models(folder, Saved(laboratory.models(train, seeds=laboratory.size.seeds), settings, habits, tuple(train)))
     print(f"saved networks trained on {', '.join(map(str, train))} to {folder}")
 
 

@@ -61,7 +61,9 @@ class Settings:
 
 
 TRUST_GRID = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-SPINDLE_GRID = tuple(itertools.product(np.linspace(-5.0, 5.0, 41).tolist(), (0.3, 0.4, 0.5, 0.6, 0.7)))
+SPINDLE_GRID: tuple[tuple[float, float], ...] = tuple(
+    itertools.product((i / 4 for i in range(-20, 21)), (0.3, 0.4, 0.5, 0.6, 0.7))
+)
 
 
 class Habits(NamedTuple):
@@ -69,7 +71,7 @@ class Habits(NamedTuple):
 
     Attributes:
         transitions: from one step to the next.
-        shares: how frequent each stage is.
+        shares: mean probability that a network gives to each stage in training.
     """
 
     transitions: Float64[np.ndarray, "class class"]
@@ -144,11 +146,20 @@ def stage_matrix(found: Int[np.ndarray, "epoch"], truth: Truth) -> Float64[np.nd
     return metrics.confusion_matrix(found[:n], labels, n_classes=len(SLEEP.classes), weights=known.astype(float))
 
 
-def spindle_counts(found: Float64[np.ndarray, "spindle start_stop"], truth: Truth) -> EventCounts:
-    """Spindles in the expert's N1 to N3 against the expert's own there."""
+def spindle_counts(
+    found: Float64[np.ndarray, "spindle start_stop"], truth: Truth, *, marked_in_nrem: bool = False
+) -> EventCounts:
+    """Spindles found in the expert's N1 to N3 against those marked.
+
+    Args:
+        found: in whatever stage.
+        truth: what the expert says; some experts mark spindles in what another scored as wake.
+        marked_in_nrem: count only what is marked in N1 to N3; else every mark, wherever it lies, is to be found.
+    """
     assert truth.spindles is not None
     hours = EPOCH_SECONDS / 3600 * np.isin(truth.stages, [SLEEP.classes.index(s) for s in NREM]).sum()
-    detected, reference = in_nrem(found, truth.stages), in_nrem(truth.spindles, truth.stages)
+    reference = in_nrem(truth.spindles, truth.stages) if marked_in_nrem else truth.spindles
+    detected = in_nrem(found, truth.stages)
     return count_intervals(detected, reference, least_overlap=LEAST_OVERLAP, hours=float(hours))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,8 +69,14 @@ class Size:
     """Updates of a network."""
     colours: int = 12
     """Times that each recording is learnt from: once as it is, and else through a filter drawn for it."""
-    seeds: int = 2
+    seeds: int = 4
     """Networks of which the mean answer counts."""
+    choosing_seeds: int = 2
+    """How many of them answer for people on whom settings are chosen; no more than `seeds`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.choosing_seeds <= self.seeds or min(self.steps, self.colours) < 1:
+            raise ValueError(f"steps and colours must be 1 or more and choosing_seeds 1 to seeds, given {self}")
 
 
 @dataclass(frozen=True)
@@ -89,11 +96,11 @@ class Laboratory:
         """An excerpt with what the expert says of it."""
         return open_excerpt(self.folder, subject, CONFIG.data)
 
-    def models(self, learnt_from: Sequence[int]) -> tuple[Checkpoint, ...]:
-        """The networks that learnt from these subjects, trained if need be."""
-        return tuple(self._model(tuple(sorted(learnt_from)), seed) for seed in range(self.size.seeds))
+    def models(self, learnt_from: Sequence[int], *, seeds: int) -> tuple[Checkpoint, ...]:
+        """So many networks that learnt from these subjects, trained if need be."""
+        return tuple(self._model(tuple(sorted(learnt_from)), seed) for seed in range(seeds))
 
-    def said(self, learnt_from: Sequence[int], subject: int) -> Said:
+    def said(self, learnt_from: Sequence[int], subject: int, *, seeds: int) -> Said:
         """What those networks say of a subject; remembered.
 
         Raises:
@@ -101,9 +108,9 @@ class Laboratory:
         """
         if subject in learnt_from:
             raise ValueError(f"subject {subject} is among those learnt from: {sorted(learnt_from)}")
-        path = self._run(learnt_from) / f"said-of-{subject}-by-{self.size.seeds}.npz"
+        path = self._run(learnt_from) / f"said-of-{subject}-by-{seeds}.npz"
         if not path.exists():
-            found = say(self.models(learnt_from), self.opened(subject).recording)
+            found = say(self.models(learnt_from, seeds=seeds), self.opened(subject).recording)
             part = path.with_suffix(".part.npz")
             np.savez(part, **found._asdict())
             part.replace(path)
@@ -112,21 +119,25 @@ class Laboratory:
             return Said(saved["log_stages"], saved["frame_logits"], **seconds)
 
     def habits(self, subjects: Sequence[int]) -> Habits:
-        """How stages follow one another in these subjects."""
+        """How stages follow one another in these subjects, and how often a network trained on them expects each."""
         sequences = [staged_every(self.opened(s), STEP_SECONDS) for s in sorted(subjects)]
-        counts = np.bincount(np.concatenate([s[s >= 0] for s in sequences]), minlength=len(SLEEP.classes)) + 1.0
-        return Habits(transition_probabilities(sequences, n_classes=len(SLEEP.classes)), counts / counts.sum())
+        counts = np.bincount(np.concatenate([s[s >= 0] for s in sequences]), minlength=len(SLEEP.classes))
+        # What the network aims at on average: smoothed labels give a stage that nobody was in its share, too.
+        smoothing = CONFIG.training.label_smoothing
+        shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)
+        return Habits(transition_probabilities(sequences, n_classes=len(SLEEP.classes)), shares)
 
     def settings(self, subjects: Sequence[int]) -> Settings:
         """The settings that are best for these subjects, each answered for by networks trained on the others."""
         rest = {s: tuple(t for t in subjects if t != s) for s in subjects}
-        said = {s: self.said(others, s) for s, others in rest.items()}
+        seeds = self.size.choosing_seeds
+        said = {s: self.said(others, s, seeds=seeds) for s, others in rest.items()}
         truths = {s: truth(self.opened(s)) for s in subjects}
         return choose(said, truths, {s: self.habits(others) for s, others in rest.items()})
 
-    def missing(self, groups: Iterable[Sequence[int]]) -> int:
-        """How many networks are still to be trained for these groups of subjects."""
-        runs = [self._run(group) / f"seed-{seed}" for group in groups for seed in range(self.size.seeds)]
+    def missing(self, groups: Iterable[tuple[Sequence[int], int]]) -> int:
+        """How many networks are still to be trained: so many for each group of subjects."""
+        runs = {self._run(group) / f"seed-{seed}" for group, seeds in groups for seed in range(seeds)}
         return sum(not (run / FINISHED).exists() for run in runs)
 
     def _run(self, learnt_from: Sequence[int]) -> Path:
@@ -137,7 +148,7 @@ class Laboratory:
     def _home(self) -> Path:
         """By all that decides a network, but whom it learnt from."""
         files = sorted((path.name, path.stat().st_size) for path in self.folder.glob("*.txt"))
-        what = (CONFIG, dataclasses.replace(self.size, seeds=0), files)
+        what = (CONFIG, (self.size.steps, self.size.colours), files)
         return self.out / hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
     def _model(self, learnt_from: tuple[int, ...], seed: int) -> Checkpoint:
@@ -160,23 +171,38 @@ class Laboratory:
         return shards
 
 
-def save_models(folder: Path, models: Sequence[Checkpoint], settings: Settings, habits: Habits) -> None:
-    """Write networks, how to read what they say, and what they know of stages, as `load_models` reads them."""
-    for i, model in enumerate(models):
+class Saved(NamedTuple):
+    """Networks that can be taken to other people: with the settings and the chain that go with them."""
+
+    networks: tuple[Checkpoint, ...]
+    settings: Settings
+    habits: Habits
+    learnt_from: tuple[int, ...]
+
+
+def save_models(folder: Path, saved: Saved) -> None:
+    """Write what `load_models` reads: a bundle for each network, and `SETTINGS`."""
+    for i, network in enumerate(saved.networks):
         (folder / str(i)).mkdir(parents=True, exist_ok=True)
-        write_bundled(folder / str(i), model)
-    tree = {"settings": dataclasses.asdict(settings), "habits": {k: v.tolist() for k, v in habits._asdict().items()}}
+        write_bundled(folder / str(i), network)
+    tree = {
+        "networks": len(saved.networks),
+        "settings": dataclasses.asdict(saved.settings),
+        "habits": {name: values.tolist() for name, values in saved.habits._asdict().items()},
+        "learnt_from": saved.learnt_from,
+    }
     (folder / SETTINGS).write_text(json.dumps(tree, indent=2) + "\n")
 
 
-def load_models(folder: Path) -> tuple[tuple[Checkpoint, ...], Settings, Habits]:
+def load_models(folder: Path) -> Saved:
     """What `save_models` wrote.
 
     Raises:
-        ValueError: a folder without networks or settings.
+        ValueError: a folder without it, or with other networks than it says.
     """
-    if not (folder / SETTINGS).is_file() or not (folder / "0").is_dir():
-        raise ValueError(f"{folder} holds no networks of this experiment: it needs {SETTINGS} and a folder 0")
+    if not (folder / SETTINGS).is_file():
+        raise ValueError(f"{folder} holds no networks of this experiment: it has no {SETTINGS}")
     tree = json.loads((folder / SETTINGS).read_text())
-    models = tuple(load(path) for path in sorted(folder.iterdir()) if path.is_dir())
-    return models, Settings(**tree["settings"]), Habits(**{k: np.array(v) for k, v in tree["habits"].items()})
+    networks = tuple(load(folder / str(i)) for i in range(tree["networks"]))
+    habits = Habits(**{name: np.array(values) for name, values in tree["habits"].items()})
+    return Saved(networks, Settings(**tree["settings"]), habits, tuple(tree["learnt_from"]))

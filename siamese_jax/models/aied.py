@@ -72,7 +72,7 @@ class AiED(nn.Module):
             ValueError: rows as they are instead of maps.
         """
         model, train = self.config.model, keys is not None
-        refuse_raw_rows(model.name, maps)
+        refuse_raw_rows("aied", maps)
         x = maps * row_weights(row_present)[:, None, None]
         x = Conv(
             scaled_width(STEM, model.width), (7, 7), strides=(2, 2), padding=(3, 3), axis=self.axis, activation=nn.relu

@@ -260,12 +260,15 @@ def max_pool_map(
     return x
 
 
+_LINEAR = partial(nn.Dense, dtype=jnp.float32)
+
+
 def window_heads(
     tasks: Sequence[TaskSpec],
     features: Float[Array, "batch _features"],
     keys: SampleKeys | None,
     dropout: float,
-    dense: Callable[..., nn.Module] = partial(nn.Dense, dtype=jnp.float32),
+    dense: Callable[..., nn.Module] = _LINEAR,
 ) -> Logits:
     """Dropout and one linear layer a task over the features of the whole window.
 

@@ -54,7 +54,7 @@ class NEpiNet(nn.Module):
             ValueError: rows as they are instead of maps.
         """
         model, train = self.config.model, keys is not None
-        refuse_raw_rows(model.name, maps)
+        refuse_raw_rows("nepinet", maps)
         x = maps
         for i in range(1 + len(RW_T)):
             x = RwtStage(model, i, self.axis, name=f"stage_{i}")(x, row_present, train=train)

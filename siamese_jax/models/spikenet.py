@@ -1,7 +1,7 @@
 """SpikeNet: filters along time in every row, their sum over rows, filters along time again; for one second.
 
-FACT (the model's structure as released with Jing et al., JAMA Neurology 2020), for 1 s at 128 Hz of 37 rows, 19 against
-the common average and 18 of the longitudinal bipolar montage:
+FACT (the structure of the released model; citation RECALLED: Jing et al., JAMA Neurology 2020), for 1 s at 128 Hz of 37
+rows, 19 against the common average and 18 of the longitudinal bipolar montage:
 
     Conv 8, 32, Conv 8, 32, BatchNorm, LeakyReLU, maximum of 4, Dropout       in every row
     Conv over all rows, 32, Conv 8, 64, BatchNorm, LeakyReLU, Dropout

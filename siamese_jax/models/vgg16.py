@@ -68,7 +68,7 @@ class VGG16(nn.Module):
             ValueError: rows as they are instead of maps.
         """
         model = self.config.model
-        refuse_raw_rows(model.name, maps)
+        refuse_raw_rows("vgg16", maps)
         x = maps * row_weights(row_present)[:, None, None]
         for block in BLOCKS:
             for features in block:

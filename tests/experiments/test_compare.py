@@ -1,11 +1,16 @@
 import csv
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_tools.simulate import SimulationConfig, simulate_cohort
+from experiments import sweep_command
 from experiments.compare import main
-from experiments.sweep_command import Options
+from experiments.runs import compared
+from experiments.scored import Answers, Scored
+from experiments.sweep_command import Options, at_best_rates
 from siamese_jax.config import DataConfig
 from siamese_jax.recordings.prepare import prepare
 from siamese_jax.recordings.sources import Folder
@@ -27,12 +32,13 @@ def shards(tmp_path_factory):
 
 def test_the_whole_command_at_a_tiny_size(shards, tmp_path, capsys, monkeypatch):
     options = Options(out=tmp_path, only=("siamese_es", "eegnet"), seeds=2, steps=2, batch_size=4, resamples=50)
-    assert main(shards, options) == 0
+    assert main(shards, options, learning_rates=(3e-3, 1e-3)) == 0
     page, told = (tmp_path / "compare.md").read_text(), capsys.readouterr().out
     assert "SIMULATED minutes" in page
     assert "Reduced inputs and widths" in page
     assert "2 updates of 4 windows" in page
-    assert "4 jobs: 0 done before, 4 to do" in told
+    assert "4 jobs: 0 done before, 4 to do" in told  # the rates
+    assert "4 jobs: 2 done before, 2 to do" in told  # the seeds
     assert "min left" in told
     tree = json.loads((tmp_path / "compare.json").read_text())
     assert set(tree["runs"]) == {"siamese_es", "eegnet"}
@@ -41,11 +47,43 @@ def test_the_whole_command_at_a_tiny_size(shards, tmp_path, capsys, monkeypatch)
         rows = list(csv.DictReader(file))
     assert {row["run"] for row in rows} == {"siamese_es", "eegnet"}
     assert (tmp_path / "compare.png").stat().st_size > 10_000
+    assert "learning rates first: each of 0.003, 0.001 for each run" in told
+    assert "the best of 2 in validation patients" in page
     monkeypatch.setattr("experiments.sweep.train", lambda *_, **__: pytest.fail("trained again"))
-    assert main(shards, options) == 0
+    assert main(shards, options, learning_rates=(3e-3, 1e-3)) == 0
     assert "4 jobs: 4 done before, 0 to do" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_there_is_named(shards, tmp_path):
     with pytest.raises(ValueError, match="--only eegnot: there are siamese_es, eegnet"):
         main(shards, Options(out=tmp_path, only=("eegnot",)))
+
+
+def test_each_run_takes_the_rate_that_is_best_in_validation_patients(monkeypatch):
+    """Not in test patients, where another one is."""
+    runs = list(compared("reduced").values())[:2]
+    quality = {("siamese_es", 0.1): 0.5, ("siamese_es", 0.2): 3.0, ("eegnet", 0.1): 2.0, ("eegnet", 0.2): 0.1}
+
+    def told(runs, folds, seeds, out, *, progress):
+        assert seeds == 1
+        found = []
+        for run in runs:
+            good = quality[run.name, run.config.training.learning_rate]
+            found.append(scored(run.name, validation=good, test=4 - good))
+        return found
+
+    monkeypatch.setattr(sweep_command, "sweep", told)
+    best = at_best_rates(runs, (0.1, 0.2), [None], Path(), lambda *_: None)
+    assert [(r.name, r.config.training.learning_rate) for r in best] == [("siamese_es", 0.2), ("eegnet", 0.1)]
+
+
+def scored(run, *, validation, test):
+    def answers(good):
+        rng = np.random.default_rng(0)
+        label = np.arange(400) < 40
+        score = rng.normal(size=400) + good * label
+        return Answers(
+            np.repeat(["p"], 400), np.arange(400) * 4.0, label, np.zeros(400, np.int32), 1 / (1 + np.exp(-score))
+        )
+
+    return Scored(run, 0, 0, answers(validation), answers(test), 1, 1.0)

@@ -40,17 +40,12 @@ def published(name, n_rows=45):
     """Parameters, trunk and heads apart, and the shape of each layer's output, at full width."""
     model = build(name, width=1.0)
     maps, present = jax.ShapeDtypeStruct((1, 129, 126, n_rows), jnp.float32), jax.ShapeDtypeStruct((1, n_rows), bool)
-    (logits, seen), variables = jax.eval_shape(
-        lambda m, p: (
-            model.init_with_output(jax.random.key(0), m, p, capture_intermediates=True),
-            model.init(jax.random.key(0), m, p),
-        ),
-        maps,
-        present,
+    logits, made = jax.eval_shape(
+        lambda m, p: model.init_with_output(jax.random.key(0), m, p, capture_intermediates=True), maps, present
     )
-    size = {layer: sum(x.size for x in jax.tree.leaves(p)) for layer, p in variables["params"].items()}
+    size = {layer: sum(x.size for x in jax.tree.leaves(p)) for layer, p in made["params"].items()}
     heads = {layer: size.pop(layer) for layer in list(size) if layer.startswith("head_")}
-    shape = {k: v["__call__"][0].shape[1:] for k, v in seen["intermediates"].items() if k != "__call__"}
+    shape = {k: v["__call__"][0].shape[1:] for k, v in made["intermediates"].items() if k != "__call__"}
     assert {task: x.shape for task, x in logits.window.items()} == {"ied": (1, 1), "sleep": (1, 5)}
     return size, heads, shape
 

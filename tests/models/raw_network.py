@@ -31,7 +31,7 @@ class Network(NamedTuple):
     run: Callable
 
 
-def build(name: str, *, tasks=TASKS, axis=None, **changes):
+def build(name: Any, *, tasks=TASKS, axis=None, **changes):
     model = ModelConfig(name=name, fusion="none", pooling="average", **changes)
     names = tuple(task.name for task in tasks)
     return build_model(Config(tasks=names, model=model, converter=ConverterConfig(kind="none")), tasks, axis=axis)

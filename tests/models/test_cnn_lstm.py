@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from siamese_jax.models.blocks import max_pool
 from siamese_jax.models.cnn_lstm import Lstm
 from tests.models import raw_network as raw
 
@@ -64,6 +65,15 @@ def test_the_lstm_is_the_textbook_s():
         cell = sigmoid(forget) * cell + sigmoid(into) * np.tanh(candidate)
         hidden = sigmoid(out) * np.tanh(cell)
     np.testing.assert_allclose(jax.jit(Lstm(4).apply)(variables, x), hidden, rtol=1e-4, atol=1e-5)
+
+
+def test_the_largest_of_some_frames_and_all_of_its_gradient():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 11, 3)), jnp.float32)
+    given, pull = jax.vjp(lambda x: max_pool(x, 4), x)
+    np.testing.assert_array_equal(given, np.asarray(x)[:, :8].reshape(2, 2, 4, 3).max(2))
+    largest = np.zeros((2, 11, 3))
+    largest[:, :8] = (np.repeat(given, 4, 1) == x[:, :8]).astype(float)
+    np.testing.assert_array_equal(pull(jnp.ones_like(given))[0], largest)
 
 
 def test_dropout_is_off_altogether_at_0(net):

@@ -92,16 +92,18 @@ def test_a_window_without_a_label_does_not_count():
     weights = np.ones_like(LABELS)
     weights[12:, 1] = 0
     records = made(small(), LABELS, weights=weights)
-    found = said(records, lambda split, rows, c: np.where(rows >= 12, 0.95, 0.1 + 0.8 * LABELS[rows, c]))
+    found = said(records, lambda split, rows, c: np.where((rows >= 12) & (c == 1), 0.95, 0.1 + 0.8 * LABELS[rows, c]))
     tree = summarise(records, CLASSES, splits(), collect(records, splits(), found), n_resamples=5)
     row = tree["classes"][1]
     assert (row["positives"], row["labelled"], row["arms"][SINGLE]["auprc"]) == (3, 12, 1.0)
+    assert tree["differences"][0]["bootstrap"]["value"] == 0
 
 
 def test_seeds_on_one_split_are_no_folds_and_the_page_says_so():
     records = made(small(), LABELS)
     own = [s._replace(fold=0, repeat=r) for r, s in enumerate([splits()[0]] * 2)]
-    found = {(r, 0): said(records, wrong)[0, 0] for r in range(2)}
+    seeds = (wrong, lambda split, rows, c: np.full(len(rows), 0.5))  # they differ, as seeds do
+    found = {(r, 0): said(records, single)[0, 0] for r, single in enumerate(seeds)}
     tree = summarise(records, CLASSES, own, collect(records, own, found), n_resamples=20)
     gain = tree["differences"][0]
     assert math.isnan(gain["corrected"]["p"]) and gain["bootstrap"]["value"] > 0

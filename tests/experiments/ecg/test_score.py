@@ -8,7 +8,7 @@ import pytest
 from data_tools.ptb_xl import PtbXl
 from data_tools.wfdb import DEFAULT_DATA
 from experiments.ecg import networks, score
-from experiments.ecg.__main__ import main
+from experiments.ecg.__main__ import Design, main
 from siamese_jax.checkpoints import load
 from siamese_jax.cli.console import OK
 from siamese_jax.recordings.prepare import prepare
@@ -30,10 +30,10 @@ def write(root, first=0):
 
 
 def test_the_command_runs_goes_on_and_its_model_scores_new_records(tmp_path, monkeypatch):
-    options = {"out": tmp_path / "out", "to": tmp_path / "to", "folds": 3, "repeats": 1, "rare_share": 0.3}
-    options |= TINY | {"min_positives": 4}
+    design = Design(folds=3, repeats=1, rare_share=0.3, min_positives=4, **TINY)
+    places = {"out": tmp_path / "out", "to": tmp_path / "to"}
     folders = write(tmp_path / "in")
-    assert main(folders, **options) == OK
+    assert main(folders, design, **places) == OK
     tree = json.loads((tmp_path / "to" / "ecg.json").read_text(), parse_constant=pytest.fail)
     rows = {row["class"]: row for row in tree["results"]["classes"]}
     assert {name: (r["positives"], r["labelled"], r["is_rare"]) for name, r in rows.items()} == {
@@ -50,7 +50,7 @@ def test_the_command_runs_goes_on_and_its_model_scores_new_records(tmp_path, mon
     assert load(tmp_path / "to" / "model").config.tasks == ("NSR", "SB", "IAVB", "RBBB")
 
     monkeypatch.setattr(networks, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
-    assert main(folders, **options) == OK
+    assert main(folders, design, **places) == OK
     again = json.loads((tmp_path / "to" / "ecg.json").read_text())
     assert again["results"] == tree["results"]
 
@@ -68,8 +68,8 @@ def test_ptb_xl_by_its_own_folds(tmp_path):
     ]
     test_ptb_xl.write(tmp_path / "in", rows)
     prepare(PtbXl(tmp_path / "in", "all"), tmp_path / "shards", DEFAULT_DATA, hop_seconds=10.0, seed=0)
-    options = {"out": tmp_path / "out", "to": tmp_path / "to", "folds": 0, "repeats": 2, "rare_share": 0.5}
-    assert main((tmp_path / "shards",), **options, **TINY, min_positives=3) == OK
+    design = Design(folds=0, repeats=2, rare_share=0.5, min_positives=3, **TINY)
+    assert main((tmp_path / "shards",), design, out=tmp_path / "out", to=tmp_path / "to") == OK
     tree = json.loads((tmp_path / "to" / "ecg.json").read_text())
     shown = {row["class"]: (row["positives"], row["labelled"], row["is_rare"]) for row in tree["results"]["classes"]}
     assert shown == {"NORM": (4, 6, False), "SR": (6, 6, False), "IMI": (2, 6, True)}  # of the test fold

@@ -1,0 +1,106 @@
+"""The whole command at a tiny size: nobody is tested on what was learnt from them, and nothing is done twice."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments.sleep import __main__ as command
+from experiments.sleep import training
+from experiments.sleep.scoring import Said
+from experiments.sleep.training import Laboratory, Size, load_models
+from siamese_jax.recordings.shards import open_shards
+from tests.data_tools.excerpts import signal, write_excerpt
+
+SPINDLES = {1: [(25.0 + 5 * i, 1.0) for i in range(12)]}
+SIZE = Size(steps=2, colours=2, seeds=1, choosing_seeds=1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (1, 2, 4, 6):
+        channel = "C3-A1" if number == 1 else "CZ-A1"
+        samples = signal(14_000 + number)[:14_000]
+        write_excerpt(tmp_path / "in", number, channel=channel, samples=samples, spindles=SPINDLES)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    model = dataclasses.replace(training.CONFIG.model, width=0.1, dilations=(1, 1, 2), shared_stages=2)
+    short = dataclasses.replace(training.CONFIG.training, batch_size=8)
+    monkeypatch.setattr(training, "CONFIG", dataclasses.replace(training.CONFIG, model=model, training=short))
+
+
+def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, monkeypatch, capsys):
+    learnt_from = []
+
+    def train(config, shards, *args, **options):
+        learnt_from.append(sorted(patient for shard in shards for patient in shard.patients))
+        return original(config, shards, *args, **options)
+
+    original = training.train
+    monkeypatch.setattr(training, "train", train)
+    options = {"train": (1, 2), "test": (4,), "out": tmp_path / "out"}
+    assert command.main(folder, SIZE, **options) == 0
+    assert sorted(learnt_from) == [["DREAMS-1"] * 2, ["DREAMS-1"] * 2 + ["DREAMS-2"] * 2, ["DREAMS-2"] * 2]
+    first = json.loads((tmp_path / "out" / "results" / "sleep.json").read_text())
+    assert list(first["by_subject"]) == ["4"] and first["pooled"]["epochs"] == 4
+    assert (tmp_path / "out" / "results" / "sleep.png").stat().st_size > 10_000
+    assert "REAL EEG" in (tmp_path / "out" / "results" / "sleep.md").read_text()
+
+    learnt_from.clear()
+    command.main(folder, SIZE, **options)
+    assert not learnt_from
+    saved = tmp_path / "out" / "model"
+    assert load_models(saved).learnt_from == (1, 2)
+    capsys.readouterr()
+    command.main(folder, model=saved, out=tmp_path / "elsewhere")
+    again = json.loads((tmp_path / "elsewhere" / "results" / "sleep.json").read_text())
+    assert "excerpt 1 is left out" in capsys.readouterr().out and list(again["by_subject"]) == ["4", "6"]
+    # What is saved is what was scored.
+    assert again["by_subject"]["4"] == first["by_subject"]["4"]
+    with pytest.raises(ValueError, match=r"learnt from \[2\]"):
+        command.main(folder, model=saved, test=(2, 4), out=tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"settings\.json"):
+        load_models(tmp_path)
+
+
+def test_networks_are_never_asked_about_whom_they_learnt_from(folder, tmp_path):
+    with pytest.raises(ValueError, match="subject 4 is among those learnt from"):
+        Laboratory(folder, tmp_path, SIZE).said((1, 4), 4, seeds=1)
+
+
+def test_each_subject_left_out_is_unknown_to_all_that_decides_about_it(folder, tmp_path, monkeypatch):
+    said, chosen = [], []
+
+    def ask(self, learnt_from, subject, *, seeds):
+        said.append((tuple(sorted(learnt_from)), subject))
+        return Said(np.log(np.full((28, 5), 0.2)), np.full(700, -9.0), 0.2, 0.0)
+
+    def choose(answers, truths, habits):
+        chosen.append(tuple(sorted(answers)))
+        return training.Settings()
+
+    monkeypatch.setattr(Laboratory, "said", ask)
+    monkeypatch.setattr(training, "choose", choose)
+    answers = command._left_out(Laboratory(folder, tmp_path, SIZE), (1, 2, 4))
+    assert [a.subject for a in answers] == [1, 2, 4] and chosen == [(2, 4), (1, 4), (1, 2)]
+    of_1 = [((4,), 2), ((2,), 4), ((2, 4), 1)]
+    assert said == [*of_1, ((4,), 1), ((1,), 4), ((1, 4), 2), ((2,), 1), ((1,), 2), ((1, 2), 4)]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [((1, 2), (2,), "trained on and tested"), ((1, 2), (), "3 different"), ((1,), (2,), "2 different")],
+)
+def test_impossible_choices_of_people_are_refused(folder, tmp_path, train, test, message):
+    with pytest.raises(ValueError, match=message):
+        command.main(folder, SIZE, train=train, test=test, out=tmp_path)
+
+
+def test_every_colour_of_a_subject_is_a_shard_of_that_subject(folder, small, tmp_path):
+    shards = Laboratory(folder, tmp_path, SIZE)._shards(2, 1)
+    (shard,) = open_shards(shards / "train")
+    assert shard.patients == ("DREAMS-2",) and len(shard) == 697  # every 0.2 s of 140 s
