@@ -58,7 +58,7 @@ def forward_training(
     """As `forward`, with shuffled rows (if so configured), batch statistics and dropout; also the new `batch_stats`."""
     maps, row_present = _maps(config, eeg, present, keys)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
-    return logits, updated.get("batch_stats", {})
+    return logits, updated["batch_stats"]
 
 
 def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""]) -> Variables:

@@ -178,7 +178,7 @@ def _pooled_lines(pooled: dict[str, Any]) -> list[str]:
     lines += [f"| {said} | {value:.3f} | {low:.3f} to {high:.3f} |" for said, value, low, high in rows]
     lines.append("")
     for said, s in zip(named, both, strict=True):
-        lines.append(f"{said.capitalize()}: precision {s['precision']:.2f}, recall {s['recall']:.2f};")
+        lines.append(f"{said[0].upper()}{said[1:]}: precision {s['precision']:.2f}, recall {s['recall']:.2f};")
         lines[-1] += f" {s['matched']} matched, {s['false']} false, {s['missed']} missed."
     by_stage = ", ".join(f"{s} {v:.2f}" for s, v in pooled["f1_by_stage"].items() if v is not None)
     lines += [f"F1 by stage: {by_stage}.", "", "| true \\ found | " + " | ".join(STAGES) + " |", "|---" * 6 + "|"]

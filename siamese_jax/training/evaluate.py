@@ -380,9 +380,10 @@ def report_text(tree: dict[str, Any]) -> str:
 
 
 def _threshold_text(point: dict[str, Any]) -> str:
+    support = f"; {point['positives']} positive windows" if "positives" in point else ""
     if point["threshold"] is None:
-        return "no threshold: no positive among validation patients"
-    return f"threshold {point['threshold']:.3f} from validation patients"
+        return f"no threshold: no positive among validation patients{support}"
+    return f"threshold {point['threshold']:.3f} from validation patients{support}"
 
 
 def _is_interval(item: Any) -> bool:

@@ -1,15 +1,18 @@
 import dataclasses
 import json
 
+import chex
 import numpy as np
 import pytest
 
 from experiments import sweep as module
-from experiments.folds import Fold, grouped
+from experiments.folds import grouped
 from experiments.runs import Run, changed
 from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
+from siamese_jax.checkpoints import load
 from siamese_jax.evaluation.metrics import auroc
 from siamese_jax.recordings.shards import open_shards
+from siamese_jax.training.loop import train
 from tests.cohort import tiny_shards
 
 
@@ -57,6 +60,28 @@ def test_what_is_done_is_read_and_not_done_again(run, fold, tmp_path, monkeypatc
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["wall_seconds"] > 0
     assert line["job"] == "tiny, fold 0, seed 0"
+
+
+def test_a_run_may_start_from_what_another_task_taught_and_keep_it(run, fold, tmp_path, monkeypatch):
+    asleep = changed(run.config, {"model": {"fusion": "none"}}, tasks=("sleep",))
+    frozen = dataclasses.replace(run, config=dataclasses.replace(run.config, freeze=("sleep",)), pretrained=asleep)
+    taught = []
+
+    def learn(config, *args, **kwargs):
+        done = train(config, *args, **kwargs)
+        taught.append(load(args[2] / "checkpoint").variables["params"])
+        return done
+
+    monkeypatch.setattr(module, "train", learn)
+    quietly(frozen, fold=fold, out=tmp_path)
+    first, then = taught
+    for name, layer in first.items():
+        if name.startswith("sleep"):
+            chex.assert_trees_all_close(layer, then[name], rtol=1e-6)  # averaging equal values rounds
+    assert "head_ied" not in first
+    assert not np.array_equal(
+        first["shared_0"]["Conv_0"]["Conv_0"]["kernel"], then["shared_0"]["Conv_0"]["Conv_0"]["kernel"]
+    )
 
 
 def test_every_window_with_a_label_is_scored_once_beside_what_is_known_of_it(run, fold, tmp_path):
@@ -155,7 +180,7 @@ def test_an_intercept_a_stage_tells_the_share_of_each_stage():
     assert np.unique(alike.probability).size == 1
 
 
-def test_a_label_that_is_a_function_of_the_patient_cannot_be_predicted_across_patients(shards, tiny):
+def test_a_label_that_is_a_function_of_the_patient_cannot_be_predicted_across_patients(shards, tiny, tmp_path):
     """What tells the training patients apart tells nothing about others: only a leak could."""
     names = sorted({shard.patients[0] for shard in shards})
     chosen = set(np.random.default_rng(5).permutation(names)[: len(names) // 2].tolist())
@@ -171,19 +196,11 @@ def test_a_label_that_is_a_function_of_the_patient_cannot_be_predicted_across_pa
     config = changed(tiny, alone, tasks=("ied",))
     scores, labels, learnt = [], [], []
     for fold in grouped(of_patient, n_folds=3, repeats=1, seed=0):
-        trained = module._train(
-            config, fold.train, fold_path(fold), None, Job(Run("t", "", config), fold, 0), lambda *_: None
-        )
+        job = Job(Run("tiny", "", config), fold, 0)
+        trained = module._train(config, fold.train, tmp_path / str(fold.number), None, job, lambda *_: None)
         own, other = module.judge(trained, fold.train), module.judge(trained, fold.test)
         learnt.append(auroc(own.log_odds, own.label))
         scores.append(other.log_odds)
         labels.append(other.label)
     assert min(learnt) > 0.8, "the patients can be told apart"
     assert 0.15 < auroc(np.concatenate(scores), np.concatenate(labels)) < 0.85
-
-
-def fold_path(fold: Fold):
-    import tempfile
-    from pathlib import Path
-
-    return Path(tempfile.mkdtemp()) / str(fold.number)

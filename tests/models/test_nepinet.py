@@ -46,7 +46,7 @@ def test_it_is_siamese_es_without_twins_sleep(monkeypatch):
     owner = {f"stage_{i}": f"{'shared' if i < 4 else 'electron'}_{i}" for i in range(7)}
     owner |= {"features": "electron_features", "head_ied": "head_ied"}
     renamed = {kind: {owner[layer]: x for layer, x in tree.items()} for kind, tree in variables.items()}
-    maps, present = on_maps.inputs()
+    maps, present = on_maps.inputs(n_frames=70)  # of which the last stage keeps 3
     present = present.at[1, 3:].set(False)
     fresh = jax.eval_shape(whole.init, jax.random.key(0), maps, present)
     assert jax.tree.map(np.shape, renamed) == jax.tree.map(np.shape, fresh)

@@ -94,7 +94,7 @@ def test_each_class_of_a_multilabel_task_has_a_threshold_and_figures_of_its_own(
     assert tree["auprc/NORM"]["value"] == pytest.approx((1 + 2 / 3) / 2)
     json.dumps(tree, allow_nan=False)
     text = report_text({"patients": 3, "windows": 6, "diagnosis": tree})
-    assert "max_f1/LAO/LAE, threshold 0.200 from validation patients" in text
+    assert "max_f1/LAO/LAE, threshold 0.200 from validation patients; 2 positive windows" in text
     assert "max_f1/never, no threshold: no positive among validation patients" in text
     assert points_from_json(points_to_json(points))[:2] == points[:2]
 

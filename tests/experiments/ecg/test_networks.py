@@ -94,4 +94,4 @@ def test_a_label_that_hangs_on_the_patient_alone_scores_at_chance():
         probability[split.test] = predict(small(), ("class0",), variables, records, split.test)[:, 0]
         known = predict(small(), ("class0",), variables, records, split.train)[:, 0]
         assert auroc(known, records.labels[split.train, 0]) > 0.9  # it was learnt
-    assert 0.2 < auroc(probability, records.labels[:, 0]) < 0.8
+    assert 0.3 < auroc(probability, records.labels[:, 0]) < 0.7

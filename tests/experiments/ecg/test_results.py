@@ -102,7 +102,7 @@ def test_a_window_without_a_label_does_not_count():
 def test_seeds_on_one_split_are_no_folds_and_the_page_says_so():
     records = made(small(), LABELS)
     own = [s._replace(fold=0, repeat=r) for r, s in enumerate([splits()[0]] * 2)]
-    seeds = (wrong, lambda split, rows, c: np.full(len(rows), 0.5))  # they differ, as seeds do
+    seeds = (wrong, lambda split, rows, c: 0.1 + 0.8 * LABELS[rows, c])  # they differ, as seeds do
     found = {(r, 0): said(records, single)[0, 0] for r, single in enumerate(seeds)}
     tree = summarise(records, CLASSES, own, collect(records, own, found), n_resamples=20)
     gain = tree["differences"][0]

@@ -25,7 +25,8 @@ def write(root, first=0):
         test_ludb.write(root / "ludb", first + i + 1, said)
         codes = ["426783006"] if i % 2 else ["426177001"]
         codes += ["59118001"] * (i % 4 == 0) + ["270492004"] * (i % 4 == 1)
-        test_cinc2021.write(root / "cinc", f"E{first + i:05d}", f"#Dx: {','.join(codes)}")
+        name = f"E{first}{'1' * i}"  # no two of one sum, which seeds the signal
+        test_cinc2021.write(root / "cinc", name, f"#Dx: {','.join(codes)}")
     return root / "ludb", root / "cinc"
 
 

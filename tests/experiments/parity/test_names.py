@@ -47,9 +47,9 @@ def test_values_end_where_both_layouts_mean_the_same():
         "b": rng.normal(size=(6, 1, 4, 1)),
     }
     got = names.copied(pairs, theirs, like)["params"]
-    assert got["conv"][2, 1, 4, 6] == np.float32(theirs["c"][6, 4, 2, 1])
-    assert got["dense"][4, 6] == np.float32(theirs["d"][6, 4, 0, 0])
-    assert got["bank"][3, 2, 1] == np.float32(theirs["b"][2 * 2 + 1, 0, 3, 0])
+    assert got["conv"][1, 0, 3, 2] == np.float32(theirs["c"][2, 3, 1, 0])
+    assert got["dense"][3, 2] == np.float32(theirs["d"][2, 3, 0, 0])
+    assert got["bank"][2, 1, 0] == np.float32(theirs["b"][2 * 1 + 0, 0, 2, 0])
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_nobody_looked_means_no_labels(tmp_path):
 
 
 def test_overlapping_spindles_are_one_stretch_and_an_onset_alone_is_unknown():
-    marks = [("Spindle", 10.0, 2.0), ("Spindle", 11.0, 2.0), ("Spindle (expert 2)", 20.0, 0.0)]
+    marks = [("Spindle", 10.0, 2.0), ("Spindle", 11.0, 2.0), ("Spindle", 11.5, 0.5), ("Spindle (expert 2)", 20.0, 0.0)]
     found = with_rest([Annotation(at, length, text, None) for text, at, length in marks], 30.0)
     rest = [(a.onset_seconds, a.onset_seconds + a.duration_seconds) for a in found if a.text == NONE]
     assert rest == [(0.0, 10.0), (13.0, 19.0), (21.0, 30.0)]
