@@ -13,8 +13,9 @@ number of updates; then a network with all heads on all records (TO/model), whic
 puts to new ones. A second call goes on where the first stopped: each network's answers are kept by the hash of what
 they hang on.
 
-What was chosen before any rare class was scored: the classes, by number of positives alone; updates, learning rate and
-dropout, on the common classes in one split that is not among those reported; the width, by what half an hour allows.
+What was chosen, and how: the classes, by number of positives alone; updates, learning rate and dropout, on the common
+classes in one split that is not among those reported (one earlier pass with other values had printed figures of rare
+classes for one fold); the width, by what half an hour allows.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from data_tools.twelve_lead import twelve_lead
 from experiments.ecg import page, results
 from experiments.ecg.networks import ALL, Network, answers, fit, networks, task_specs
 from experiments.ecg.records import Classes, Records, Split, choose_classes, make_splits, read_records
+from experiments.ecg.score import LEARNT_FROM
 from siamese_jax.checkpoints import Checkpoint, write_bundled
 from siamese_jax.cli.console import OK, progress_bar, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
@@ -184,6 +186,7 @@ def _save_model(config: Config, records: Records, classes: Classes, points: list
     points_text = points_to_json(points)
     steps = config.training.steps
     write_bundled(folder, Checkpoint(own, task_specs(names), records.sources, variables, points_text, steps))
+    (folder / LEARNT_FROM).write_text(json.dumps(sorted(set(np.asarray(records.patients).tolist())), indent=0) + "\n")
 
 
 def _plain(tree: Any) -> Any:

@@ -55,6 +55,8 @@ def test_the_command_runs_goes_on_and_its_model_scores_new_records(tmp_path, mon
     again = json.loads((tmp_path / "to" / "ecg.json").read_text())
     assert again["results"] == tree["results"]
 
+    with pytest.raises(ValueError, match="learnt from all 24 patients of these records"):
+        score.main(tmp_path / "to" / "model", tmp_path / "known", ludb=folders[0], cinc=folders[1])
     new = write(tmp_path / "new", first=50)
     assert score.main(tmp_path / "to" / "model", tmp_path / "scored", ludb=new[0], cinc=new[1]) == OK
     figures = json.loads((tmp_path / "scored" / "scores.json").read_text())
