@@ -25,10 +25,11 @@ def fit_logistic(
         labels: what was there.
 
     Raises:
-        ValueError: lengths that differ, or columns that are not finite.
+        ValueError: columns that are not finite.
     """
-    if len(columns) != len(labels) or not np.isfinite(columns).all():
-        raise ValueError(f"a label for each of {len(columns)} rows of finite columns is needed, given {len(labels)}")
+    wrong = ~np.isfinite(columns).all(1)
+    if wrong.any():
+        raise ValueError(f"{wrong.sum()} of {len(columns)} rows hold columns that are not finite")
     x, y = columns.astype(np.float64), labels.astype(np.float64)
     b = np.zeros(x.shape[1])
     loss = _loss(x, y, b)

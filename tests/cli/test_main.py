@@ -81,7 +81,7 @@ def test_metrics_hold_every_figure_with_its_interval(demo):
         assert item["n_patients"] == figures["patients"] and item["n_resamples"] == 1000
         assert item["low"] <= item["value"] <= item["high"]
     for name in ("max_f1", "sensitivity_0.8", "sensitivity_0.8211"):
-        assert set(ied[name]) == {"threshold", "sensitivity", "precision", "specificity", "f1"}
+        assert set(ied[name]) == {"threshold", "positives", "sensitivity", "precision", "specificity", "f1"}
     assert set(ied["events_max_f1"]) > {"sensitivity", "precision", "f1", "false_detections_per_hour", "hours"}
     points = json.loads((demo / "run" / "checkpoint" / "operating_points.json").read_text())
     by_name = {point["criterion"]: point["threshold"] for point in points if point["task"] == "ied"}

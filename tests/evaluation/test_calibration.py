@@ -42,8 +42,6 @@ def test_steps_that_overshoot_are_halved():
     np.testing.assert_allclose(fit_logistic(x, y)[0] * 5000.0, fit_logistic(x / [5000.0, 1.0], y)[0], rtol=1e-2)
 
 
-def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="given 2"):
-        fit_logistic(np.ones((3, 1)), np.ones(2, bool))
-    with pytest.raises(ValueError, match="finite"):
+def test_columns_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="1 of 2 rows"):
         fit_logistic(np.array([[np.nan], [1.0]]), np.ones(2, bool))
