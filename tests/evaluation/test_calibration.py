@@ -11,15 +11,18 @@ def drawn(coefficients, n=4000, seed=0):
     return x, rng.random(n) < 1 / (1 + np.exp(-x @ coefficients))
 
 
-def test_it_finds_what_a_general_optimiser_finds():
+@pytest.mark.parametrize("apart", [False, True])
+def test_it_finds_what_a_general_optimiser_finds(apart):
     x, y = drawn([1.5, -0.7, -2.0], n=500)
+    if apart:
+        y = x[:, 0] > 0.3
 
     def loss(b):
         z = x @ b
         return (np.logaddexp(0, z) - y * z).sum() + RIDGE / 2 * b @ b
 
-    expected = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-8}).x
-    np.testing.assert_allclose(fit_logistic(x, y), expected, atol=1e-4)
+    expected = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-6}).x
+    np.testing.assert_allclose(fit_logistic(x, y), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_it_finds_the_coefficients_that_labels_were_drawn_with():
@@ -35,11 +38,10 @@ def test_classes_that_part_perfectly_leave_finite_coefficients(labels):
     assert (((x @ fitted) > 0) == labels).all()
 
 
-def test_steps_that_overshoot_are_halved():
-    # Log-odds in the thousands, as of a network that is very sure: plain Newton steps run away.
+def test_log_odds_of_a_network_that_is_very_sure_are_as_good():
     x, y = drawn([1.0, -1.0], n=300)
-    x[:, 0] *= 5000.0
-    np.testing.assert_allclose(fit_logistic(x, y)[0] * 5000.0, fit_logistic(x / [5000.0, 1.0], y)[0], rtol=1e-2)
+    sure = x * [5000.0, 1.0]
+    np.testing.assert_allclose(fit_logistic(sure, y) * [5000.0, 1.0], fit_logistic(x, y), rtol=1e-2)
 
 
 def test_columns_that_are_not_finite_are_refused():

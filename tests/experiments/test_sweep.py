@@ -141,9 +141,12 @@ def test_the_code_version_hangs_on_the_source_that_answers_hang_on(tmp_path):
 
 def test_shuffled_states_stay_with_their_patient_and_touch_nothing_else(shards):
     shard = shards[0]
-    weights = shard.weights["sleep"].copy()
-    weights[:3] = 0
-    shard = dataclasses.replace(shard, weights=shard.weights | {"sleep": weights})
+    labels, weights = shard.labels["sleep"].copy(), shard.weights["sleep"].copy()
+    labels[:3], weights[:3] = [4, 3, 4], 0
+    labels[3:10], weights[3:10] = 0, 1
+    shard = dataclasses.replace(
+        shard, labels=shard.labels | {"sleep": labels}, weights=shard.weights | {"sleep": weights}
+    )
     mixed = shuffled_states(shard, np.random.default_rng(0))
     assert (mixed.labels["sleep"] != shard.labels["sleep"]).any()
     np.testing.assert_array_equal(mixed.labels["sleep"][:3], shard.labels["sleep"][:3])
