@@ -21,6 +21,7 @@ import tyro
 from tyro.conf import Positional
 
 from data_tools.simulate import SimulationConfig, simulate_cohort
+from experiments.provenance import commit
 from siamese_jax.cli import console
 
 RESULTS = Path("experiments/results/archive/archive.md")
@@ -160,13 +161,11 @@ def line(row: Row) -> str:
 
 def page(rows: Sequence[Row], files: int, minutes: float, broken: str) -> str:
     """The results in Markdown."""
-    describe = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     head = f"""# An archive of {files} SIMULATED recordings
 
     python -m experiments.archive {" ".join(sys.argv[1:])}
 
-{date.today()}, commit {commit or "unknown"}, {os.cpu_count()} cores that other work shared: the times say little.
+{date.today()}, commit {commit() or "unknown"}, {os.cpu_count()} cores that other work shared: the times say little.
 
 {files} recordings of {minutes:g} min and 19 leads at 200 Hz, of which `{broken}` is cut inside its header. Two workers,
 one of them killed (SIGKILL) after a third of the results; the same command again; the same on one worker into another

@@ -24,6 +24,7 @@ import tyro
 from jaxtyping import Float64
 
 from data_tools.dreams import Dreams
+from experiments.provenance import commit
 from siamese_jax.checkpoints import Checkpoint, load
 from siamese_jax.cli.console import OK, SOME_FAILED, run
 from siamese_jax.cli.main import command
@@ -186,11 +187,10 @@ def _tree(done: dict[str, list[np.ndarray]], subjects: tuple[int, ...], settings
         own = np.array([[metrics.accuracy(one) for one in m] for m in matrices]).mean(0)
         arms[name]["accuracy_by_subject"] = dict(zip(map(str, subjects), own.tolist(), strict=True))
         arms[name]["confusion"] = np.sum(pooled, 0).tolist()
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "what": "pre-training on SIMULATED EEG, evaluation on real EEG (DREAMS), one subject left out at a time",
         "command": f"python -m experiments.finetune FOLDER_OF_DREAMS --subjects {' '.join(map(str, subjects))}",
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "date": date.today().isoformat(),
         "settings": settings,
         "subjects": list(subjects),

@@ -63,6 +63,11 @@ def grouped(everybody: Sequence[Shard], *, n_folds: int, repeats: int, seed: int
     return found
 
 
+def patients_of(shards: Sequence[Shard]) -> set[str]:
+    """Whose windows some shards hold; of a shard that was taken apart, not whose recordings lie in its file."""
+    return {patient for shard in shards for patient in shard.patient(np.arange(len(shard))).tolist()}
+
+
 def positives(shards: Sequence[Shard]) -> dict[str, int]:
     """By patient: windows with an IED."""
     counts: dict[str, int] = {}

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Shaped
 
-from experiments.folds import Fold
+from experiments.folds import Fold, patients_of
 from experiments.runs import Run
 from experiments.scored import Answers, Scored
 from siamese_jax.checkpoints import Checkpoint, load
@@ -106,7 +106,7 @@ def sweep(
 def job_key(job: Job) -> str:
     """Hash of all that a job's figures hang on."""
     fold = {
-        part: [(s.path.name, s.info.fingerprint, sorted(set(s.patient(np.arange(len(s))).tolist()))) for s in shards]
+        part: [(s.path.name, s.info.fingerprint, sorted(patients_of([s]))) for s in shards]
         for part, shards in job.fold._asdict().items()
         if part != "number"
     }

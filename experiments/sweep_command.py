@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -14,8 +13,9 @@ import numpy as np
 import tyro
 
 from experiments.curves import draw_curves
-from experiments.folds import Fold, make_folds
+from experiments.folds import Fold, make_folds, patients_of
 from experiments.pages import csv_text, markdown
+from experiments.provenance import commit
 from experiments.runs import Run, Scale, changed
 from experiments.scored import Scored
 from experiments.sweep import Progress, sweep
@@ -148,17 +148,16 @@ def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds
     if page.learning_rates:
         of = ", ".join(f"{run.name} {run.config.training.learning_rate:g}" for run in runs)
         note += f" Learning rates, the best of {len(page.learning_rates)} in validation patients from seed 0: {of}."
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return Facts(
         title=page.title,
         source="; ".join(sorted({shard.info.source for shard in everybody})),
         note=note,
         command=f"python -m experiments.{page.name} {shlex.join(sys.argv[1:])}",
-        commit=commit.stdout.strip() or "not in a repository",
+        commit=commit() or "not in a repository",
         date=date.today().isoformat(),
         wall_seconds=_wall_seconds(out),
         window_seconds=runs[0].config.data.window_seconds,
-        n_patients=len({p for shard in everybody for p in set(shard.patient(np.arange(len(shard))).tolist())}),
+        n_patients=len(patients_of(everybody)),
     )
 
 

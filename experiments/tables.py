@@ -96,7 +96,7 @@ def summarise(
     n_test = float(np.mean([len(np.unique(test.patient)) for test in one.values()]))
     n_validation = float(np.mean([len(np.unique(s.validation.patient)) for s in scored]))
     sizes = {"n_train": max(facts.n_patients - n_test - n_validation, 1.0), "n_test": n_test}
-    return _plain(
+    return plain(
         facts._asdict()
         | {
             "reference": reference,
@@ -275,10 +275,10 @@ def _p(samples: Samples) -> float:
     return min(1.0, 2 * tail / (valid.size + 1))
 
 
-def _plain(tree: Any) -> Any:
+def plain(tree: Any) -> Any:
     """The same with None for what is not finite, which JSON does not know."""
     if isinstance(tree, dict):
-        return {key: _plain(value) for key, value in tree.items()}
+        return {key: plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_plain(value) for value in tree]
+        return [plain(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -20,7 +20,6 @@ classes for one fold); the width, by what half an hour allows.
 
 import dataclasses
 import json
-import subprocess
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +34,8 @@ from experiments.ecg import page, results
 from experiments.ecg.networks import ALL, Network, answers, fit, networks, task_specs
 from experiments.ecg.records import Classes, Records, Split, choose_classes, make_splits, read_records
 from experiments.ecg.score import LEARNT_FROM
+from experiments.provenance import commit
+from experiments.tables import plain
 from siamese_jax.checkpoints import Checkpoint, write_bundled
 from siamese_jax.cli.console import OK, progress_bar, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
@@ -111,7 +112,7 @@ def main(
     }
     to.mkdir(parents=True, exist_ok=True)
     text = page.markdown(tree)
-    (to / "ecg.json").write_text(json.dumps(_plain(tree), indent=2, allow_nan=False) + "\n")
+    (to / "ecg.json").write_text(json.dumps(plain(tree), indent=2, allow_nan=False) + "\n")
     (to / "ecg.md").write_text(text)
     page.draw(tree, to / "ecg.png")
     print(text)
@@ -149,7 +150,6 @@ def _all_answers(
 
 def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: tuple[str, ...]) -> dict[str, Any]:
     """What the page says of how it was made."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     options = [f"--{name.replace('_', '-')} {value:g}" for name, value in dataclasses.asdict(design).items()]
     groups = zip(*((len(split.train), len(split.validation), len(split.test)) for split in splits), strict=True)
     parts = [round(float(np.mean(sizes))) for sizes in groups]
@@ -158,7 +158,7 @@ def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: 
         dealt = f"the shards' own splits, {design.repeats} seeds"
     return {
         "command": " ".join(["python -m experiments.ecg", *folders, *options]),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "date": date.today().isoformat(),
         "data": "; ".join(f"{source} (real ECG)" for source in records.sources),
         "windows": len(records.patients),
@@ -187,15 +187,6 @@ def _save_model(config: Config, records: Records, classes: Classes, points: list
     steps = config.training.steps
     write_bundled(folder, Checkpoint(own, task_specs(names), records.sources, variables, points_text, steps))
     (folder / LEARNT_FROM).write_text(json.dumps(sorted(set(np.asarray(records.patients).tolist())), indent=0) + "\n")
-
-
-def _plain(tree: Any) -> Any:
-    """The tree with null for what is not defined."""
-    if isinstance(tree, dict):
-        return {key: _plain(item) for key, item in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_plain(item) for item in tree]
-    return None if isinstance(tree, float) and not np.isfinite(tree) else tree
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ EEGLAB sample (`--subjects 2 4 --half 0`); what is reported is the rest, which n
 """
 
 import json
-import subprocess
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
+from experiments.provenance import commit
 from experiments.simulator import comparison, events
 from experiments.simulator.data import (
     DERIVATIONS,
@@ -209,7 +209,6 @@ def _about(
     settings: dict[str, Any],
     nights: dict[str, list[Night]],
 ) -> dict[str, Any]:
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     minutes = {
         night.name: {stage: int((night.stages == i).sum()) / 60 for i, stage in enumerate(STAGES)}
         for night in [*nights["Cz-A1"], *real]
@@ -217,7 +216,7 @@ def _about(
     return {
         "what": "SIMULATED EEG (data_tools.simulate) held against REAL EEG (DREAMS sleep spindles, EEGLAB sample)",
         "command": "python -m experiments.simulator FOLDER_OF_DREAMS EEGLAB.edf",
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "date": date.today().isoformat(),
         "settings": settings,
         "simulated": {"command": cohort.command, "patients": len(cohort.paths), "cost": cohort.cost},

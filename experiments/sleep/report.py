@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -16,6 +15,7 @@ matplotlib.use("Agg")  # before pyplot: no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from experiments.provenance import commit
 from experiments.sleep.data import EPOCH_SECONDS, Truth
 from experiments.sleep.scoring import LEAST_OVERLAP, Settings, in_nrem, spindle_counts, stage_matrix
 from siamese_jax.evaluation import metrics
@@ -90,11 +90,10 @@ def figures(answers: Sequence[Answer]) -> dict[str, Any]:
 
 def describe(command: str, seconds: float) -> dict[str, Any]:
     """Command, commit, date and time, as the figures' beginning."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "what": "Sleep stages and spindles of REAL EEG (DREAMS)",
         "command": command,
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "date": date.today().isoformat(),
         "wall_seconds": round(seconds),
     }
