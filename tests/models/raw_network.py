@@ -12,11 +12,10 @@ import pytest
 from siamese_jax.config import Config, ConverterConfig, ModelConfig
 from siamese_jax.models.build import build_model
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
+from tests.models.compiled import jit
 
 KINDS = TaskSpec("kinds", "multilabel", ("spike", "sharp", "spindle"))
 TASKS = (IED, SLEEP, KINDS)
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""Compiling is all that these tests wait for."""
 N_BATCH, N_ROWS = 4, 5
 
 

@@ -8,6 +8,7 @@ import pytest
 from siamese_jax.models import eegformer
 from siamese_jax.models.eegformer import Attention, RowFilters, Transformer, pieces_of
 from tests.models import raw_network as raw
+from tests.models.compiled import jit
 
 SMALL = {"width": 0.125, "dropout": 0.1}
 
@@ -45,6 +46,24 @@ def test_it_does_what_a_raw_network_must(net):
     raw.check_samples_are_judged_alone(net)
     raw.check_training(net, "eegformer", **SMALL)
     raw.check_refusals("eegformer", 64, 27, r"28 samples or more, given 27", **SMALL)
+
+
+def test_present_rows_stand_in_for_absent_ones(net):
+    """Where all rows hold the same and weigh the same, and do not attend, nobody can tell that some are absent."""
+    params = jax.tree.map(jnp.asarray, net.variables["params"])
+    filters, temporal = params["filters"], params["temporal"]["embed"]
+    filters |= {name: jnp.repeat(w[:, :1], raw.N_ROWS, 1) for name, w in filters.items() if "kernel" in name}
+    filters |= {name: jnp.repeat(w[:1], raw.N_ROWS, 0) for name, w in filters.items() if "bias" in name}
+    params["synchronous"]["position"] *= 0
+    params["synchronous"]["attention_0"]["out"]["kernel"] *= 0
+    own = temporal["kernel"].shape[0] // raw.N_ROWS
+    temporal["kernel"] = jnp.tile(temporal["kernel"][:own], (raw.N_ROWS, 1))
+    maps = jnp.repeat(net.maps[..., :1], raw.N_ROWS, -1)
+    whole, some = (
+        net.run({"params": params}, maps, present).window["ied"]
+        for present in (net.present, net.present.at[:, 3:].set(False))
+    )
+    np.testing.assert_allclose(some, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_is_the_textbook_s_and_looks_at_those_who_are_there():
@@ -85,7 +104,7 @@ def test_groups_of_tokens_do_not_see_one_another_and_their_own_tokens_do(monkeyp
     module = Transformer(8, 0.0, salt=0)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 4, 5)), jnp.float32)
     variables = random_variables(module, x, None)
-    touched = raw.jit(jax.grad(lambda x: (jnp.asarray(module.apply(variables, x, None))[0, 1, 2] ** 2).sum()))(x)
+    touched = jit(jax.grad(lambda x: (jnp.asarray(module.apply(variables, x, None))[0, 1, 2] ** 2).sum()))(x)
     assert np.abs(touched[0, [0, 2]]).max() == 0
     assert np.abs(touched[0, 1]).max(-1).min() > 0
 
