@@ -64,7 +64,9 @@ def draw_curves(scored: Sequence[Scored], path: Path, *, reference: str, title: 
             [f"{n}: AUROC {_area(metrics.auroc, tests[n])}, AUPRC {_area(metrics.auprc, tests[n])}" for n in order],
             loc="outside lower center",
             ncols=3,
-            handlelength=4,
+            handlelength=3,
+            columnspacing=1.2,
+            fontsize=11,
             frameon=False,
         )
         figure.suptitle(title, fontsize=14)
