@@ -33,7 +33,7 @@ from tyro.conf import Positional
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
 from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, recording_from_array
+from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.labels import SLEEP_RULE, EventRule, Rule, TextClasses
 from siamese_jax.recordings.sources import Opened, Source, reading_notes
 from siamese_jax.vocabulary import TaskSpec, standard_name
@@ -111,8 +111,7 @@ class Dreams(Source):
 
     def open(self, name: str, data: DataConfig) -> Opened:
         """An excerpt in memory: it is small."""
-        path = self.root / name
-        excerpt = read_excerpt(path, experts=(self.expert,))
+        excerpt = self.read(name)
         recording = recording_from_array(
             excerpt.eeg_uv[:, None],
             sfreq=excerpt.sfreq,
@@ -120,6 +119,15 @@ class Dreams(Source):
             target_ch_names=data.ch_names,
             target_sfreq=data.sfreq,
         )
+        return self.opened(name, excerpt, recording)
+
+    def read(self, name: str) -> Excerpt:
+        """An excerpt's samples as they are, its stages, and the spindles of the expert."""
+        return read_excerpt(self.root / name, experts=(self.expert,))
+
+    def opened(self, name: str, excerpt: Excerpt, recording: Recording) -> Opened:
+        """A recording made of an excerpt, with what is known of it."""
+        path = self.root / name
         looked = {SPINDLE.name: path.with_name(f"Visual_scoring{self.expert}_{path.name}").exists()}
         split = ("test" if _number(path) in self.test else "train") if self.test else None
         notes = (*excerpt.notes, *reading_notes(recording))

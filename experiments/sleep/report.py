@@ -88,14 +88,15 @@ def figures(answers: Sequence[Answer]) -> dict[str, Any]:
     }
 
 
-def describe(command: str, seconds: float) -> dict[str, Any]:
-    """Command, commit, date and time, as the figures' beginning."""
+def describe(command: str, seconds: float, *, trained: int) -> dict[str, Any]:
+    """Command, commit, date, time and how many networks were trained in it, as the figures' beginning."""
     return {
         "what": "Sleep stages and spindles of REAL EEG (DREAMS)",
         "command": command,
         "commit": commit(),
         "date": date.today().isoformat(),
         "wall_seconds": round(seconds),
+        "trained": trained,
     }
 
 
@@ -156,7 +157,8 @@ def page(tree: dict[str, Any]) -> str:
     for subject, own in tree["by_subject"].items():
         cells = (own.get(name, float("nan")) for name in COLUMNS)
         lines.append(f"| {subject} | " + " | ".join(f"{value:.3f}" for value in cells) + " |")
-    ends = f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}, {tree['wall_seconds']} s of wall time."
+    ends = f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}, {tree['wall_seconds']} s of wall time, in"
+    ends += f" which {tree['trained']} networks were trained."
     return "\n".join([*lines, "", YASA, "", ends, ""])
 
 

@@ -27,6 +27,8 @@ STEP_SECONDS = 5.0
 """Step of the chain of stages: that in which DREAMS is scored."""
 LEAST_OVERLAP = 0.2
 """Intersection over union from which a spindle is found."""
+LEAST_CHANCE = 1e-3
+"""A stage's probability where settings are judged: one epoch that was thought impossible does not decide."""
 GAP_SECONDS, MOST_SECONDS = 0.2, 3.0
 """Within a spindle, and of one (AASM: 0.5 s or more; few last 3 s). Fixed beforehand."""
 
@@ -60,7 +62,7 @@ class Settings:
     """Shortest spindle."""
 
 
-TRUST_GRID = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+TRUST_GRID = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 SPINDLE_GRID: tuple[tuple[float, float], ...] = tuple(
     itertools.product((i / 4 for i in range(-20, 21)), (0.3, 0.4, 0.5, 0.6, 0.7))
 )
@@ -102,7 +104,12 @@ def _said(model: Checkpoint, recording: Recording) -> Said:
 
 
 def hypnogram(said: Said, settings: Settings, habits: Habits) -> Int[np.ndarray, "epoch"]:
-    """The stage of each whole 30-s epoch, as an index: the largest mean probability over its steps, each given all.
+    """The likeliest stage of each whole 30-s epoch, as an index."""
+    return stage_probabilities(said, settings, habits).argmax(1)
+
+
+def stage_probabilities(said: Said, settings: Settings, habits: Habits) -> Float64[np.ndarray, "epoch class"]:
+    """Of each whole 30-s epoch: the mean over its steps, each given all.
 
     A likelihood is the network's probability over the share of the stage in training (Bayes).
     """
@@ -110,7 +117,7 @@ def hypnogram(said: Said, settings: Settings, habits: Habits) -> Int[np.ndarray,
     chance = smoothed_stages(likelihood, habits.transitions)
     per_epoch = round(EPOCH_SECONDS / STEP_SECONDS)
     whole = len(chance) // per_epoch * per_epoch
-    return chance[:whole].reshape(-1, per_epoch, chance.shape[1]).mean(1).argmax(1)
+    return chance[:whole].reshape(-1, per_epoch, chance.shape[1]).mean(1)
 
 
 def spindles(said: Said, settings: Settings) -> Float64[np.ndarray, "spindle start_stop"]:
@@ -146,6 +153,13 @@ def stage_matrix(found: Int[np.ndarray, "epoch"], truth: Truth) -> Float64[np.nd
     return metrics.confusion_matrix(found[:n], labels, n_classes=len(SLEEP.classes), weights=known.astype(float))
 
 
+def stage_log_likelihood(chances: Float64[np.ndarray, "epoch class"], truth: Truth) -> float:
+    """Sum over epochs of the log-probability of the expert's stage, at least `LEAST_CHANCE` each."""
+    n = min(len(chances), len(truth.stages))
+    known = np.flatnonzero(truth.stages[:n] >= 0)
+    return float(np.log(np.maximum(chances[known, truth.stages[known]], LEAST_CHANCE)).sum())
+
+
 def spindle_counts(
     found: Float64[np.ndarray, "spindle start_stop"], truth: Truth, *, marked_in_nrem: bool = False
 ) -> EventCounts:
@@ -164,7 +178,7 @@ def spindle_counts(
 
 
 def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mapping[int, Habits]) -> Settings:
-    """The settings that are best for these people together: Cohen's kappa, and F1 of spindles.
+    """The settings that are best for these people together: likelihood of the expert's stages, and F1 of spindles.
 
     Of settings that are equally good, the first.
 
@@ -174,9 +188,9 @@ def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mappin
         habits: by person, from the hypnograms that those networks learnt from.
     """
 
-    def kappa(trust: float) -> float:
-        matrices = [stage_matrix(hypnogram(said[n], Settings(trust), habits[n]), truths[n]) for n in said]
-        return metrics.cohen_kappa(np.sum(matrices, 0))
+    def log_likelihood(trust: float) -> float:
+        chances = {n: stage_probabilities(said[n], Settings(trust), habits[n]) for n in said}
+        return sum(stage_log_likelihood(chances[n], truths[n]) for n in said)
 
     looked = [n for n in said if truths[n].spindles is not None]
 
@@ -185,7 +199,7 @@ def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mappin
         return pool_counts(spindle_counts(spindles(said[n], settings), truths[n]) for n in looked).f1
 
     threshold, least_seconds = _best(SPINDLE_GRID, f1)
-    return Settings(_best(TRUST_GRID, kappa), threshold, least_seconds)
+    return Settings(_best(TRUST_GRID, log_likelihood), threshold, least_seconds)
 
 
 def _best(grid: Sequence[T], worth: Callable[[T], float]) -> T:

@@ -51,6 +51,17 @@ def test_nobody_looked_means_no_labels(tmp_path):
     assert not SPINDLE_RULE.label(opened.annotations, np.array([5.0]), window_seconds=0.8).weight.any()
 
 
+def test_a_slow_excerpt_has_its_stages_alone_and_its_signal_at_the_rate_that_is_read(tmp_path):
+    time = np.arange(7_000) / 50.0
+    write_excerpt(tmp_path, 3, channel="C3-A1", samples=20 * np.sin(2 * np.pi * 12 * time), spindles=SPINDLES)
+    opened = open_excerpt(tmp_path, 3, DATA)
+    eeg = opened.recording.read(0, 0, 14_000)[:, 0]
+    inside = slice(500, -500)
+    np.testing.assert_allclose(eeg[inside], 20 * np.sin(2 * np.pi * 12 * np.arange(14_000) / 100)[inside], atol=0.05)
+    assert len(truth(opened).stages) == 4 and truth(opened).spindles is None
+    assert not SPINDLE_RULE.label(opened.annotations, np.array([5.0, 10.1]), window_seconds=0.8).weight.any()
+
+
 def test_overlapping_spindles_are_one_stretch_and_an_onset_alone_is_unknown():
     marks = [("Spindle", 10.0, 2.0), ("Spindle", 11.0, 2.0), ("Spindle", 11.5, 0.5), ("Spindle (expert 2)", 20.0, 0.0)]
     found = with_rest([Annotation(at, length, text, None) for text, at, length in marks], 30.0)

@@ -50,10 +50,11 @@ def test_figures_are_pooled_over_epochs_and_spindles():
 
 
 def test_page_and_picture_say_what_was_measured(tmp_path, capsys):
-    write(tmp_path, ANSWERS, describe("python -m experiments.sleep X", 61.4) | {"how": ["As told."]})
+    write(tmp_path, ANSWERS, describe("python -m experiments.sleep X", 61.4, trained=44) | {"how": ["As told."]})
     assert json.loads((tmp_path / "sleep.json").read_text())["wall_seconds"] == 61
     text = (tmp_path / "sleep.md").read_text()
     assert text in capsys.readouterr().out
+    assert "61 s of wall time, in which 44 networks were trained." in text
     assert "REAL EEG" in text and "As told." in text and "| accuracy | 0.714 |" in text
     assert "2 matched, 1 false, 2 missed" in text and "`python -m experiments.sleep X`" in text
     assert (tmp_path / "sleep.png").read_bytes().startswith(b"\x89PNG")

@@ -5,9 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.sleep import scoring
 from experiments.sleep.data import Truth
-from experiments.sleep.scoring import Habits, Said, Settings, choose, hypnogram, in_nrem, spindle_counts, stage_matrix
+from experiments.sleep.scoring import (
+    LEAST_CHANCE,
+    Habits,
+    Said,
+    Settings,
+    choose,
+    hypnogram,
+    in_nrem,
+    spindle_counts,
+    stage_log_likelihood,
+    stage_matrix,
+)
 from siamese_jax.evaluation.stages import transition_probabilities
 
 EVEN = Habits(np.full((5, 5), 0.2), np.full(5, 0.2))
@@ -54,7 +64,7 @@ def test_spindles_count_in_the_experts_nrem_alone_and_unknown_epochs_not_at_all(
     assert stage_matrix(np.array([0, 2, 2, 2, 3]), Truth(stages, None, 150.0)).sum() == 4
 
 
-def test_settings_are_the_best_for_those_who_are_given(monkeypatch):
+def test_settings_are_the_best_for_those_who_are_given():
     frames = np.full(750, -9.0)
     frames[200:205] = 2.0  # a spindle of 1 s at 40 s
     frames[400:405] = 0.5  # no spindle
@@ -62,6 +72,26 @@ def test_settings_are_the_best_for_those_who_are_given(monkeypatch):
     said = {n: said_of(truths[n].stages, frames) for n in (1, 2)}
     settings = choose(said, truths, {1: EVEN, 2: EVEN})
     assert 0.5 < settings.threshold <= 2.0
-    monkeypatch.setattr(scoring, "hypnogram", lambda said, settings, habits: truths[1].stages * (settings.trust == 0.5))
-    assert choose(said, truths, {1: EVEN, 2: EVEN}).trust == 0.5
     assert dataclasses.asdict(settings).keys() == {"trust", "threshold", "least_seconds"}
+
+
+def test_trust_is_as_great_as_a_network_deserves():
+    """The likelihood of what the expert says: of a network that is right as often as it claims, and of one that boasts.
+
+    Without a chain the best trust is the inverse of the boast.
+    """
+    rng = np.random.default_rng(0)
+    steps = rng.integers(0, 5, 100)
+    truths = {1: Truth(steps, None, 3000.0)}
+    chance = np.where(rng.random((100, 1)) < 0.6, np.eye(5)[steps], np.eye(5)[rng.integers(0, 5, 100)])
+    logs = np.log(np.repeat(0.08 + 0.6 * chance, 6, 0))
+    logs -= np.logaddexp.reduce(logs, 1)[:, None]
+    for boast, wanted in ((1.0, 1.0), (2.0, 0.5), (5.0, 0.2)):
+        said = Said(boast * logs, np.zeros(0), 0.2, 0.0)
+        assert choose({1: said}, truths, {1: EVEN}).trust == wanted
+
+
+def test_one_epoch_thought_impossible_does_not_decide():
+    truth = Truth(np.array([0, -1, 2]), None, 90.0)
+    chances = np.array([[1.0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0], [1.0, 0, 0, 0, 0]])
+    assert stage_log_likelihood(chances, truth) == pytest.approx(np.log(LEAST_CHANCE))

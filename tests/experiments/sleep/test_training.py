@@ -42,9 +42,10 @@ def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, mo
 
     original = training.train
     monkeypatch.setattr(training, "train", train)
-    options = {"train": (1, 2), "test": (4,), "out": tmp_path / "out"}
+    options = {"train": (1, 2), "also": (6,), "test": (4,), "out": tmp_path / "out"}
     assert command.main(folder, SIZE, **options) == 0
-    assert sorted(learnt_from) == [["DREAMS-1"] * 2, ["DREAMS-1"] * 2 + ["DREAMS-2"] * 2, ["DREAMS-2"] * 2]
+    one, two, six = (["DREAMS-" + number] * 2 for number in "126")
+    assert sorted(learnt_from) == sorted([one + six, one + two + six, two + six])
     first = json.loads((tmp_path / "out" / "results" / "sleep.json").read_text())
     assert list(first["by_subject"]) == ["4"] and first["pooled"]["epochs"] == 4
     assert (tmp_path / "out" / "results" / "sleep.png").stat().st_size > 10_000
@@ -54,11 +55,11 @@ def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, mo
     command.main(folder, SIZE, **options)
     assert not learnt_from
     saved = tmp_path / "out" / "model"
-    assert load_models(saved).learnt_from == (1, 2)
+    assert load_models(saved).learnt_from == (1, 2, 6)
     capsys.readouterr()
     command.main(folder, model=saved, out=tmp_path / "elsewhere")
     again = json.loads((tmp_path / "elsewhere" / "results" / "sleep.json").read_text())
-    assert "excerpt 1 is left out" in capsys.readouterr().out and list(again["by_subject"]) == ["4", "6"]
+    assert "excerpt 6 is left out" in capsys.readouterr().out and list(again["by_subject"]) == ["4"]
     # What is saved is what was scored.
     assert again["by_subject"]["4"] == first["by_subject"]["4"]
     with pytest.raises(ValueError, match=r"learnt from \[2\]"):
@@ -70,6 +71,15 @@ def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, mo
 def test_networks_are_never_asked_about_whom_they_learnt_from(folder, tmp_path):
     with pytest.raises(ValueError, match="subject 4 is among those learnt from"):
         Laboratory(folder, tmp_path, SIZE).said((1, 4), 4, seeds=1)
+    with pytest.raises(ValueError, match="subject 2 is among those learnt from"):
+        Laboratory(folder, tmp_path, SIZE, also=(2,)).said((1, 4), 2, seeds=1)
+
+
+def test_stages_of_those_always_learnt_from_count_as_habits(folder, tmp_path):
+    own, both = (Laboratory(folder, tmp_path, SIZE, also=also).habits((1, 2)) for also in ((), (6,)))
+    for_all = Laboratory(folder, tmp_path, SIZE).habits((1, 2, 6))
+    np.testing.assert_array_equal(both.transitions, for_all.transitions)
+    assert not np.array_equal(both.transitions, own.transitions)
 
 
 def test_each_subject_left_out_is_unknown_to_all_that_decides_about_it(folder, tmp_path, monkeypatch):
@@ -92,12 +102,18 @@ def test_each_subject_left_out_is_unknown_to_all_that_decides_about_it(folder, t
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "message"),
-    [((1, 2), (2,), "trained on and tested"), ((1, 2), (), "3 different"), ((1,), (2,), "2 different")],
+    ("train", "also", "test", "message"),
+    [
+        ((1, 2), (), (2,), r"nobody in common, given \[2\]"),
+        ((1, 2), (4,), (4,), r"nobody in common, given \[4\]"),
+        ((1, 2, 4), (1,), (), r"nobody in common, given \[1\]"),
+        ((1, 2), (4,), (), "3 different"),
+        ((1,), (), (2,), "2 different"),
+    ],
 )
-def test_impossible_choices_of_people_are_refused(folder, tmp_path, train, test, message):
+def test_impossible_choices_of_people_are_refused(folder, tmp_path, train, also, test, message):
     with pytest.raises(ValueError, match=message):
-        command.main(folder, SIZE, train=train, test=test, out=tmp_path)
+        command.main(folder, SIZE, train=train, also=also, test=test, out=tmp_path)
 
 
 def test_every_colour_of_a_subject_is_a_shard_of_that_subject(folder, small, tmp_path):
