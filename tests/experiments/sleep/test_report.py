@@ -62,5 +62,5 @@ def test_page_and_picture_say_what_was_measured(tmp_path, capsys):
 
 def test_nobody_who_marked_spindles_is_no_error():
     unmarked = ANSWERS[0]._replace(truth=ANSWERS[0].truth._replace(spindles=None))
-    tree = figures([unmarked]) | describe("x", 0.0)
+    tree = figures([unmarked]) | describe("x", 0.0, trained=0)
     assert np.isnan(tree["pooled"]["spindles"]["f1"][0]) and "nan" in page(tree)
