@@ -25,6 +25,7 @@ from siamese_jax.checkpoints import Checkpoint, load
 from siamese_jax.config import Config
 from siamese_jax.evaluation.calibration import fit_logistic
 from siamese_jax.predict import make_predictor, predict_shards
+from siamese_jax.recordings.prepared import locked
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import choose_devices
@@ -85,7 +86,7 @@ def sweep(
         progress: told (what, done, total) within a job.
 
     Raises:
-        ValueError: shards that do not fit a configuration.
+        ValueError: shards that do not fit a configuration; another process is at work at one of the jobs.
     """
     jobs = [Job(run, fold, seed) for seed in range(seeds) for fold in folds for run in runs]
     folders = [out / "jobs" / job_key(job) for job in jobs]
@@ -94,7 +95,8 @@ def sweep(
     scored, spent = [], []
     for job, folder in zip(jobs, folders, strict=True):
         if not (folder / SCORES).exists():
-            seconds = _do(job, folder, progress)
+            with locked(folder):
+                seconds = _do(job, folder, progress)
             _log(out, job, folder, seconds)
             spent.append(seconds["wall"])
             left = (missing - len(spent)) * float(np.mean(spent)) / 60

@@ -11,6 +11,7 @@ from experiments.runs import Run, changed
 from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
 from siamese_jax.checkpoints import load
 from siamese_jax.evaluation.metrics import auroc
+from siamese_jax.recordings.prepared import locked
 from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training.loop import train
 from tests.cohort import tiny_shards
@@ -50,6 +51,13 @@ def test_a_sweep_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(run, fo
     assert seen[0] == 5  # a checkpoint was saved at step 4
     for one, other in zip(whole, again, strict=True):
         np.testing.assert_array_equal(one.test.probability, other.test.probability)
+
+
+def test_two_processes_never_work_at_the_same_job(run, fold, tmp_path):
+    folder = tmp_path / "jobs" / job_key(Job(run, fold, 0))
+    with locked(folder), pytest.raises(ValueError, match=f"{folder.name}: another process is at work there"):
+        quietly(run, fold=fold, out=tmp_path)
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_what_is_done_is_read_and_not_done_again(run, fold, tmp_path, monkeypatch):
