@@ -9,7 +9,6 @@ import pytest
 from siamese_jax.config import Config, ModelConfig
 from siamese_jax.models.build import build_model
 from siamese_jax.vocabulary import IED, SLEEP
-from tests.models.compiled import jit
 
 N_FREQS, N_FRAMES, N_ROWS = 9, 20, 5
 KEYS = jax.random.split(jax.random.key(3), 4)
@@ -28,7 +27,7 @@ def inputs(n_frames=N_FRAMES):
 
 def initial(model):
     """Variables as if trained: no layer is an accidental identity, no statistic 0 or 1."""
-    variables = jit(model.init)(jax.random.key(1), *inputs())
+    variables = jax.jit(model.init)(jax.random.key(1), *inputs())
     rng = np.random.default_rng(2)
     return jax.tree.map(lambda x: x + 0.1 * np.abs(rng.normal(size=x.shape)).astype(np.float32), variables)
 
@@ -59,7 +58,7 @@ def check_that_every_parameter_has_a_gradient(name):
         logits, _ = model.apply(variables | {"params": params}, maps, present, keys=KEYS, mutable=["batch_stats"])
         return (flat(logits) ** 2).sum()
 
-    gradient = jax.tree_util.tree_leaves_with_path(jit(jax.grad(loss))(variables["params"]))
+    gradient = jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables["params"]))
     assert not [jax.tree_util.keystr(path) for path, x in gradient if not float(jnp.abs(x).max()) > 0]
 
 
@@ -67,7 +66,7 @@ def check_that_inference_judges_each_window_by_itself(name):
     """The same again and in other company, without keys; with keys another, by the key and not by the place."""
     model, (maps, present) = build(name, dropout=0.5), inputs()
     variables = initial(model)
-    run = jit(lambda maps, keys: flat(model.apply(variables, maps, present, keys=keys, mutable=["batch_stats"])[0]))
+    run = jax.jit(lambda maps, keys: flat(model.apply(variables, maps, present, keys=keys, mutable=["batch_stats"])[0]))
     alone = run(maps, None)
     np.testing.assert_array_equal(run(maps, None), alone)
     others = run(maps.at[1:].multiply(3), None)
@@ -89,7 +88,7 @@ def check_that_present_rows_stand_in_for_absent_ones(name, kernel_at):
         layer = layer[key]
     layer["kernel"] = jnp.repeat(layer["kernel"][:, :, :1], N_ROWS, 2)
     some = present.at[:2, 3:].set(False)
-    run = jit(lambda maps, present: flat(model.apply(variables, maps, present)))
+    run = jax.jit(lambda maps, present: flat(model.apply(variables, maps, present)))
     whole, emptied = run(maps, present), run(maps * some[:, None, None], some)
     np.testing.assert_allclose(emptied, whole, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(run(maps, some), emptied)  # what an absent row holds is not looked at
@@ -106,13 +105,13 @@ def check_that_batch_statistics_are_those_of_all_devices(name):
     def run(model):
         return lambda *of: model.apply(variables, of[0], of[1], keys=of[2], mutable=["batch_stats"])
 
-    logits, new = jit(run(build(name)))(maps, present, KEYS)
+    logits, new = jax.jit(run(build(name)))(maps, present, KEYS)
     halves = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), (maps, present, KEYS))
-    parts, theirs = jit(jax.vmap(run(build(name, axis="device")), axis_name="device"))(*halves)
+    parts, theirs = jax.jit(jax.vmap(run(build(name, axis="device")), axis_name="device"))(*halves)
     np.testing.assert_allclose(flat(parts).reshape(4, -1), flat(logits), rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], theirs), new, rtol=1e-3, atol=1e-3)
     assert jax.tree.leaves(new)
-    assert not np.allclose(flat(jit(run(build(name)))(*jax.tree.map(lambda x: x[0], halves))[0]), flat(logits)[:2])
+    assert not np.allclose(flat(jax.jit(run(build(name)))(*jax.tree.map(lambda x: x[0], halves))[0]), flat(logits)[:2])
 
 
 def check_that_rows_as_they_are_are_refused(name):

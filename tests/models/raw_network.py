@@ -12,7 +12,6 @@ import pytest
 from siamese_jax.config import Config, ConverterConfig, ModelConfig
 from siamese_jax.models.build import build_model
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
-from tests.models.compiled import jit
 
 KINDS = TaskSpec("kinds", "multilabel", ("spike", "sharp", "spindle"))
 TASKS = (IED, SLEEP, KINDS)
@@ -58,7 +57,7 @@ def network(name: str, n_times: int, **changes) -> Network:
         return jnp.asarray(centre + spread * rng.uniform(-1.7, 1.7, leaf.shape), jnp.float32)
 
     variables = jax.tree_util.tree_map_with_path(value, shapes)
-    return Network(model, variables, maps, present, jax.random.split(jax.random.key(2), N_BATCH), jit(model.apply))
+    return Network(model, variables, maps, present, jax.random.split(jax.random.key(2), N_BATCH), jax.jit(model.apply))
 
 
 def check_shapes(net: Network) -> None:
@@ -86,7 +85,7 @@ def check_gradient_reaches_every_parameter(net: Network) -> None:
         logits = net.model.apply(net.variables | {"params": params}, net.maps, net.present)
         return sum((x * jnp.arange(1.0, x.size + 1).reshape(x.shape)).sum() for x in logits.window.values())
 
-    gradient = jit(jax.grad(loss))(net.variables["params"])
+    gradient = jax.jit(jax.grad(loss))(net.variables["params"])
     sizes = {jax.tree_util.keystr(k): float(jnp.abs(x).max()) for k, x in jax.tree_util.tree_leaves_with_path(gradient)}
     assert all(np.isfinite(size) for size in sizes.values())
     assert not [name for name, size in sizes.items() if size < 1e-7]
@@ -107,9 +106,9 @@ def check_training(net: Network, name: str, **changes) -> None:
         return logits.window["ied"], updated.get("batch_stats", {})
 
     over_two = functools.partial(train, build(name, axis="device", **changes))
-    spread = jit(jax.vmap(over_two, axis_name="device"))
+    spread = jax.jit(jax.vmap(over_two, axis_name="device"))
     half = [x.reshape(2, -1, *x.shape[1:]) for x in (net.maps, net.present, net.keys)]
-    whole = jit(functools.partial(train, net.model))
+    whole = jax.jit(functools.partial(train, net.model))
     (logits, stats), (spread_logits, spread_stats) = whole(net.maps, net.present, net.keys), spread(*half)
     np.testing.assert_allclose(spread_logits.reshape(logits.shape), logits, rtol=1e-3, atol=1e-4)
     for one, two in zip(jax.tree.leaves(stats), jax.tree.leaves(spread_stats), strict=True):

@@ -8,7 +8,6 @@ import pytest
 from siamese_jax.models.blocks import max_pool
 from siamese_jax.models.cnn_lstm import Lstm
 from tests.models import raw_network as raw
-from tests.models.compiled import jit
 
 SMALL = {"width": 0.13, "dropout": 0.5}
 
@@ -80,7 +79,7 @@ def test_the_largest_of_some_frames_and_all_of_its_gradient():
 def test_dropout_is_off_altogether_at_0(net):
     still = raw.build("cnn_lstm", width=SMALL["width"], dropout=0.0)
 
-    @jit
+    @jax.jit
     def run(keys):
         return still.apply(net.variables, net.maps, net.present, keys=keys, mutable=["batch_stats"])[0].window["ied"]
 

@@ -8,7 +8,6 @@ import pytest
 from siamese_jax.models import eegformer
 from siamese_jax.models.eegformer import Attention, RowFilters, Transformer, pieces_of
 from tests.models import raw_network as raw
-from tests.models.compiled import jit
 
 SMALL = {"width": 0.125, "dropout": 0.1}
 
@@ -104,7 +103,7 @@ def test_groups_of_tokens_do_not_see_one_another_and_their_own_tokens_do(monkeyp
     module = Transformer(8, 0.0, salt=0)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 4, 5)), jnp.float32)
     variables = random_variables(module, x, None)
-    touched = jit(jax.grad(lambda x: (jnp.asarray(module.apply(variables, x, None))[0, 1, 2] ** 2).sum()))(x)
+    touched = jax.jit(jax.grad(lambda x: (jnp.asarray(module.apply(variables, x, None))[0, 1, 2] ** 2).sum()))(x)
     assert np.abs(touched[0, [0, 2]]).max() == 0
     assert np.abs(touched[0, 1]).max(-1).min() > 0
 
