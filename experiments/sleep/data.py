@@ -26,6 +26,8 @@ from siamese_jax.recordings.sources import Opened, Source
 from siamese_jax.vocabulary import SLEEP, TaskSpec, stage_of
 
 CHANNEL = "Cz"
+CENTRAL = ("C3-A1", "Cz-A1")
+"""Derivations that stand for it."""
 SPINDLE = TaskSpec("spindle", "binary", ("none", "spindle"))
 NONE = "No spindle"
 MARKED = r"spindle( \(expert \d\))?"
@@ -89,6 +91,8 @@ class Central(Source):
             raise ValueError(f"data.ch_names must be {CHANNEL} alone, given {', '.join(data.ch_names)}")
         source = Dreams(self.root)
         excerpt = source.read(name)
+        if excerpt.ch_name not in CENTRAL:
+            raise ValueError(f"{name} has {excerpt.ch_name}: {' or '.join(CENTRAL)} is needed")
         slow = excerpt.sfreq < data.sfreq
         eeg = at_rate(excerpt.eeg_uv[:, None], excerpt.sfreq, data.sfreq)
         if self.colour:

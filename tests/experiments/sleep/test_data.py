@@ -94,5 +94,8 @@ def test_what_is_not_there_is_said(tmp_path):
     write_excerpt(tmp_path, 1, channel="CZ-A1", samples=signal(14_000))
     with pytest.raises(ValueError, match=r"no excerpt5\.txt"):
         open_excerpt(tmp_path, 5, DATA)
+    write_excerpt(tmp_path, 2, channel="O1-A1", samples=signal(14_000))
+    with pytest.raises(ValueError, match=r"excerpt2\.txt has O1-A1: C3-A1 or Cz-A1 is needed"):
+        open_excerpt(tmp_path, 2, DATA)
     with pytest.raises(ValueError, match="Cz alone"):
         open_excerpt(tmp_path, 1, DataConfig())
