@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
-from scipy import signal
 
 from data_tools.dreams import Dreams
 from siamese_jax.config import DataConfig
 from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.labels import SLEEP_RULE, Rule, StateRule, TextClasses
+from siamese_jax.recordings.resample import resample, resampled_length
 from siamese_jax.recordings.sources import Opened, Source
 from siamese_jax.vocabulary import SLEEP, TaskSpec, stage_of
 
@@ -176,9 +176,10 @@ def coloured(
 
 
 def at_rate(eeg: Float[np.ndarray, "time chan"], sfreq: float, wanted: float) -> Float32[np.ndarray, "_time chan"]:
-    """EEG at another rate, without aliases; from a slower one nothing stands above half of that."""
-    ratio = Fraction(wanted) / Fraction(sfreq)
-    return signal.resample_poly(eeg, ratio.numerator, ratio.denominator, axis=0).astype(np.float32)
+    """EEG at another rate, as a recording is resampled; from a slower one nothing stands above half of that."""
+    ratio, samples = Fraction(wanted) / Fraction(sfreq), eeg.astype(np.float32)
+    stop = resampled_length(len(samples), ratio)
+    return resample(lambda a, b: samples[a:b], len(samples), ratio=ratio, start=0, stop=stop)
 
 
 def open_excerpt(folder: Path, subject: int, data: DataConfig) -> Opened:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Shaped
 
 from experiments.sleep.data import EPOCH_SECONDS, NREM, SPINDLE, Truth
 from siamese_jax.checkpoints import Checkpoint
@@ -147,17 +147,19 @@ def in_nrem(
 
 def stage_matrix(found: Int[np.ndarray, "epoch"], truth: Truth) -> Float64[np.ndarray, "class class"]:
     """Epochs by the expert's stage (rows) and the found one (columns)."""
-    n = min(len(found), len(truth.stages))
-    known = truth.stages[:n] >= 0
-    labels = np.where(known, truth.stages[:n], 0)
-    return metrics.confusion_matrix(found[:n], labels, n_classes=len(SLEEP.classes), weights=known.astype(float))
+    known = _known(found, truth)
+    return metrics.confusion_matrix(found[known], truth.stages[known], n_classes=len(SLEEP.classes))
 
 
 def stage_log_likelihood(chances: Float64[np.ndarray, "epoch class"], truth: Truth) -> float:
     """Sum over epochs of the log-probability of the expert's stage, at least `LEAST_CHANCE` each."""
-    n = min(len(chances), len(truth.stages))
-    known = np.flatnonzero(truth.stages[:n] >= 0)
+    known = _known(chances, truth)
     return float(np.log(np.maximum(chances[known, truth.stages[known]], LEAST_CHANCE)).sum())
+
+
+def _known(found: Shaped[np.ndarray, "epoch *_"], truth: Truth) -> Int[np.ndarray, "known"]:
+    """Those of the epochs found whose stage the expert says."""
+    return np.flatnonzero(truth.stages[: len(found)] >= 0)
 
 
 def spindle_counts(
