@@ -14,6 +14,9 @@ from typing import NoReturn
 
 from siamese_jax.cli.console import INTERRUPTED, MISTAKES, NOT_ANALYSED, PEER_LOST, complain
 
+BROKEN = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ")
+"""How JAX's word of a broken collective begins. The fast path of `jit` raises it as a ValueError."""
+
 
 def supervised(work: Callable[[], int], *, advice: str) -> int:
     """The exit code of `work`, done in a child process; `PEER_LOST`, after `advice`, if the child was ended.
@@ -48,13 +51,9 @@ def _end(work: Callable[[], int]) -> NoReturn:
         code = INTERRUPTED
     except (NotImplementedError, RecursionError):  # RuntimeErrors, but ours
         traceback.print_exc()
-    except (RuntimeError, TimeoutError) as error:  # a collective of JAX or a barrier of Orbax that failed
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            code = PEER_LOST
-        complain(str(error).partition("\n")[0])
-    except MISTAKES as error:
-        complain(error)
-        code = NOT_ANALYSED
+    except (RuntimeError, *MISTAKES) as error:
+        code = _code_of(error)
+        complain(error if code == NOT_ANALYSED else str(error).partition("\n")[0])
     except BaseException:
         traceback.print_exc()
     finally:
@@ -62,6 +61,12 @@ def _end(work: Callable[[], int]) -> NoReturn:
         sys.stderr.flush()
         # Past JAX's own way out, which waits for all other processes: one that failed would keep them waiting.
         os._exit(code)
+
+
+def _code_of(error: Exception) -> int:
+    if isinstance(error, RuntimeError | TimeoutError):  # a collective of JAX or a barrier of Orbax that failed
+        return 1 if "RESOURCE_EXHAUSTED" in str(error) else PEER_LOST
+    return PEER_LOST if str(error).startswith(BROKEN) else NOT_ANALYSED
 
 
 def _end_with_parent(alive: int) -> None:

@@ -153,9 +153,9 @@ def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(c
     staying, lost = command(lost_after=10)
     assert wait_for(lambda: last_step() >= 4, 240), (tmp_path / "log0").read_text()[-3000:]
     lost.send_signal(signal.SIGKILL)
-    # As long as is stated, and some time to abort.
-    assert staying.wait(10 + 20) == 75
+    code = staying.wait(10 + 20)  # as long as is stated, and some time to abort
     said = (tmp_path / "log0").read_text()
+    assert code == 75, said
     assert "another one was lost or gave no sign of life for 10 s" in said
     assert "Start all processes again with the same commands" in said
 
@@ -242,6 +242,11 @@ def supervised(work: str, log: Path) -> subprocess.Popen:
         ("os.kill(os.getpid(), signal.SIGKILL)", 137, "error: this process of the run was ended by SIGKILL"),
         ("fail(KeyboardInterrupt())", 130, ""),
         ("fail(TimeoutError('barrier'))", 75, "error: barrier\nerror: start again"),
+        (  # a save's barrier, among others
+            "fail(ValueError('UNKNOWN: Gloo AllGather failed: Connection reset by peer'))",
+            75,
+            "error: UNKNOWN: Gloo AllGather failed: Connection reset by peer\nerror: start again",
+        ),
         ("fail(ValueError('--devices 9'))", 3, "error: --devices 9"),
         ("fail(FloatingPointError('loss is nan'))", 3, "error: loss is nan"),
         # A thread that never ends stands for JAX's way out, which waits for all processes.
