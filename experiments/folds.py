@@ -63,6 +63,19 @@ def grouped(everybody: Sequence[Shard], *, n_folds: int, repeats: int, seed: int
     return found
 
 
+def with_fewer(fold: Fold, n_patients: int, seed: int) -> Fold:
+    """The fold with so many of its training patients, drawn by the seed; a smaller number draws some of the same.
+
+    Raises:
+        ValueError: the fold has fewer, or less than one is asked for.
+    """
+    names = sorted(patients_of(fold.train))
+    if not 1 <= n_patients <= len(names):
+        raise ValueError(f"--train-patients must be 1 to {len(names)}, as many as there are, given {n_patients}")
+    drawn = np.random.default_rng([seed, fold.number]).permutation(len(names))[:n_patients]
+    return fold._replace(train=restricted(fold.train, [names[i] for i in drawn]))
+
+
 def patients_of(shards: Sequence[Shard]) -> set[str]:
     """Whose windows some shards hold; of a shard that was taken apart, not whose recordings lie in its file."""
     return {patient for shard in shards for patient in shard.patient(np.arange(len(shard))).tolist()}

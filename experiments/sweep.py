@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Shaped
 
-from experiments.folds import Fold, patients_of
+from experiments.folds import Fold, patients_of, with_fewer
 from experiments.runs import Run
 from experiments.scored import Answers, Scored
 from siamese_jax.checkpoints import Checkpoint, load
@@ -71,7 +71,14 @@ class Job(NamedTuple):
 
 
 def sweep(
-    runs: Iterable[Run], folds: Sequence[Fold], seeds: int, out: Path, *, say: Say = print, progress: Progress
+    runs: Iterable[Run],
+    folds: Sequence[Fold],
+    seeds: int,
+    out: Path,
+    *,
+    train_patients: int | None = None,
+    say: Say = print,
+    progress: Progress,
 ) -> list[Scored]:
     """Every run on every fold from every seed; what `out` holds already is read, the rest trained, scored and kept.
 
@@ -82,13 +89,19 @@ def sweep(
         folds: from `make_folds`.
         seeds: how many: 0, 1, ...
         out: jobs land in OUT/jobs, a line for each in OUT/log.jsonl.
+        train_patients: learn from so many patients alone, whom each seed draws anew; default all.
         say: told of each job that is done, and how long the rest will take.
         progress: told (what, done, total) within a job.
 
     Raises:
-        ValueError: shards that do not fit a configuration; another process is at work at one of the jobs.
+        ValueError: shards that do not fit a configuration; more patients asked for than there are; another process is
+            at work at one of the jobs.
     """
-    jobs = [Job(run, fold, seed) for seed in range(seeds) for fold in folds for run in runs]
+    runs, jobs = tuple(runs), []
+    for seed in range(seeds):
+        for fold in folds:
+            own = fold if train_patients is None else with_fewer(fold, train_patients, seed)
+            jobs += [Job(run, own, seed) for run in runs]
     folders = [out / "jobs" / job_key(job) for job in jobs]
     missing = sum(not (folder / SCORES).exists() for folder in folders)
     say(f"{len(jobs)} jobs: {len(jobs) - missing} done before, {missing} to do, in {out}")

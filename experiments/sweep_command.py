@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from experiments.curves import draw_curves
-from experiments.folds import Fold, make_folds, patients_of
+from experiments.folds import Fold, make_folds, patients_of, with_fewer
 from experiments.pages import csv_text, markdown
 from experiments.provenance import commit
 from experiments.runs import Run, Scale, changed
@@ -41,6 +41,9 @@ class Options:
     folds: Annotated[int, tyro.conf.arg(help="1: the shards' own split; 3 and more: folds of all their patients.")] = 1
     repeats: Annotated[int, tyro.conf.arg(help="How often the patients are dealt out into folds.")] = 1
     seeds: Annotated[int, tyro.conf.arg(help="Trainings of each configuration on each fold.")] = 3
+    train_patients: Annotated[
+        int | None, tyro.conf.arg(help="Learn from so many patients alone, whom each seed draws anew; default all.")
+    ] = None
     only: Annotated[tuple[str, ...], tyro.conf.arg(help="These runs alone.")] = ()
     steps: Annotated[int | None, tyro.conf.arg(help="Updates instead of the scale's.")] = None
     batch_size: Annotated[int | None, tyro.conf.arg(help="Windows of an update instead of the scale's.")] = None
@@ -87,8 +90,8 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
     folds = make_folds(shards, n_folds=options.folds, repeats=options.repeats)
     with progress_bar() as progress:
         if page.learning_rates:
-            chosen = at_best_rates(chosen, page.learning_rates, folds, out, progress)
-        scored = sweep(chosen, folds, options.seeds, out, progress=progress)
+            chosen = at_best_rates(chosen, page.learning_rates, folds, out, options.train_patients, progress)
+        scored = sweep(chosen, folds, options.seeds, out, train_patients=options.train_patients, progress=progress)
     scored += page.derived(scored)
     tree = summarise(
         scored,
@@ -118,7 +121,12 @@ def resized(given: Run, options: Options) -> Run:
 
 
 def at_best_rates(
-    runs: Sequence[Run], rates: Sequence[float], folds: Sequence[Fold], out: Path, progress: Progress
+    runs: Sequence[Run],
+    rates: Sequence[float],
+    folds: Sequence[Fold],
+    out: Path,
+    train_patients: int | None,
+    progress: Progress,
 ) -> list[Run]:
     """Each run at the one of some learning rates whose AUPRC in validation patients is best: first fold, seed 0.
 
@@ -126,7 +134,7 @@ def at_best_rates(
     """
     print(f"learning rates first: each of {', '.join(f'{rate:g}' for rate in rates)} for each run")
     tried = [at_rate(run, rate) for run in runs for rate in rates]
-    found = sweep(tried, folds[:1], 1, out, progress=progress)
+    found = sweep(tried, folds[:1], 1, out, train_patients=train_patients, progress=progress)
     value = [metrics.auprc(s.validation.probability, s.validation.label) for s in found]
     best = np.nan_to_num(np.reshape(value, (len(runs), len(rates))), nan=-1.0).argmax(1)
     for i, run in enumerate(runs):
@@ -142,12 +150,15 @@ def at_rate(run: Run, rate: float) -> Run:
 
 def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold], out: Path) -> Facts:
     """What is said of a sweep beside its figures."""
-    everybody = [shard for part in (folds[0].train, folds[0].validation, folds[0].test) for shard in part]
+    first = folds[0] if options.train_patients is None else with_fewer(folds[0], options.train_patients, 0)
+    everybody = [*first.train, *first.validation, *first.test]
     training = runs[0].config.training
     note = NOTES[options.scale].format(steps=training.steps, batch=training.batch_size)
     if page.learning_rates:
         of = ", ".join(f"{run.name} {run.config.training.learning_rate:g}" for run in runs)
         note += f" Learning rates, the best of {len(page.learning_rates)} in validation patients from seed 0: {of}."
+    if options.train_patients is not None:
+        note += f" Learnt from {options.train_patients} patients alone, whom each seed drew anew."
     return Facts(
         title=page.title,
         source="; ".join(sorted({shard.info.source for shard in everybody})),

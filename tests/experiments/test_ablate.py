@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -24,6 +25,14 @@ def test_the_whole_command_at_a_tiny_size(shards, tmp_path):
     assert "everything: D against A" in asked
     assert "multi-task learning, at equal capacity: D against B" not in asked  # B was not run
     assert "Ablations" in (tmp_path / "ablate.md").read_text()
+
+
+def test_a_page_over_fewer_patients_says_so(shards, tmp_path):
+    options = Options(out=tmp_path, only=("siamese_es",), seeds=1, steps=2, batch_size=8, resamples=50)
+    assert main(shards, dataclasses.replace(options, train_patients=2)) == 0
+    tree = json.loads((tmp_path / "ablate.json").read_text())
+    assert tree["patients_a_fold"]["n_train"] == 2
+    assert "Learnt from 2 patients alone, whom each seed drew anew." in (tmp_path / "ablate.md").read_text()
 
 
 def answers(rng, n=3000):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.folds import deal, grouped, make_folds, positives, restricted
+from experiments.folds import deal, grouped, make_folds, positives, restricted, with_fewer
 from siamese_jax.recordings.shards import open_shards
 from tests.cohort import tiny_shards
 
@@ -89,3 +89,25 @@ def test_impossible_numbers_are_refused(shards, n_folds, repeats):
 def test_more_folds_than_patients_are_refused(shards):
     with pytest.raises(ValueError, match="the shards hold 9"):
         grouped(everybody(shards), n_folds=10, repeats=1, seed=0)
+
+
+def test_fewer_patients_are_drawn_anew_by_each_seed_and_the_tested_ones_stay(shards):
+    (fold,) = grouped(everybody(shards), n_folds=9, repeats=1, seed=0)[:1]
+    everyone, drawn = patients(fold.train), {}
+    for seed in range(20):
+        fewer = with_fewer(fold, 3, seed)
+        drawn[seed] = patients(fewer.train)
+        assert drawn[seed] < everyone
+        assert len(drawn[seed]) == 3
+        assert fewer._replace(train=()) == fold._replace(train=())
+        assert patients(with_fewer(fold, 2, seed).train) < drawn[seed]  # a curve over n adds, never changes
+    assert len({frozenset(names) for names in drawn.values()}) > 5
+    assert set.union(*drawn.values()) == everyone
+    assert patients(with_fewer(fold, len(everyone), 0).train) == everyone
+
+
+@pytest.mark.parametrize("n", [0, -1, 8])
+def test_more_or_fewer_training_patients_than_can_be_are_refused(shards, n):
+    fold = grouped(everybody(shards), n_folds=9, repeats=1, seed=0)[0]
+    with pytest.raises(ValueError, match=f"--train-patients must be 1 to 7, as many as there are, given {n}"):
+        with_fewer(fold, n, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import sweep as module
-from experiments.folds import grouped
+from experiments.folds import grouped, patients_of, with_fewer
 from experiments.runs import Run, changed
 from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
 from siamese_jax.checkpoints import load
@@ -68,6 +68,22 @@ def test_what_is_done_is_read_and_not_done_again(run, fold, tmp_path, monkeypatc
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["wall_seconds"] > 0
     assert line["job"] == "tiny, fold 0, seed 0"
+
+
+def test_a_sweep_over_fewer_patients_trains_on_those_its_seed_drew_and_on_nobody_else(run, fold, tmp_path, monkeypatch):
+    taught = []
+
+    def learn(config, shards, *args, **kwargs):
+        taught.append((config.training.seed, patients_of(shards)))
+        return train(config, shards, *args, **kwargs)
+
+    monkeypatch.setattr(module, "train", learn)
+    options = {"say": lambda text: None, "progress": lambda *_: None}
+    few = sweep([run], [fold], 2, tmp_path, train_patients=3, **options)
+    assert taught == [(seed, patients_of(with_fewer(fold, 3, seed).train)) for seed in (0, 1)]
+    (everybody,) = sweep([run], [fold], 1, tmp_path, **options)  # another job, and trained
+    assert taught[2] == (0, patients_of(fold.train))
+    np.testing.assert_array_equal(few[0].test.onset_seconds, everybody.test.onset_seconds)
 
 
 def test_a_run_may_start_from_what_another_task_taught_and_keep_it(run, fold, tmp_path, monkeypatch):
