@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pyedflib
 import pytest
 import scipy.signal
 
@@ -34,7 +33,7 @@ def whole(recording, segment: int = 0) -> np.ndarray:
 # --- values -------------------------------------------------------------------------------------------------
 
 
-def test_values_are_those_of_pyedflib(tmp_path):
+def test_values_are_those_of_pyedflib(tmp_path, pyedflib):
     signals = [
         Signal("EEG C3-REF", noise(5, 200), physical=("-400.5", "612")),
         Signal("C4", noise(5, 200, 1)),
@@ -49,7 +48,7 @@ def test_values_are_those_of_pyedflib(tmp_path):
     assert not signal[:, 1].any()  # absent
 
 
-def test_bdf_values_are_24_bit_and_those_of_pyedflib(tmp_path):
+def test_bdf_values_are_24_bit_and_those_of_pyedflib(tmp_path, pyedflib):
     digital = np.random.default_rng(0).integers(-(2**23), 2**23, (4, 256))
     wide = {"physical": ("-262144", "262143"), "range": ("-8388608", "8388607")}
     path = save(tmp_path, [Signal("Cz", digital, **wide)], bdf=True, reserved="24BIT", name="a.bdf")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import edfio
 import numpy as np
-import pyedflib
 import pytest
 
 from siamese_jax.recordings import edf_write
@@ -32,7 +31,7 @@ def by_onset(annotations) -> tuple[Annotation, ...]:
 # --- write_recording ----------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read_by_us_and_by_pyedflib(tmp_path):
+def test_what_is_written_is_read_by_us_and_by_pyedflib(tmp_path, pyedflib):
     eeg = 60 * np.random.default_rng(0).standard_normal((2000, 29)).astype(np.float32)
     start = datetime.datetime(2031, 5, 17, 22, 14, 5)
     path = tmp_path / "a.edf"
@@ -158,7 +157,7 @@ def test_a_copy_keeps_every_signal_byte_and_gets_the_annotations(tmp_path, kind)
     np.testing.assert_array_equal(before.read(0, 0, 400), after.read(0, 0, 400))
 
 
-def test_a_copy_is_a_valid_edf_plus_file_to_pyedflib(tmp_path):
+def test_a_copy_is_a_valid_edf_plus_file_to_pyedflib(tmp_path, pyedflib):
     write_annotated_copy(source(tmp_path, "EDF"), tmp_path / "target.edf", EVENTS)
     with pyedflib.EdfReader(str(tmp_path / "target.edf")) as oracle:  # strict about records that follow each other
         assert oracle.filetype == pyedflib.FILETYPE_EDFPLUS
