@@ -247,14 +247,14 @@ def _range(values: list[float]) -> str:
 
 
 def _siamese(line: str) -> None:
-    print(f"\n$ siamese-jax {line}", flush=True)
+    print(f"\n$ siamese-jax {line}")
     code = command(shlex.split(line))
     if code != OK:
         raise SystemExit(code)
 
 
 def _python(line: str) -> None:
-    print(f"\n$ python {line}", flush=True)
+    print(f"\n$ python {line}")
     code = subprocess.run([sys.executable, *shlex.split(line)], check=False).returncode
     if code not in (OK, SOME_FAILED):  # of DREAMS, an excerpt at 50 Hz is refused
         raise SystemExit(code)

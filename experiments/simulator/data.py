@@ -87,7 +87,7 @@ def simulated(work: Path, options: str) -> Cohort:
     if known.get("source") != source:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        print(f"$ {command}", flush=True)
+        print(f"$ {command}")
         known = {"source": source, "cost": _simulate(folder / "cohort", options)}
         made.write_text(json.dumps(known))
     return Cohort(folder / "cohort", command, known["cost"])

@@ -112,7 +112,7 @@ class _Progress:
         left = (time.monotonic() - self.began) / self.done * (self.total - self.done) if self.done else None
         when = "" if left is None else f", about {left / 60:.0f} min left"
         self.done += 1
-        print(f"{text} ({self.done} of {self.total}{when})", flush=True)
+        print(f"{text} ({self.done} of {self.total}{when})")
 
 
 def _check(train: Sequence[int], also: Sequence[int], test: Sequence[int]) -> None:

@@ -1,5 +1,6 @@
 """What every command shares: progress, mistakes in one sentence, exit codes, the compilation cache."""
 
+import io
 import math
 import os
 import sys
@@ -17,7 +18,12 @@ MISTAKES = (ValueError, OSError, FloatingPointError)
 
 
 def run(command: Callable[[], int]) -> None:
-    """Run a command and exit; a mistake of the user's ends in one sentence, not in a stack trace."""
+    """Run a command and exit; a mistake of the user's ends in one sentence, not in a stack trace.
+
+    In a log file, too, a line is there as soon as it is said: whoever is killed has said it.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         code = command()
     except KeyboardInterrupt:

@@ -117,7 +117,7 @@ def _detect_many(found: list["Standing"], out: Path, analysis: "Analysis", worke
     )
     for n, result in enumerate(done, start=1):
         results.append(result)
-        print(f"{n:>{len(str(len(due)))}}/{len(due)}  {result_text(result)}", flush=True)
+        print(f"{n:>{len(str(len(due)))}}/{len(due)}  {result_text(result)}")
     summary = write_summary(out, results)
     failed = sorted((result for result in results if result.record is None), key=lambda result: result.job.name)
     print(f"wrote     {summary}: {len(results) - len(failed)} files analysed, {len(failed)} failed")
@@ -152,7 +152,7 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
         out,
         onnx=onnx,
         figures=_figures(checkpoint),
-        on_stage=lambda stage: print(f"{time.monotonic() - began:6.1f} s  {stage}", flush=True),
+        on_stage=lambda stage: print(f"{time.monotonic() - began:6.1f} s  {stage}"),
     )
     print(export_text(exported))
     print(f"wrote     {out}, in {time.monotonic() - began:.0f} s")

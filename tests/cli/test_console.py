@@ -1,7 +1,10 @@
 """What every command shows: its mistakes, and progress as a bar in a terminal or a line now and then in a log file."""
 
 import io
+import os
 import re
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -45,6 +48,17 @@ def steps(clock, progress, numbers, *, seconds_each, total=1000, what="step {}")
     for number in numbers:
         clock.now += seconds_each
         progress(what.format(number), number, total)
+
+
+def test_what_is_said_is_in_the_log_file_at_once(tmp_path):
+    """Where Python was not told to (PYTHONUNBUFFERED): a run of days would be silent, and a killed one for ever."""
+    told = "import os, signal; from siamese_jax.cli.console import run"
+    work = "print('goes on from step 8') or os.kill(os.getpid(), signal.SIGKILL)"
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-c", f"{told}; run(lambda: {work})"]
+        done = subprocess.run(command, stdout=log, env=os.environ | {"PYTHONUNBUFFERED": ""}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "log").read_text() == "goes on from step 8\n"
 
 
 def test_a_log_file_gets_a_line_now_and_then_and_the_last_one(clock, capsys):

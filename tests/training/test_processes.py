@@ -136,7 +136,7 @@ def command(shards, tmp_path):
         for i in range(2):
             where = f"--coordinator 127.0.0.1:{port} --process-id {i} --num-processes 2 --lost-after {lost_after}"
             arguments = ["-m", "siamese_jax.cli.main", "train", shards, tmp_path / "run", *where.split(), *SETTINGS]
-            both.append(start(arguments, tmp_path / f"log{i}", XLA_FLAGS=""))
+            both.append(start(arguments, tmp_path / f"log{i}", XLA_FLAGS="", PYTHONUNBUFFERED=""))
         started.extend(both)
         return both
 
