@@ -39,6 +39,9 @@ from siamese_jax.cli.console import run
 EFFECTS = (
     Contrast("everything: D against A", REFERENCE, ELECTRON_ONLY),
     Contrast("multi-task learning, at equal capacity: D against B", REFERENCE, SLEEP_LOSS_OFF),
+    Contrast("the same, a third of the sleep loss: sleep_weight_0.3 against B", "sleep_weight_0.3", SLEEP_LOSS_OFF),
+    Contrast("the same, a tenth of the sleep loss: sleep_weight_0.1 against B", "sleep_weight_0.1", SLEEP_LOSS_OFF),
+    Contrast("the same, weights learnt: balance_uncertainty against B", "balance_uncertainty", SLEEP_LOSS_OFF),
     Contrast("multi-task learning, without fusion: not fused against A", NOT_FUSED, ELECTRON_ONLY),
     Contrast("fusion of sleep features: D against not fused", REFERENCE, NOT_FUSED),
     Contrast("sleep features without multi-task learning: C against A", SLEEP_FROZEN, ELECTRON_ONLY),

@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.ablate import main, with_true_state
+from experiments.ablate import EFFECTS, main, with_true_state
+from experiments.runs import STAGE_GIVEN, runs
 from experiments.scored import Answers, Scored
 from experiments.sweep_command import Options
 from siamese_jax.evaluation.metrics import auroc
@@ -25,6 +26,12 @@ def test_the_whole_command_at_a_tiny_size(shards, tmp_path):
     assert "everything: D against A" in asked
     assert "multi-task learning, at equal capacity: D against B" not in asked  # B was not run
     assert "Ablations" in (tmp_path / "ablate.md").read_text()
+
+
+def test_every_contrast_is_of_runs_that_there_are():
+    """One that is not there is left out of the page without a word."""
+    there = {*runs("reduced"), STAGE_GIVEN}
+    assert [c for c in EFFECTS if not {c.run, c.against} <= there] == []
 
 
 def test_a_page_over_fewer_patients_says_so(shards, tmp_path):
