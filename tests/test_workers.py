@@ -244,6 +244,8 @@ def kill_a_child():
 def test_ctrl_c_is_the_parent_s_alone(crew, tmp_path, moment):
     """A terminal sends it to every process of the group."""
     program = (
+        # As in a terminal: a job in the background ignores Ctrl-C, and so would what the tests start there.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; sys.modules.update({{'distributed': None}} if {crew!r} == 'pool' else {{}})\n"
         "from pathlib import Path\nfrom tests.test_workers import Job, work\nfrom siamese_jax.cli import console\n"
         "from siamese_jax.workers import run_each\nprint('ready', flush=True)\n"
