@@ -93,7 +93,7 @@ def main(
             if alone_run is None:
                 alone_run = run(crew, arguments, alone)
             rows.append(examine(task, crew, arguments, finished, (alone, alone_run), files))
-            print(line(rows[-1]), flush=True)
+            print(line(rows[-1]))
     results.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(page(rows, files, minutes, broken.name), encoding="utf-8")
     print(f"wrote {results}")
