@@ -644,7 +644,7 @@ needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} with real rec
 
 
 @needs_data
-def test_a_real_recording_that_lacks_four_electrodes():
+def test_a_real_recording_that_lacks_four_electrodes(pyedflib):
     path = DATA / "eeglab-sample/eeglab_data.edf"
     recording = read_recording(path, ch_names=TEN_TWENTY, sfreq=128)
     assert recording.report.missing == ("Fp1", "Fp2", "F7", "F8")
