@@ -1,5 +1,6 @@
 """Which patients learn, which fix thresholds, which are tested: the shards' own split, or repeated folds."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,22 +64,51 @@ def grouped(everybody: Sequence[Shard], *, n_folds: int, repeats: int, seed: int
     return found
 
 
-def with_fewer(fold: Fold, n_patients: int, seed: int) -> Fold:
-    """The fold with so many of its training patients, drawn by the seed; a smaller number draws some of the same.
+def with_fewer(fold: Fold, seed: int, *, n_patients: int | None = None, n_marked: int | None = None) -> Fold:
+    """The fold with fewer of its training patients, drawn by the seed, or with the IEDs of fewer of them.
+
+    A smaller number draws some of the same: those with marked IEDs are among those who are there.
+
+    Args:
+        fold: whose training patients are meant.
+        seed: of the draw.
+        n_patients: how many are there at all; default all.
+        n_marked: whose labels for IEDs are; the others keep the labels of other tasks. Default all.
 
     Raises:
         ValueError: the fold has fewer, or less than one is asked for.
     """
     names = sorted(patients_of(fold.train))
-    if not 1 <= n_patients <= len(names):
-        raise ValueError(f"--train-patients must be 1 to {len(names)}, as many as there are, given {n_patients}")
-    drawn = np.random.default_rng([seed, fold.number]).permutation(len(names))[:n_patients]
-    return fold._replace(train=restricted(fold.train, [names[i] for i in drawn]))
+    drawn = [names[i] for i in np.random.default_rng([seed, fold.number]).permutation(len(names))]
+    there = drawn[: _checked("--train-patients", n_patients, len(drawn))]
+    marked = there[: _checked("--ied-patients", n_marked, len(there))]
+    return fold._replace(train=tuple(with_ieds_of(shard, marked) for shard in restricted(fold.train, there)))
+
+
+def _checked(option: str, n: int | None, n_there: int) -> int:
+    if n is None:
+        return n_there
+    if not 1 <= n <= n_there:
+        raise ValueError(f"{option} must be 1 to {n_there}, as many as there are, given {n}")
+    return n
+
+
+def with_ieds_of(shard: Shard, patients: Collection[str]) -> Shard:
+    """The shard with labels for IEDs in the windows of these patients alone."""
+    own = np.isin(shard.patient(np.arange(len(shard))), list(patients))
+    labels, weights = (np.where(own, tree[IED.name], 0).astype(np.float32) for tree in (shard.labels, shard.weights))
+    labels, weights = shard.labels | {IED.name: labels}, shard.weights | {IED.name: weights}
+    return dataclasses.replace(shard, labels=labels, weights=weights)
 
 
 def patients_of(shards: Sequence[Shard]) -> set[str]:
     """Whose windows some shards hold; of a shard that was taken apart, not whose recordings lie in its file."""
     return {patient for shard in shards for patient in shard.patient(np.arange(len(shard))).tolist()}
+
+
+def marked_of(shards: Sequence[Shard]) -> set[str]:
+    """Whose windows have labels for IEDs."""
+    return {patient for s in shards for patient in s.patient(np.flatnonzero(s.weights[IED.name] > 0)).tolist()}
 
 
 def positives(shards: Sequence[Shard]) -> dict[str, int]:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Shaped
 
-from experiments.folds import Fold, patients_of, with_fewer
+from experiments.folds import Fold, marked_of, patients_of
 from experiments.runs import Run
 from experiments.scored import Answers, Scored
 from siamese_jax.checkpoints import Checkpoint, load
@@ -76,7 +76,7 @@ def sweep(
     seeds: int,
     out: Path,
     *,
-    train_patients: int | None = None,
+    drawn: Callable[[Fold, int], Fold] = lambda fold, seed: fold,
     say: Say = print,
     progress: Progress,
 ) -> list[Scored]:
@@ -89,19 +89,18 @@ def sweep(
         folds: from `make_folds`.
         seeds: how many: 0, 1, ...
         out: jobs land in OUT/jobs, a line for each in OUT/log.jsonl.
-        train_patients: learn from so many patients alone, whom each seed draws anew; default all.
+        drawn: what of a fold a seed learns from; default all.
         say: told of each job that is done, and how long the rest will take.
         progress: told (what, done, total) within a job.
 
     Raises:
-        ValueError: shards that do not fit a configuration; more patients asked for than there are; another process is
-            at work at one of the jobs.
+        ValueError: shards that do not fit a configuration; what `drawn` raises; another process is at work at one of
+            the jobs.
     """
     runs, jobs = tuple(runs), []
     for seed in range(seeds):
         for fold in folds:
-            own = fold if train_patients is None else with_fewer(fold, train_patients, seed)
-            jobs += [Job(run, own, seed) for run in runs]
+            jobs += [Job(run, drawn(fold, seed), seed) for run in runs]
     folders = [out / "jobs" / job_key(job) for job in jobs]
     missing = sum(not (folder / SCORES).exists() for folder in folders)
     say(f"{len(jobs)} jobs: {len(jobs) - missing} done before, {missing} to do, in {out}")
@@ -121,7 +120,7 @@ def sweep(
 def job_key(job: Job) -> str:
     """Hash of all that a job's figures hang on."""
     fold = {
-        part: [(s.path.name, s.info.fingerprint, sorted(patients_of([s]))) for s in shards]
+        part: [(s.path.name, s.info.fingerprint, sorted(patients_of([s])), sorted(marked_of([s]))) for s in shards]
         for part, shards in job.fold._asdict().items()
         if part != "number"
     }

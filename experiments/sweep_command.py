@@ -44,10 +44,17 @@ class Options:
     train_patients: Annotated[
         int | None, tyro.conf.arg(help="Learn from so many patients alone, whom each seed draws anew; default all.")
     ] = None
+    ied_patients: Annotated[
+        int | None, tyro.conf.arg(help="Labels for IEDs of so many of these alone, of the others sleep; default all.")
+    ] = None
     only: Annotated[tuple[str, ...], tyro.conf.arg(help="These runs alone.")] = ()
     steps: Annotated[int | None, tyro.conf.arg(help="Updates instead of the scale's.")] = None
     batch_size: Annotated[int | None, tyro.conf.arg(help="Windows of an update instead of the scale's.")] = None
     resamples: Annotated[int, tyro.conf.arg(help="Of the bootstrap over patients.")] = 2000
+
+    def drawn(self, fold: Fold, seed: int) -> Fold:
+        """What of a fold a seed learns from."""
+        return with_fewer(fold, seed, n_patients=self.train_patients, n_marked=self.ied_patients)
 
 
 DEFAULTS = Options()
@@ -90,8 +97,8 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
     folds = make_folds(shards, n_folds=options.folds, repeats=options.repeats)
     with progress_bar() as progress:
         if page.learning_rates:
-            chosen = at_best_rates(chosen, page.learning_rates, folds, out, options.train_patients, progress)
-        scored = sweep(chosen, folds, options.seeds, out, train_patients=options.train_patients, progress=progress)
+            chosen = at_best_rates(chosen, page.learning_rates, folds, out, options.drawn, progress)
+        scored = sweep(chosen, folds, options.seeds, out, drawn=options.drawn, progress=progress)
     scored += page.derived(scored)
     tree = summarise(
         scored,
@@ -125,7 +132,7 @@ def at_best_rates(
     rates: Sequence[float],
     folds: Sequence[Fold],
     out: Path,
-    train_patients: int | None,
+    drawn: Callable[[Fold, int], Fold],
     progress: Progress,
 ) -> list[Run]:
     """Each run at the one of some learning rates whose AUPRC in validation patients is best: first fold, seed 0.
@@ -134,7 +141,7 @@ def at_best_rates(
     """
     print(f"learning rates first: each of {', '.join(f'{rate:g}' for rate in rates)} for each run")
     tried = [at_rate(run, rate) for run in runs for rate in rates]
-    found = sweep(tried, folds[:1], 1, out, train_patients=train_patients, progress=progress)
+    found = sweep(tried, folds[:1], 1, out, drawn=drawn, progress=progress)
     value = [metrics.auprc(s.validation.probability, s.validation.label) for s in found]
     best = np.nan_to_num(np.reshape(value, (len(runs), len(rates))), nan=-1.0).argmax(1)
     for i, run in enumerate(runs):
@@ -150,7 +157,7 @@ def at_rate(run: Run, rate: float) -> Run:
 
 def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold], out: Path) -> Facts:
     """What is said of a sweep beside its figures."""
-    first = folds[0] if options.train_patients is None else with_fewer(folds[0], options.train_patients, 0)
+    first = options.drawn(folds[0], 0)
     everybody = [*first.train, *first.validation, *first.test]
     training = runs[0].config.training
     note = NOTES[options.scale].format(steps=training.steps, batch=training.batch_size)
@@ -159,6 +166,8 @@ def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds
         note += f" Learning rates, the best of {len(page.learning_rates)} in validation patients from seed 0: {of}."
     if options.train_patients is not None:
         note += f" Learnt from {options.train_patients} patients alone, whom each seed drew anew."
+    if options.ied_patients is not None:
+        note += f" IEDs learnt from {options.ied_patients} patients alone, whom each seed drew anew; sleep from all."
     return Facts(
         title=page.title,
         source="; ".join(sorted({shard.info.source for shard in everybody})),

@@ -248,7 +248,8 @@ class TrainingConfig:
     balance: Literal["fixed", "uncertainty"] = "fixed"
     """`uncertainty` learns a further weight for each task, exp(-s), against a penalty of s / 2 (Kendall 2018)."""
     negatives_per_positive: float | None = None
-    """Of the windows without a positive label, how many a pass draws for each one with; none: all, as in nature."""
+    """Of the windows without a positive label, how many a pass draws for each one with; none: all, as in nature.
+    Windows without any label of that kind, as where only sleep was scored, are drawn besides: at most half a pass."""
     accumulate: int = 1
     """Micro-batches that a batch is cut into, one after another: memory of a part, gradient of the whole. Batch
     statistics are those of a micro-batch."""

@@ -82,9 +82,12 @@ def stream(
     """Training batches of `config.training.batch_size` without end, from step `start_step` on.
 
     A pass holds every window with a label for one of `config.tasks`. With `training.negatives_per_positive`, it
-    holds every window with a positive label, and for each of these that many of the others (at most all there
-    are), drawn afresh for each pass. Positive is a label of a binary or multilabel task that is not one of state
-    (`model.sleep_tasks`): being asleep is nothing rare.
+    holds every window with a positive label, and for each of these that many negatives (at most all there are),
+    drawn afresh for each pass. Positive is a label of a binary or multilabel task that is not one of state
+    (`model.sleep_tasks`): being asleep is nothing rare; negative is a window where every label of such a task is 0.
+    Windows that only other tasks have labels for, as of recordings that were scored for sleep alone, are neither:
+    as many as of these two together are drawn besides, so that however many there are, half a pass is for what is
+    rare.
 
     A thread reads the next batch; it ends when the iterator is closed or forgotten, and what goes wrong in it is
     raised here.
@@ -121,11 +124,13 @@ def stream(
 def _passes(source: "_Source", config: Config, seed: int) -> tuple[int, Callable[[int], Int64[np.ndarray, "window"]]]:
     """The length of every pass, and the windows of pass number k in their order."""
     ratio = config.training.negatives_per_positive
-    always, others, n_drawn = np.arange(source.n), np.arange(0), 0
+    always, others, n_drawn = np.arange(source.n), [], []
     if ratio is not None:
-        positive = source.positive()
-        always, others = np.flatnonzero(positive), np.flatnonzero(~positive)
-        n_drawn = min(round(ratio * len(always)), len(others))
+        counted, positive = source.counted()
+        always = np.flatnonzero(positive)
+        others = [np.flatnonzero(counted & ~positive), np.flatnonzero(~counted)]
+        n_negatives = min(round(ratio * len(always)), len(others[0]))
+        n_drawn = [n_negatives, min(len(always) + n_negatives, len(others[1]))]
     if not len(always):
         raise ValueError(
             f"training.negatives_per_positive={ratio} counts by windows with a positive label in a binary or multilabel"
@@ -136,9 +141,10 @@ def _passes(source: "_Source", config: Config, seed: int) -> tuple[int, Callable
     @lru_cache(maxsize=2)  # most batches lie in one pass or two
     def windows_of_pass(number: int) -> Int64[np.ndarray, "window"]:
         rng = np.random.default_rng([seed, number])
-        return rng.permutation(np.append(always, rng.choice(others, n_drawn, replace=False)))
+        drawn = [rng.choice(some, n, replace=False) for some, n in zip(others, n_drawn, strict=True)]
+        return rng.permutation(np.concatenate([always, *drawn]))
 
-    return len(always) + n_drawn, windows_of_pass
+    return len(always) + sum(n_drawn), windows_of_pass
 
 
 def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int) -> Iterator[EvaluationBatch]:
@@ -197,16 +203,16 @@ class _Source:
             where, tasks = shards[0].path.parent, " or ".join(config.tasks)
             raise ValueError(f"no window of the shards in {where} has a label for {tasks}")
 
-    def positive(self) -> Bool[np.ndarray, "window"]:
-        """Which windows have a positive label in a binary or multilabel task that is not one of state."""
-        found = np.zeros(self.n, bool)
+    def counted(self) -> tuple[Bool[np.ndarray, "window"], Bool[np.ndarray, "window"]]:
+        """Which windows have a label in a binary or multilabel task that is not one of state, and which a positive."""
+        labelled, positive = np.zeros((2, self.n), bool)
         for task in self._tasks:
             if task.kind != "multiclass" and task.name not in self._config.model.sleep_tasks:
-                labels = [
-                    shard.labels[task.name][some] for shard, some in zip(self._shards, self._labelled, strict=True)
-                ]
-                found |= np.concatenate(labels).reshape(self.n, -1).any(axis=1)  # 0 where missing
-        return found
+                own = list(zip(self._shards, self._labelled, strict=True))
+                labels = np.concatenate([shard.labels[task.name][some] for shard, some in own])
+                positive |= labels.reshape(self.n, -1).any(axis=1)  # 0 where missing
+                labelled |= np.concatenate([shard.weights[task.name][some] for shard, some in own]) > 0
+        return labelled, positive
 
     def read(self, rows: Int64[np.ndarray, "batch"], position: Int64[np.ndarray, "batch"]) -> Batch:
         """The windows number `rows`, which stand at `position` of the stream."""

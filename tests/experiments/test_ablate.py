@@ -42,6 +42,14 @@ def test_a_page_over_fewer_patients_says_so(shards, tmp_path):
     assert "Learnt from 2 patients alone, whom each seed drew anew." in (tmp_path / "ablate.md").read_text()
 
 
+def test_a_page_over_the_ieds_of_fewer_patients_says_so(shards, tmp_path):
+    options = Options(out=tmp_path, only=("siamese_es",), seeds=1, steps=2, batch_size=8, resamples=50, ied_patients=2)
+    assert main(shards, options) == 0
+    assert json.loads((tmp_path / "ablate.json").read_text())["patients_a_fold"]["n_train"] > 2
+    said = "IEDs learnt from 2 patients alone, whom each seed drew anew; sleep from all."
+    assert said in (tmp_path / "ablate.md").read_text()
+
+
 def answers(rng, n=3000):
     stage = rng.integers(0, 5, n).astype(np.int32)
     truth = rng.normal(size=n) + np.array([-3.0, -1.0, 0.0, 1.0, 3.0])[stage]

@@ -64,8 +64,8 @@ def test_each_run_takes_the_rate_that_is_best_in_validation_patients(monkeypatch
     runs = list(compared("reduced").values())[:2]
     quality = {("siamese_es", 0.1): 0.5, ("siamese_es", 0.2): 3.0, ("eegnet", 0.1): 2.0, ("eegnet", 0.2): 0.1}
 
-    def told(runs, folds, seeds, out, *, train_patients, progress):
-        assert (seeds, train_patients) == (1, 3)
+    def told(runs, folds, seeds, out, *, drawn, progress):
+        assert (seeds, drawn) == (1, Options.drawn)
         found = []
         for run in runs:
             good = quality[run.name, run.config.training.learning_rate]
@@ -73,7 +73,7 @@ def test_each_run_takes_the_rate_that_is_best_in_validation_patients(monkeypatch
         return found
 
     monkeypatch.setattr(sweep_command, "sweep", told)
-    best = at_best_rates(runs, (0.1, 0.2), [None], Path(), 3, lambda *_: None)
+    best = at_best_rates(runs, (0.1, 0.2), [None], Path(), Options.drawn, lambda *_: None)
     assert [(r.name, r.config.training.learning_rate) for r in best] == [("siamese_es", 0.2), ("eegnet", 0.1)]
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.folds import deal, grouped, make_folds, positives, restricted, with_fewer
+from experiments.folds import deal, grouped, make_folds, marked_of, positives, restricted, with_fewer
 from siamese_jax.recordings.shards import open_shards
 from tests.cohort import tiny_shards
 
@@ -95,19 +95,40 @@ def test_fewer_patients_are_drawn_anew_by_each_seed_and_the_tested_ones_stay(sha
     (fold,) = grouped(everybody(shards), n_folds=9, repeats=1, seed=0)[:1]
     everyone, drawn = patients(fold.train), {}
     for seed in range(20):
-        fewer = with_fewer(fold, 3, seed)
+        fewer = with_fewer(fold, seed, n_patients=3)
         drawn[seed] = patients(fewer.train)
         assert drawn[seed] < everyone
         assert len(drawn[seed]) == 3
         assert fewer._replace(train=()) == fold._replace(train=())
-        assert patients(with_fewer(fold, 2, seed).train) < drawn[seed]  # a curve over n adds, never changes
+        assert patients(with_fewer(fold, seed, n_patients=2).train) < drawn[seed]  # a curve over n adds, never changes
     assert len({frozenset(names) for names in drawn.values()}) > 5
     assert set.union(*drawn.values()) == everyone
-    assert patients(with_fewer(fold, len(everyone), 0).train) == everyone
+    assert patients(with_fewer(fold, 0, n_patients=len(everyone)).train) == everyone
 
 
 @pytest.mark.parametrize("n", [0, -1, 8])
 def test_more_or_fewer_training_patients_than_can_be_are_refused(shards, n):
     fold = grouped(everybody(shards), n_folds=9, repeats=1, seed=0)[0]
     with pytest.raises(ValueError, match=f"--train-patients must be 1 to 7, as many as there are, given {n}"):
-        with_fewer(fold, n, 0)
+        with_fewer(fold, 0, n_patients=n)
+    with pytest.raises(ValueError, match=f"--ied-patients must be 1 to 7, as many as there are, given {n}"):
+        with_fewer(fold, 0, n_marked=n)
+
+
+def test_the_ieds_of_fewer_patients_leave_everybody_with_the_labels_of_other_tasks(shards):
+    (fold,) = grouped(everybody(shards), n_folds=9, repeats=1, seed=0)[:1]
+    for seed in range(5):
+        few = with_fewer(fold, seed, n_patients=5, n_marked=2)
+        assert patients(few.train) == patients(with_fewer(fold, seed, n_patients=5).train)
+        assert marked_of(few.train) == patients(with_fewer(fold, seed, n_patients=2).train)  # the same as alone
+        assert few._replace(train=()) == fold._replace(train=())
+        before = {s.path: s for s in restricted(fold.train, patients(few.train))}
+        for shard in few.train:
+            whole, own = before[shard.path], np.isin(shard.patient(np.arange(len(shard))), list(marked_of(few.train)))
+            np.testing.assert_array_equal(shard.labels["ied"], np.where(own, whole.labels["ied"], 0))
+            np.testing.assert_array_equal(shard.weights["ied"], np.where(own, whole.weights["ied"], 0))
+            np.testing.assert_array_equal(shard.weights["sleep"], whole.weights["sleep"])
+            np.testing.assert_array_equal(shard.labels["sleep"], whole.labels["sleep"])
+            assert shard.labels["ied"].dtype == whole.labels["ied"].dtype
+    with pytest.raises(ValueError, match="--ied-patients must be 1 to 5, as many as there are, given 6"):
+        with_fewer(fold, 0, n_patients=5, n_marked=6)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from experiments import sweep as module
-from experiments.folds import grouped, patients_of, with_fewer
+from experiments.folds import grouped, marked_of, patients_of, with_fewer
 from experiments.runs import Run, changed
 from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
+from experiments.sweep_command import Options
 from siamese_jax.checkpoints import load
 from siamese_jax.evaluation.metrics import auroc
 from siamese_jax.recordings.prepared import locked
@@ -74,15 +75,18 @@ def test_a_sweep_over_fewer_patients_trains_on_those_its_seed_drew_and_on_nobody
     taught = []
 
     def learn(config, shards, *args, **kwargs):
-        taught.append((config.training.seed, patients_of(shards)))
+        taught.append((config.training.seed, patients_of(shards), marked_of(shards)))
         return train(config, shards, *args, **kwargs)
 
     monkeypatch.setattr(module, "train", learn)
     options = {"say": lambda text: None, "progress": lambda *_: None}
-    few = sweep([run], [fold], 2, tmp_path, train_patients=3, **options)
-    assert taught == [(seed, patients_of(with_fewer(fold, 3, seed).train)) for seed in (0, 1)]
-    (everybody,) = sweep([run], [fold], 1, tmp_path, **options)  # another job, and trained
-    assert taught[2] == (0, patients_of(fold.train))
+    some = [patients_of(with_fewer(fold, seed, n_patients=3).train) for seed in (0, 1)]
+    few = sweep([run], [fold], 2, tmp_path, drawn=Options(train_patients=3).drawn, **options)
+    assert taught == [(0, some[0], some[0]), (1, some[1], some[1])]
+    # Each of these is another job, and trained.
+    sweep([run], [fold], 1, tmp_path, drawn=Options(ied_patients=3).drawn, **options)
+    (everybody,) = sweep([run], [fold], 1, tmp_path, **options)
+    assert taught[2:] == [(0, patients_of(fold.train), some[0]), (0, *[patients_of(fold.train)] * 2)]
     np.testing.assert_array_equal(few[0].test.onset_seconds, everybody.test.onset_seconds)
 
 
@@ -137,6 +141,7 @@ def test_the_key_hangs_on_all_that_figures_hang_on(run, fold, monkeypatch):
         Job(dataclasses.replace(run, shuffles_states=True), fold, 0),
         Job(run, fold._replace(train=fold.train[1:]), 0),
         Job(run, fold._replace(train=fold.validation, validation=fold.train), 0),
+        Job(run, with_fewer(fold, 0, n_marked=3), 0),
         Job(run, fold._replace(test=(other_bytes, *fold.test[1:])), 0),
     ]
     keys = [job_key(j) for j in (job, *others)]

@@ -30,7 +30,7 @@ CONFIG = Config(
 
 
 def with_training(tasks: tuple[str, ...] = CONFIG.tasks, **fields: object) -> Config:
-    model = CONFIG.model if "ied" in tasks else ModelConfig(fusion="none")
+    model = CONFIG.model if {"ied", "sleep"} <= set(tasks) else ModelConfig(fusion="none")
     return dataclasses.replace(
         CONFIG, tasks=tasks, model=model, training=dataclasses.replace(CONFIG.training, **fields)
     )
@@ -309,6 +309,28 @@ def test_the_classes_of_a_multiclass_task_are_no_positives(tmp_path: Path) -> No
     passes = passes_of([open_shard(tmp_path / "m.h5")], config, n=20, length=3)
     assert all(len(set(one)) == 3 and 0 in one for one in passes)  # window 0, the only IED, and two more
     assert set().union(*passes) == set(range(5))
+
+
+@pytest.mark.parametrize(("n_scored", "n_drawn"), [(4, 4), (9, 9), (30, 9)])
+def test_windows_scored_for_sleep_alone_are_no_negatives_and_take_half_a_pass_at_most(
+    rare: list[Shard], tmp_path: Path, n_scored: int, n_drawn: int
+) -> None:
+    recording = recording_of([numbered(n_scored, first=100)], ch_names=CH_NAMES)
+    item = labelled(recording, [Annotation(0.0, 0.0, "Sleep stage N2")], hop=200)
+    unmarked = item.labels["ied"]._replace(weight=np.zeros(n_scored, np.float32))
+    item = item._replace(labels=item.labels | {"ied": unmarked})
+    write_shard(tmp_path / "B.h5", [item], info=info_of(recording, hop=200))
+    both = [*rare, open_shard(tmp_path / "B.h5")]
+    config = with_training(negatives_per_positive=2.0, tasks=("ied", "sleep"))
+    passes = passes_of(both, config, n=40, length=9 + n_drawn)
+    for one in passes:
+        assert len(set(one)) == len(one)
+        assert set(POSITIVE) <= set(one)
+        assert sum(number < 100 for number in one) == 9  # 3 positives, 6 negatives: as without the others
+    assert {number for one in passes for number in one} == {*range(20), *range(100, 100 + n_scored)}  # all come up
+    assert len({frozenset(one) for one in passes}) > 30  # afresh in each pass
+    alone = with_training(negatives_per_positive=2.0, tasks=("ied",))
+    assert max(number for one in passes_of(both, alone, n=4, length=9) for number in one) < 100
 
 
 def test_without_a_positive_a_number_of_negatives_is_refused(tmp_path: Path) -> None:
