@@ -270,11 +270,14 @@ def _started(workers: int) -> Any:
 @contextmanager
 def _cluster(address: str) -> Iterator[_Crew]:
     from distributed import Client
+    from distributed.comm.addressing import get_address_host_port
 
     with _quiet():
         try:
+            # Of no address, a client would be left half open: collected while a cluster starts, it waits for ever.
+            get_address_host_port(address)
             client = Client(address, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
             raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None
         with client:
             _check_workers(client, address)

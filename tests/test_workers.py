@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gc
 import json
 import multiprocessing
 import os
@@ -436,10 +437,14 @@ def test_a_scheduler_that_is_killed_ends_the_run_in_a_sentence(monkeypatch, tmp_
 
 
 def test_a_scheduler_that_is_not_there_or_has_no_workers_is_one_sentence(monkeypatch):
+    distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
-    for address in ("tcp://127.0.0.1:9", "nowhere"):
+    for address in ("tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1:x", "inproc://x"):
         with pytest.raises(ValueError, match=f"no Dask scheduler answers at {address}: "):
             list(run_each(work, [1], scheduler=address))
+    # One left half open waits for a lock when it is collected, and for ever if that is while a cluster starts.
+    clients = [x for x in gc.get_objects() if type(x) is distributed.Client]
+    assert [client.status for client in clients if client.status != "closed"] == []
     with somebodys_cluster(n_workers=0) as cluster:
         with pytest.raises(ValueError, match="has no workers"):
             list(run_each(work, [1], scheduler=cluster.scheduler_address))
