@@ -31,12 +31,12 @@ TITLES = {
 MAIN = tuple(TITLES)[:5]
 FURTHER = tuple(TITLES)[5:11]
 FIXED = tuple(TITLES)[11:]
-BY_STAGE = ("auprc", "auroc", f"specificity_at_{PUBLISHED:g}", f"precision_at_{PUBLISHED:g}", "f1", FALSE_PER_HOUR)
+BY_STAGE = ("auprc", "auroc", *(f for f in TITLES if "_at_" in f), "f1", FALSE_PER_HOUR, "calibration_error")
 """Shown by stage; the CSV has all."""
 
 MEANINGS = {
     "value [low, high] ±spread": (
-        "mean over folds and seeds [percentile interval of that mean from drawing each fold's test patients anew]"
+        "mean over folds and seeds [percentile interval of that mean from drawing the test patients anew]"
         " ±standard deviation between seeds. The interval knows nothing of other seeds, and with fewer than some 20"
         " patients it is too narrow."
     ),
@@ -53,7 +53,8 @@ MEANINGS = {
     "false detections/h": (
         "in test patients without any IED window, at the threshold of sensitivity 0.80 in validation patients;"
         " detected windows that follow each other in a recording are one detection, of the stage in which it begins;"
-        " hours are those that windows with a label cover."
+        " hours are those that windows with a label cover. Where there was none at all, the upper limit is that of a"
+        " Poisson count."
     ),
     "calibration error": (
         "mean |share of IEDs - mean probability| over ten bins of equal width, each by its windows; probabilities as"
@@ -98,8 +99,8 @@ def markdown(tree: dict[str, Any]) -> str:
             "",
             "## Made by",
             "",
-            f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}: {tree['cpu_seconds']:.0f} s of training and"
-            f" scoring (all runs together), {tree['wall_seconds']:.0f} s from start to page.",
+            f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}: {tree['seconds']:.0f} s of training and"
+            " scoring, all runs of this page together.",
             "",
         ]
     )
@@ -196,26 +197,36 @@ def _contrasts(tree: dict[str, Any], kind: str) -> list[str]:
     if not rows:
         return ["No other run."]
     over_folds = len(tree["folds"]) > 1
-    p = "p_corrected_holm" if over_folds else "p_bootstrap_holm"
+    over_draws = tree["training_drawn"] and not over_folds
+    p = "p_corrected_holm" if over_folds else "p_drawn_holm" if over_draws else "p_bootstrap_holm"
     body = []
     for row in rows:
         name = row["name"] if kind == "differences" else f"{row['name']}: {row['run']} - {row['against']}"
         cells = []
         for figure in COMPARED:
             d = row["figures"][figure]
+            if over_folds:
+                d = d | {"low": d["corrected_low"], "high": d["corrected_high"]}
             better = "-" if d["share_of_seeds_better"] is None else f"{d['share_of_seeds_better'] * d['seeds']:.0f}"
-            cells.append(f"{_cell(d, signed=True)}; {better}/{d['seeds']}; p {_p(d[p])}")
+            seeds = f"{better}/{d['seeds']}"
+            if over_draws:
+                seeds = ", ".join(_number(x, signed=True) for x in d["by_seed"]) or UNDEFINED
+            cells.append(f"{_cell(d, signed=True)}; {seeds}; p {_p(d[p])}")
         body.append((name, *cells))
-    said = (
-        "the corrected resampled t-test over folds (Nadeau & Bengio 2003)"
-        if over_folds
-        else "the patient bootstrap, since one split tells nothing of other training sets"
+    interval, seeds, said = (
+        *("patients drawn in pairs", "seeds in which better"),
+        "the patient bootstrap, since one split tells nothing of other training sets",
     )
+    if over_folds:
+        interval = said = "the corrected resampled t-test over folds (Nadeau & Bengio 2003)"
+    if over_draws:
+        seeds = "the difference with each seed's own training patients"
+        said = "whichever is greater: the patient bootstrap's, or that of Student's t over the seeds' training patients"
     return [
         *_table(("run", *(TITLES[f] for f in COMPARED)), body),
         "",
-        "Difference [interval, patients drawn in pairs]; seeds in which better; p of no difference from"
-        f" {said}, adjusted for the number of rows (Holm).",
+        f"Difference [interval: {interval}]; {seeds}; p of no difference from {said}, adjusted for the number of rows"
+        " (Holm).",
     ]
 
 

@@ -102,7 +102,7 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
     scored += page.derived(scored)
     tree = summarise(
         scored,
-        facts(shards, options, page, chosen, folds, out),
+        facts(shards, options, page, chosen, folds),
         reference=page.reference,
         effects=page.effects,
         n_resamples=options.resamples,
@@ -155,7 +155,7 @@ def at_rate(run: Run, rate: float) -> Run:
     return dataclasses.replace(run, config=changed(run.config, {"training": {"learning_rate": rate}}))
 
 
-def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold], out: Path) -> Facts:
+def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold]) -> Facts:
     """What is said of a sweep beside its figures."""
     first = options.drawn(folds[0], 0)
     everybody = [*first.train, *first.validation, *first.test]
@@ -175,14 +175,7 @@ def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds
         command=f"python -m experiments.{page.name} {shlex.join(sys.argv[1:])}",
         commit=commit() or "not in a repository",
         date=date.today().isoformat(),
-        wall_seconds=_wall_seconds(out),
         window_seconds=runs[0].config.data.window_seconds,
         n_patients=len(patients_of(everybody)),
+        training_drawn=options.train_patients is not None or options.ied_patients is not None,
     )
-
-
-def _wall_seconds(out: Path) -> float:
-    """Of all jobs that OUT/log.jsonl tells of."""
-    log = out / "log.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return float(sum(json.loads(line)["wall_seconds"] for line in lines))

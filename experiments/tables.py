@@ -1,8 +1,8 @@
 """From runs of a sweep to figures with intervals: of each configuration, overall and by sleep stage; and differences.
 
-Patients are what varies: every interval comes from drawing the test patients of each fold anew, the same draws for
-all runs of the fold, so that differences are paired. A figure is the mean over folds and seeds; seeds are no patients,
-so their spread stands beside the interval.
+Patients are what varies: every interval comes from drawing the test patients anew, the same draws for all runs, so that
+differences are paired, and for all folds, so that a patient whom several repeats test counts as often in each. A figure
+is the mean over folds and seeds; seeds are no patients, so their spread stands beside the interval.
 """
 
 import math
@@ -10,9 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
+from scipy import stats
 
-from experiments.measures import ALL, PUBLISHED, STRATA, Samples, covered_seconds, figures, ied_free, too_few, within
+from experiments.measures import (
+    ALL,
+    FALSE_PER_HOUR,
+    PUBLISHED,
+    STRATA,
+    Samples,
+    covered_seconds,
+    figures,
+    ied_free,
+    too_few,
+    within,
+)
 from experiments.scored import Answers, Scored
 from siamese_jax.evaluation.statistics import corrected_difference, draws, hanley_mcneil, holm
 
@@ -31,9 +43,9 @@ class Facts(NamedTuple):
         command: that makes the page.
         commit: of the code.
         date: of the page.
-        wall_seconds: from start to page, of all sessions together.
         window_seconds: length of a window.
         n_patients: in training, validation and test together.
+        training_drawn: whether each seed learnt from patients of its own, so that seeds tell of other training sets.
     """
 
     title: str
@@ -42,9 +54,9 @@ class Facts(NamedTuple):
     command: str
     commit: str
     date: str
-    wall_seconds: float
     window_seconds: float
     n_patients: int
+    training_drawn: bool = False
 
 
 class Contrast(NamedTuple):
@@ -75,7 +87,7 @@ def summarise(
         facts: what else is to be said.
         reference: name of the run that all others are compared with, where both have the fold and seed.
         effects: further questions; a contrast with a run that is not there is left out.
-        n_resamples: of the patients of each fold.
+        n_resamples: of the test patients.
         seed: of the draws.
 
     Raises:
@@ -85,10 +97,7 @@ def summarise(
     _check(scored)
     folds = sorted({s.fold for s in scored})
     one = {fold: next(s.test for s in scored if s.fold == fold) for fold in folds}
-    drawn = {
-        fold: _with_data(draws(len(np.unique(test.patient)), n_resamples=n_resamples, seed=seed + i))
-        for i, (fold, test) in enumerate(one.items())
-    }
+    drawn = _drawn(one, n_resamples, seed)
     found = {(s.run, s.fold, s.seed): figures(s, drawn[s.fold], window_seconds=facts.window_seconds) for s in scored}
     names = list(dict.fromkeys(s.run for s in scored))
     compared = [Contrast(name, name, reference) for name in names if name != reference]
@@ -96,6 +105,8 @@ def summarise(
     n_test = float(np.mean([len(np.unique(test.patient)) for test in one.values()]))
     n_validation = float(np.mean([len(np.unique(s.validation.patient)) for s in scored]))
     sizes = {"n_train": max(facts.n_patients - n_test - n_validation, 1.0), "n_test": n_test}
+    strata = {name: _stratum(list(one.values()), name, facts.window_seconds) for name in STRATA}
+    hours = {name: stratum["ied_free_hours"] for name, stratum in strata.items()}
     return plain(
         facts._asdict()
         | {
@@ -104,10 +115,10 @@ def summarise(
             "seeds": sorted({s.seed for s in scored}),
             "resamples": n_resamples,
             "level": LEVEL,
-            "cpu_seconds": float(sum(s.seconds for s in scored)),
+            "seconds": float(sum(s.seconds for s in scored)),
             "patients_a_fold": sizes | {"n_validation": n_validation},
-            "strata": {name: _stratum(list(one.values()), name, facts.window_seconds) for name in STRATA},
-            "runs": {name: _run(name, scored, found) for name in names},
+            "strata": strata,
+            "runs": {name: _run(name, scored, found, hours) for name in names},
             "differences": _differences(compared, found, sizes),
             "effects": _differences(effects, found, sizes),
         }
@@ -132,9 +143,13 @@ def _check(scored: Sequence[Scored]) -> None:
             raise ValueError(f"run {s.run!r}, seed {s.seed} was tested on other windows than the rest of fold {s.fold}")
 
 
-def _with_data(resamples: Int[np.ndarray, "resample patient"]) -> Float64[np.ndarray, "resample patient"]:
-    """The draws below a row of ones, which is the data as they are."""
-    return np.concatenate([np.ones((1, resamples.shape[1])), resamples])
+def _drawn(tests: Mapping[int, Answers], n_resamples: int, seed: int) -> dict[int, Float64[np.ndarray, "row patient"]]:
+    """How often each of a fold's test patients counts: a row of ones, the data as they are, then the resamples."""
+    own = {fold: np.unique(test.patient) for fold, test in tests.items()}
+    everybody = np.unique(np.concatenate(list(own.values())))
+    rows = draws(len(everybody), n_resamples=n_resamples, seed=seed)
+    rows = np.concatenate([np.ones((1, len(everybody))), rows])
+    return {fold: rows[:, np.searchsorted(everybody, patients)] for fold, patients in own.items()}
 
 
 # --- over folds and seeds ---------------------------------------------------------------------------------------
@@ -173,13 +188,14 @@ def _stratum(tests: Sequence[Answers], name: str, window_seconds: float) -> dict
     }
 
 
-def _run(name: str, scored: Sequence[Scored], found: Found) -> dict[str, Any]:
+def _run(name: str, scored: Sequence[Scored], found: Found, hours: Mapping[str, float]) -> dict[str, Any]:
     own = [s for s in scored if s.run == name]
     keys = [(s.run, s.fold, s.seed) for s in own]
     strata: dict[str, Any] = {}
     for stratum in STRATA:
         measured = dict.fromkeys(f for key in keys for f in found[key][stratum])
         strata[stratum] = {figure: _mean(keys, found, stratum, figure) for figure in measured}
+        _bound(strata[stratum].get(FALSE_PER_HOUR), hours[stratum])
     test = _once(list({s.fold: s.test for s in own}.values()))
     area = strata[ALL].get("auroc", {"value": math.nan})["value"]
     n_positives = int(test.label.sum())
@@ -204,6 +220,12 @@ def _mean(keys: Sequence[Key], found: Found, stratum: str, figure: str) -> dict[
     }
 
 
+def _bound(false_per_hour: dict[str, Any] | None, hours: float) -> None:
+    """Where nothing was detected, drawing patients anew finds nothing either: the limit is that of a Poisson count."""
+    if false_per_hour and false_per_hour["value"] == 0 and hours > 0:
+        false_per_hour["high"] = -math.log((1 - LEVEL) / 2) / hours
+
+
 def _by(samples: Mapping[Key, Samples], part: int) -> dict[int, float]:
     """Mean value on the data as they are by fold (part 1) or by seed (part 2)."""
     values: dict[int, list[float]] = {}
@@ -226,7 +248,7 @@ def _interval(samples: Sequence[Samples]) -> dict[str, Any]:
 
 _DIFFERENCE = (
     *("value", "low", "high", "share_of_seeds_better"),
-    *("p_bootstrap", "corrected_low", "corrected_high", "p_corrected"),
+    *("p_bootstrap", "corrected_low", "corrected_high", "p_corrected", "p_drawn"),
 )
 """What is not known of two runs that have no fold and seed in common."""
 
@@ -235,7 +257,7 @@ def _differences(contrasts: Sequence[Contrast], found: Found, sizes: dict[str, f
     """Each contrast's paired differences; p is adjusted (Holm) over the contrasts of the list, figure by figure."""
     rows = [c._asdict() | {"figures": {f: _difference(c, found, f, sizes) for f in COMPARED}} for c in contrasts]
     for figure in COMPARED:
-        for p in ("p_bootstrap", "p_corrected"):
+        for p in ("p_bootstrap", "p_corrected", "p_drawn"):
             adjusted = holm({str(i): row["figures"][figure][p] for i, row in enumerate(rows)})
             for i, row in enumerate(rows):
                 row["figures"][figure][f"{p}_holm"] = adjusted[str(i)]
@@ -251,18 +273,20 @@ def _difference(contrast: Contrast, found: Found, figure: str, sizes: dict[str, 
             if figure in mine:  # and then in theirs: it depends on the fold's labels alone
                 paired[run, fold, seed] = mine[figure] - theirs[figure]
     if not paired:
-        return dict.fromkeys(_DIFFERENCE, math.nan) | {"seeds": 0, "folds": 0}
+        return dict.fromkeys(_DIFFERENCE, math.nan) | {"seeds": 0, "folds": 0, "by_seed": []}
     by_fold, by_seed = _by(paired, 1), _by(paired, 2)
     corrected = corrected_difference(np.array(list(by_fold.values())), **sizes, level=LEVEL)
-    all_seeds = np.mean(list(paired.values()), 0)
+    p_bootstrap = _p(np.mean(list(paired.values()), 0))
     return _interval(list(paired.values())) | {
         "seeds": len(by_seed),
         "folds": len(by_fold),
+        "by_seed": list(by_seed.values()),
         "share_of_seeds_better": float(np.mean([value > 0 for value in by_seed.values()])),
-        "p_bootstrap": _p(all_seeds),
+        "p_bootstrap": p_bootstrap,
         "corrected_low": corrected.low,
         "corrected_high": corrected.high,
         "p_corrected": corrected.p,
+        "p_drawn": max(p_bootstrap, _p_of_draws(list(by_seed.values()))),
     }
 
 
@@ -273,6 +297,19 @@ def _p(samples: Samples) -> float:
         return math.nan
     tail = 1 + min(int((valid <= 0).sum()), int((valid >= 0).sum()))
     return min(1.0, 2 * tail / (valid.size + 1))
+
+
+def _p_of_draws(differences: Sequence[float]) -> float:
+    """Two-sided p of no difference from Student's t over training sets; 1 with a single one, which tells of no other.
+
+    The greater of this and of the bootstrap's p claims nothing that holds for these training sets or for these test
+    patients alone (intersection-union test).
+    """
+    if len(differences) < 2 or np.isnan(differences).any():
+        return 1.0
+    if not np.ptp(differences):
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0)[1])
 
 
 def plain(tree: Any) -> Any:

@@ -13,7 +13,6 @@ FACTS = Facts(
     command="python -m nothing",
     commit="abc1234",
     date="2026-01-01",
-    wall_seconds=120.0,
     window_seconds=WINDOW_SECONDS,
     n_patients=60,
 )

@@ -39,7 +39,12 @@ def test_the_page_says_what_the_data_are_and_how_it_was_made(tree):
     whole = tree["strata"]["all"]
     for part in (FACTS.title, f"Data: {FACTS.source}", FACTS.note, FACTS.command, FACTS.commit, FACTS.date):
         assert part in page
-    for part in (f"{whole['windows']} windows of 4 s", f"{whole['positives']} with an IED", "seeds 0, 1", "120 s from"):
+    for part in (
+        f"{whole['windows']} windows of 4 s",
+        f"{whole['positives']} with an IED",
+        "seeds 0, 1",
+        "40 s of training",
+    ):
         assert part in page
     assert f"prevalence {whole['prevalence']:.4f}" in page and "1 patient-grouped split" in page
     assert all(meaning in page for meaning in MEANINGS.values())
@@ -70,8 +75,24 @@ def test_over_folds_the_corrected_test_speaks():
     tree = summarise(runs, FACTS, reference="best", n_resamples=50)
     page = markdown(tree)
     assert "Nadeau & Bengio" in page and "3 patient-grouped folds" in page and "## Effects" not in page
-    p = tree["differences"][0]["figures"]["auroc"]["p_corrected_holm"]
-    assert ("< 0.001" if p < 0.001 else f"{p:.3f}") in rows(page, "| run | AUPRC")["other"]["AUROC"]
+    found = tree["differences"][0]["figures"]["auroc"]
+    p, shown = found["p_corrected_holm"], rows(page, "| run | AUPRC")["other"]["AUROC"]
+    assert ("< 0.001" if p < 0.001 else f"{p:.3f}") in shown
+    # The interval is that of the same test: the other knows nothing of other training sets.
+    assert f"[{found['corrected_low']:+.3f}, {found['corrected_high']:+.3f}]" in shown
+
+
+def test_where_each_seed_drew_its_own_training_patients_they_are_tested_too():
+    runs = [
+        scored(name, quality=q[s], seed=s, n_windows=120)
+        for name, q in (("best", [2.0] * 3), ("other", [1.9, 1.9, 0.8]))
+        for s in range(3)
+    ]
+    tree = summarise(runs, FACTS._replace(training_drawn=True), reference="best", n_resamples=50)
+    found, page = tree["differences"][0]["figures"]["auroc"], markdown(tree)
+    each = ", ".join(f"{x:+.3f}" for x in found["by_seed"])
+    assert rows(page, "| run | AUPRC")["other"]["AUROC"].endswith(f"]; {each}; p {found['p_drawn_holm']:.3f}")
+    assert "Student's t over the seeds' training patients" in page and "one split tells nothing" not in page
 
 
 def test_what_is_undefined_is_a_dash_with_its_reason():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.tables import COMPARED, Contrast, _p, summarise
+from experiments.tables import COMPARED, Contrast, _p, _p_of_draws, summarise
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.statistics import corrected_difference, patient_bootstrap
 from tests.answers import FACTS, scored
@@ -99,6 +99,49 @@ def test_p_of_the_bootstrap_by_hand():
     assert math.isnan(_p(np.array([np.nan, 1, 2])))
 
 
+def test_repeats_that_test_the_same_patients_again_make_no_interval_narrower():
+    """The same answers ten times over are no more patients."""
+    runs = sweep({"best": 1.5, "other": 1.2}, seeds=1, n_patients=20, n_windows=120)
+    again = [s._replace(fold=fold) for s in runs for fold in range(1, 10)]
+    once, often = summary(runs, n_resamples=300), summary(runs + again, n_resamples=300)
+    for figure in ("auroc", "auprc", "f1"):
+        one, other = (tree["runs"]["best"]["strata"]["all"][figure] for tree in (once, often))
+        assert (other["low"], other["high"]) == pytest.approx((one["low"], one["high"]))
+        one, other = (by_name(tree["differences"])["other"][figure] for tree in (once, often))
+        assert (other["low"], other["high"]) == pytest.approx((one["low"], one["high"]))
+
+
+def test_patients_of_a_fold_have_their_own_draws():
+    """Not those of whoever stands in their place in another fold."""
+    runs = sweep({"best": 1.5}, folds=3, seeds=1, n_windows=100)
+    apart = [summary([s], n_resamples=400)["runs"]["best"]["strata"]["all"]["auroc"] for s in runs]
+    together = summary(runs, n_resamples=400)["runs"]["best"]["strata"]["all"]["auroc"]
+    width = float(np.mean([one["high"] - one["low"] for one in apart]))
+    assert together["high"] - together["low"] == pytest.approx(width / math.sqrt(3), rel=0.3)
+
+
+def test_training_sets_that_disagree_are_no_finding_however_sure_the_test_patients_are():
+    # The differences of D and A that three draws of twelve patients gave: t = -1.873, and with two
+    # degrees of freedom p is 1 - |t| / sqrt(t^2 + 2).
+    assert _p_of_draws([-0.022, -0.024, -0.102]) == pytest.approx(1 - 1.873 / math.sqrt(1.873**2 + 2), abs=2e-4)
+    assert _p_of_draws([0.1]) == 1 and _p_of_draws([0.1, 0.1]) == 0 and _p_of_draws([0.0, 0.0]) == 1
+    runs = [scored("best", quality=2.0, seed=s, n_windows=120, alike=0.9) for s in range(3)]
+    worse = [scored("other", quality=q, seed=s, n_windows=120, alike=0.9) for s, q in enumerate((1.9, 1.9, 0.8))]
+    found = by_name(summary(runs + worse)["differences"])["other"]["auroc"]
+    assert found["p_bootstrap"] < 0.05 < found["p_drawn"] == _p_of_draws(found["by_seed"])
+    assert np.mean(found["by_seed"]) == pytest.approx(found["value"]) and len(found["by_seed"]) == 3
+
+
+def test_no_false_detection_in_few_hours_is_no_proof_of_none():
+    one = scored("best", quality=2.0)
+    silent = one._replace(test=one.test._replace(probability=np.where(one.test.label, one.test.probability, 0.0)))
+    tree = summary([silent])
+    hours = tree["strata"]["all"]["ied_free_hours"]
+    found = tree["runs"]["best"]["strata"]["all"]["false_detections_per_hour"]
+    # Of a Poisson count with this mean, none comes 2.5 times in a hundred.
+    assert found["value"] == 0 and math.exp(-found["high"] * hours) == pytest.approx(0.025)
+
+
 def test_holm_grows_with_the_number_of_networks():
     qualities = {"best": 2.2, "a": 2.1, "b": 2.15}
     few = by_name(summary(sweep({k: qualities[k] for k in ("best", "a")}, folds=3, seeds=1))["differences"])
@@ -151,7 +194,7 @@ def test_the_tree_is_json_and_the_seed_fixes_it():
     runs = sweep({"best": 2.0, "other": 1.0}, seeds=1)
     tree = summary(runs)
     assert json.loads(json.dumps(tree, allow_nan=False)) == tree == summary(runs)
-    assert tree["cpu_seconds"] == 20 and tree["source"] == FACTS.source
+    assert tree["seconds"] == 20 and tree["source"] == FACTS.source
     assert summary(runs, seed=9)["runs"] != tree["runs"]
 
 
