@@ -80,9 +80,9 @@ def with_true_state(scored: Sequence[Scored]) -> list[Scored]:
         for name, share in ((STAGE_GIVEN, 1.0), (STATE_ONLY, 0.0)):
             fixing, tested = (_log_odds(answers, share) for answers in (of.validation, of.test))
             validation, test = recalibrated(fixing, tested, by_stage=True)
-            n_parameters = of.n_parameters + test.stage.max() + 2 if share else test.stage.max() + 2
+            n_parameters = of.n_parameters * (share > 0) + len(np.unique(fixing.stage))
             found.append(
-                of._replace(run=name, validation=validation, test=test, n_parameters=int(n_parameters), seconds=0.0)
+                of._replace(run=name, validation=validation, test=test, n_parameters=n_parameters, seconds=0.0)
             )
     return found
 

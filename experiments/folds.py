@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from siamese_jax.recordings.prepared import refuse_unfinished
 from siamese_jax.recordings.shards import Shard, open_shards
-from siamese_jax.vocabulary import IED
+from siamese_jax.vocabulary import IED, SLEEP, STATE
 
 SPLITS = ("train", "validation", "test")
 
@@ -37,7 +38,8 @@ def make_folds(shards: Path, *, n_folds: int = 1, repeats: int = 1, seed: int = 
         seed: of the dealing.
 
     Raises:
-        ValueError: impossible numbers; fewer patients than parts; shards without labels for IEDs.
+        ValueError: impossible numbers; fewer patients than parts; shards without labels for IEDs; a patient in two
+            parts.
     """
     if n_folds < 1 or n_folds == 2 or repeats < 1 or (n_folds == 1 and repeats > 1):
         raise ValueError(f"--folds must be 1, or 3 and more with --repeats, given {n_folds} and {repeats}")
@@ -47,6 +49,9 @@ def make_folds(shards: Path, *, n_folds: int = 1, repeats: int = 1, seed: int = 
     if unlabelled:
         raise ValueError(f"{unlabelled[0]} has no labels for task {IED.name!r}")
     if n_folds == 1:
+        for one, other in combinations(SPLITS, 2):
+            if both := patients_of(split[one]) & patients_of(split[other]):
+                raise ValueError(f"{shards}: patient {min(both)!r} is in {one} and in {other}, and may be in one alone")
         return [Fold(0, *(tuple(split[name]) for name in SPLITS))]
     return grouped([s for own in split.values() for s in own], n_folds=n_folds, repeats=repeats, seed=seed)
 
@@ -99,6 +104,12 @@ def with_ieds_of(shard: Shard, patients: Collection[str]) -> Shard:
     labels, weights = (np.where(own, tree[IED.name], 0).astype(np.float32) for tree in (shard.labels, shard.weights))
     labels, weights = shard.labels | {IED.name: labels}, shard.weights | {IED.name: weights}
     return dataclasses.replace(shard, labels=labels, weights=weights)
+
+
+def sleep_task(shards: Sequence[Shard]) -> str | None:
+    """The task that tells sleep in all of some shards: stages, or else wake and sleep alone; None if there is none."""
+    held = set.intersection(*({task.name for task in shard.info.tasks} for shard in shards))
+    return next((task.name for task in (SLEEP, STATE) if task.name in held), None)
 
 
 def patients_of(shards: Sequence[Shard]) -> set[str]:

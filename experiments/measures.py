@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from experiments.scored import Answers, Scored
+from experiments.scored import ASLEEP, Answers, Scored
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.patient_counts import (
     count_patients,
@@ -23,7 +23,9 @@ PUBLISHED, ROUND = 0.8211, 0.8
 """Sensitivities of the main table: that of Siamese-ES as published, and the round one of other work."""
 SENSITIVITIES = (PUBLISHED, ROUND)
 ALL = "all"
-STRATA = (ALL, *STAGES)
+CODES = {name: (code,) for code, name in enumerate(STAGES)} | {"asleep": (*range(1, len(STAGES)), ASLEEP)}
+"""By stratum of state, codes of the stages in it."""
+STRATA = (ALL, *CODES)
 LEAST_POSITIVES, LEAST_PATIENTS = 10, 3
 """Positives, and patients that have any, below which a stratum of a fold has no figures."""
 FALSE_PER_HOUR = "false_detections_per_hour"
@@ -61,7 +63,7 @@ def figures(
                 rates = _at(threshold, *part, drawn)
                 values |= {f"validation_{wanted:g}_{r}": rates[r] for r in ("sensitivity", "specificity", "precision")}
             values["calibration_error"], values["brier"] = resampled_calibration(*part, drawn)
-            values["matched_auroc"] = _matched(test, patient, STAGES if name == ALL else (name,), drawn)
+            values["matched_auroc"] = _matched(test, patient, CODES.get(name, range(ASLEEP + 1)), drawn)
         found[name] = values
     return found
 
@@ -95,8 +97,8 @@ def _gap(answers: Answers, window_seconds: float) -> Float64[np.ndarray, "window
 
 
 def within(test: Answers, stratum: str) -> Bool[np.ndarray, "window"]:
-    """Windows of a stratum: of all, or of one sleep stage."""
-    return np.ones(len(test.label), bool) if stratum == ALL else test.stage == STAGES.index(stratum)
+    """Windows of a stratum: of all, of one sleep stage, or of sleep."""
+    return np.ones(len(test.label), bool) if stratum == ALL else np.isin(test.stage, CODES[stratum])
 
 
 def ied_free(test: Answers) -> Bool[np.ndarray, "window"]:
@@ -144,9 +146,9 @@ def _at(
     }
 
 
-def _matched(test: Answers, patient: np.ndarray, stages: Sequence[str], drawn: np.ndarray) -> Samples:
+def _matched(test: Answers, patient: np.ndarray, codes: Sequence[int], drawn: np.ndarray) -> Samples:
     cells = []
-    for name in stages:
-        here = within(test, name)
+    for code in codes:
+        here = test.stage == code
         cells.append(count_patients(test.probability[here], test.label[here], patient[here], n_patients=drawn.shape[1]))
     return resampled_matched_auroc(cells, drawn)

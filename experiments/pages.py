@@ -4,9 +4,8 @@ import csv
 import io
 from typing import Any
 
-from experiments.measures import ALL, FALSE_PER_HOUR, LEAST_PATIENTS, LEAST_POSITIVES, PUBLISHED, ROUND
+from experiments.measures import ALL, CODES, FALSE_PER_HOUR, LEAST_PATIENTS, LEAST_POSITIVES, PUBLISHED, ROUND
 from experiments.tables import COMPARED
-from siamese_jax.vocabulary import STAGES
 
 UNDEFINED = "-"
 
@@ -171,7 +170,7 @@ def _repeats(tree: dict[str, Any], run: dict[str, Any]) -> str:
 
 
 def _stages(tree: dict[str, Any]) -> list[str]:
-    strata = {name: tree["strata"][name] for name in STAGES}
+    strata = {name: tree["strata"][name] for name in CODES}
     rows = [
         ("windows", *(f"{s['windows']}" for s in strata.values())),
         ("with an IED", *(f"{s['positives']}" for s in strata.values())),
@@ -179,7 +178,7 @@ def _stages(tree: dict[str, Any]) -> list[str]:
         ("patients with IEDs", *(f"{s['patients_with_positives']}" for s in strata.values())),
         ("folds with figures", *(f"{s['folds']} of {len(tree['folds'])}" for s in strata.values())),
     ]
-    lines = _table(("", *STAGES), rows)
+    lines = _table(("", *CODES), rows)
     for name, stratum in strata.items():
         if stratum["too_few"]:
             lines += [
@@ -187,8 +186,8 @@ def _stages(tree: dict[str, Any]) -> list[str]:
                 f"{name} has no figures: {stratum['too_few']} (least: {LEAST_POSITIVES} in {LEAST_PATIENTS}).",
             ]
     for figure in BY_STAGE:
-        body = [(name, *(_cells(run, s, (figure,))[0] for s in STAGES)) for name, run in tree["runs"].items()]
-        lines += ["", *_table((TITLES[figure], *STAGES), body)]
+        body = [(name, *(_cells(run, s, (figure,))[0] for s in CODES)) for name, run in tree["runs"].items()]
+        lines += ["", *_table((TITLES[figure], *CODES), body)]
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from siamese_jax.config import Config
 from siamese_jax.presets import PAPER
 from siamese_jax.sections import ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
-from siamese_jax.vocabulary import TEN_TWENTY
+from siamese_jax.vocabulary import SLEEP, TEN_TWENTY
 
 Scale = Literal["reduced", "published"]
 REFERENCE = "siamese_es"
@@ -42,6 +42,17 @@ def changed(config: Config, sections: dict[str, dict[str, Any]], **fields: Any) 
     """A configuration with some fields of some sections replaced: `changed(c, {"model": {"fusion": "film"}})`."""
     new = {name: dataclasses.replace(getattr(config, name), **values) for name, values in sections.items()}
     return dataclasses.replace(config, **new, **fields)
+
+
+def told_by(run: Run, task: str) -> Run:
+    """A run whose sleep branch learns another task of sleep, as where wake and sleep are all that is known."""
+
+    def by(config: Config) -> Config:
+        weights = tuple((task if name == SLEEP.name else name, w) for name, w in config.training.task_weights)
+        tasks = tuple(task if name == SLEEP.name else name for name in config.tasks)
+        return changed(config, {"training": {"task_weights": weights}}, tasks=tasks)
+
+    return dataclasses.replace(run, config=by(run.config), pretrained=run.pretrained and by(run.pretrained))
 
 
 # --- what all runs of a scale share ----------------------------------------------------------------------------

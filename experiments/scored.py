@@ -5,6 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Shaped
 
+from siamese_jax.vocabulary import STAGES
+
+ASLEEP = len(STAGES)
+"""Code of a window whose stage is not known but that it is one of sleep, as where wake and sleep alone were told."""
+
 
 class Answers(NamedTuple):
     """A model's answers on all windows of some patients that have an IED label.
@@ -13,7 +18,8 @@ class Answers(NamedTuple):
         patient: whose each window is.
         onset_seconds: where it begins in its recording.
         label: whether it holds an IED.
-        stage: index of its sleep stage in `vocabulary.SLEEP.classes`; -1 where it has none.
+        stage: index of its sleep stage in `vocabulary.STAGES`; `ASLEEP` where no more than that is known, -1 where
+            nothing is.
         probability: of an IED, recalibrated on the validation patients.
     """
 

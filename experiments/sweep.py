@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float64, Int32, Shaped
 
 from experiments.folds import Fold, marked_of, patients_of
 from experiments.runs import Run
-from experiments.scored import Answers, Scored
+from experiments.scored import ASLEEP, Answers, Scored
 from siamese_jax.checkpoints import Checkpoint, load
 from siamese_jax.config import Config
 from siamese_jax.evaluation.calibration import fit_logistic
@@ -29,7 +29,7 @@ from siamese_jax.recordings.prepared import locked
 from siamese_jax.recordings.shards import Shard
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import choose_devices
-from siamese_jax.vocabulary import IED, SLEEP
+from siamese_jax.vocabulary import IED, SLEEP, STATE
 
 CODE = (
     *("siamese_jax/config.py", "siamese_jax/sections.py", "siamese_jax/vocabulary.py"),
@@ -161,11 +161,11 @@ def recalibrated(fixing: Judged, tested: Judged, *, by_stage: bool = False) -> t
     Args:
         fixing: of validation patients.
         tested: of test patients.
-        by_stage: with an intercept for each sleep stage (one more for none), as if the stage were known.
+        by_stage: with an intercept for each code of a stage, and one for none, as if the stage were known.
     """
 
     def columns(of: Judged) -> np.ndarray:
-        stages = np.eye(len(SLEEP.classes) + 1)[of.stage] if by_stage else np.ones((len(of.label), 1))
+        stages = np.eye(ASLEEP + 2)[of.stage] if by_stage else np.ones((len(of.label), 1))
         return np.column_stack([of.log_odds, stages])
 
     fitted = fit_logistic(columns(fixing), fixing.label)
@@ -184,7 +184,9 @@ def _do(job: Job, folder: Path, progress: Progress) -> dict[str, float]:
     began, cpu = time.monotonic(), time.process_time()
     shards = job.fold.train
     if job.run.shuffles_states:
-        shards = tuple(shuffled_states(shard, np.random.default_rng([job.seed, i])) for i, shard in enumerate(shards))
+        (task,) = set(job.run.config.tasks) & set(job.run.config.model.sleep_tasks)
+        rngs = (np.random.default_rng([job.seed, i]) for i in range(len(shards)))
+        shards = tuple(shuffled_states(shard, task, rng) for shard, rng in zip(shards, rngs, strict=True))
     first = None
     if job.run.pretrained is not None:
         first = _train(seeded(job.run.pretrained, job.seed), shards, folder / "pretrained", None, job, progress)
@@ -232,6 +234,9 @@ def about(shard: Shard, windows: np.ndarray) -> Judged:
     if SLEEP.name in shard.labels:
         scored = shard.weights[SLEEP.name][windows] > 0
         stage[scored] = shard.labels[SLEEP.name][windows][scored]
+    elif STATE.name in shard.labels:
+        scored = shard.weights[STATE.name][windows] > 0
+        stage[scored] = np.where(shard.labels[STATE.name][windows][scored] > 0.5, ASLEEP, 0)
     return Judged(
         patient=shard.patient(windows).astype(str),
         onset_seconds=shard.onset_seconds[windows],
@@ -241,14 +246,14 @@ def about(shard: Shard, windows: np.ndarray) -> Judged:
     )
 
 
-def shuffled_states(shard: Shard, rng: np.random.Generator) -> Shard:
-    """The shard with its sleep labels dealt out anew among each patient's windows that have one."""
-    labels, weights = shard.labels[SLEEP.name].copy(), shard.weights[SLEEP.name]
+def shuffled_states(shard: Shard, task: str, rng: np.random.Generator) -> Shard:
+    """The shard with the labels of a task of sleep dealt out anew among each patient's windows that have one."""
+    labels, weights = shard.labels[task].copy(), shard.weights[task]
     patient = shard.patient(np.arange(len(shard)))
     for name in shard.patients:
         own = np.flatnonzero((patient == name) & (weights > 0))
         labels[own] = labels[rng.permutation(own)]
-    return dataclasses.replace(shard, labels=shard.labels | {SLEEP.name: labels})
+    return dataclasses.replace(shard, labels=shard.labels | {task: labels})
 
 
 def _log(out: Path, job: Job, folder: Path, seconds: dict[str, float]) -> None:

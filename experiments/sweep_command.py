@@ -13,15 +13,16 @@ import numpy as np
 import tyro
 
 from experiments.curves import draw_curves
-from experiments.folds import Fold, make_folds, patients_of, with_fewer
+from experiments.folds import Fold, make_folds, patients_of, sleep_task, with_fewer
 from experiments.pages import csv_text, markdown
 from experiments.provenance import commit
-from experiments.runs import Run, Scale, changed
+from experiments.runs import Run, Scale, changed, told_by
 from experiments.scored import Scored
 from experiments.sweep import Progress, sweep
 from experiments.tables import Contrast, Facts, summarise
 from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
 from siamese_jax.evaluation import metrics
+from siamese_jax.vocabulary import SLEEP
 
 NOTES: dict[Scale, str] = {
     "reduced": "Reduced inputs and widths (19 electrodes at 128 Hz, at most 36 bins, {steps} updates of {batch}"
@@ -95,6 +96,7 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
     out.mkdir(parents=True, exist_ok=True)
     use_compilation_cache()
     folds = make_folds(shards, n_folds=options.folds, repeats=options.repeats)
+    chosen = told_by_what_there_is(chosen, folds[0])
     with progress_bar() as progress:
         if page.learning_rates:
             chosen = at_best_rates(chosen, page.learning_rates, folds, out, options.drawn, progress)
@@ -115,6 +117,23 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
     print(markdown(tree))
     print(f"wrote {out / page.name}.md, .csv, .json and .png")
     return OK
+
+
+def told_by_what_there_is(runs: Sequence[Run], fold: Fold) -> list[Run]:
+    """The runs with the task of sleep that the shards have.
+
+    Raises:
+        ValueError: they have none, and a run needs one.
+    """
+    task = sleep_task([*fold.train, *fold.validation, *fold.test])
+    if task is not None:
+        return [told_by(run, task) for run in runs]
+    need = [run.name for run in runs if SLEEP.name in run.config.tasks]
+    if need:
+        without = [run.name for run in runs if run.name not in need]
+        advice = f"; --only {' '.join(without)} needs none" if without else ""
+        raise ValueError(f"{', '.join(need)} learn sleep, and the shards have no labels for it{advice}")
+    return list(runs)
 
 
 def resized(given: Run, options: Options) -> Run:

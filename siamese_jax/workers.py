@@ -100,9 +100,7 @@ class _Crew(Protocol):
         """What a future raises whose worker died."""
         ...
 
-    def capacity(self) -> int:
-        """How many items to hand out at a time."""
-        ...
+    def capacity(self) -> int: ...  # how many items to hand out at a time
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future: ...
 
@@ -274,8 +272,7 @@ def _cluster(address: str) -> Iterator[_Crew]:
 
     with _quiet():
         try:
-            # Of no address, a client would be left half open: collected while a cluster starts, it waits for ever.
-            get_address_host_port(address)
+            get_address_host_port(address)  # else a client is left half open: collected as a cluster starts, it hangs
             client = Client(address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
             raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None

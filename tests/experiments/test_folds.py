@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,15 @@ def test_positives_count_windows_that_have_a_label(shards):
     labels[:5], weights[:2] = 1, 0
     changed = dataclasses.replace(one, labels=one.labels | {"ied": labels}, weights=one.weights | {"ied": weights})
     assert positives([changed]) == {one.patients[0]: 3}
+
+
+def test_a_patient_in_two_parts_is_refused(shards, tmp_path):
+    shutil.copytree(shards, tmp_path / "shards")
+    moved = sorted((tmp_path / "shards/train").glob("*.h5"))[0]
+    shutil.copy(moved, tmp_path / "shards/test" / moved.name)
+    name = open_shards(moved.parent)[0].patients[0]
+    with pytest.raises(ValueError, match=f"patient '{name}' is in train and in test, and may be in one alone"):
+        make_folds(tmp_path / "shards")
 
 
 @pytest.mark.parametrize(("n_folds", "repeats"), [(0, 1), (2, 1), (1, 2), (3, 0), (-3, 1)])

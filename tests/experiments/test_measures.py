@@ -16,7 +16,7 @@ from experiments.measures import (
     too_few,
     within,
 )
-from experiments.scored import Answers, Scored
+from experiments.scored import ASLEEP, Answers, Scored
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.statistics import draws
 from tests.answers import WINDOW_SECONDS, scored
@@ -152,6 +152,19 @@ def test_too_few_positives_or_patients_say_so():
         some = answers(range(12), [0.5] * 12, label=[i < least for i in range(12)])
         some = some._replace(patient=np.array([f"p{i % patients}" for i in range(12)]))
         assert too_few(some, within(some, "all")) is not None
+
+
+def test_sleep_is_every_stage_but_wake_and_sleep_of_no_known_stage():
+    one = scored("x", quality=2.0)
+    told = one.test._replace(stage=np.where(np.arange(len(one.test.stage)) % 7 == 0, -1, one.test.stage))
+    known = told._replace(stage=np.where(told.stage > 0, ASLEEP, told.stage))  # and no more than that
+    np.testing.assert_array_equal(within(told, "asleep"), np.isin(told.stage, [1, 2, 3, 4]))
+    for name in ("all", "W", "asleep"):
+        np.testing.assert_array_equal(within(known, name), within(told, name))
+    assert not any(within(known, name).any() for name in ("N1", "N2", "N3", "R"))
+    wide, narrow = (as_they_are(one._replace(test=test), 12) for test in (known, told))
+    assert wide["asleep"]["auroc"] == narrow["asleep"]["auroc"]
+    assert wide["asleep"]["matched_auroc"] != narrow["asleep"]["matched_auroc"]  # pairs within a stage are fewer
 
 
 def test_validation_without_ieds_fixes_no_threshold():

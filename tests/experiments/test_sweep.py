@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from experiments import sweep as module
-from experiments.folds import grouped, marked_of, patients_of, with_fewer
-from experiments.runs import Run, changed
+from experiments.folds import Fold, grouped, marked_of, patients_of, sleep_task, with_fewer
+from experiments.measures import within
+from experiments.runs import Run, changed, told_by
+from experiments.scored import ASLEEP
 from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
-from experiments.sweep_command import Options
+from experiments.sweep_command import Options, told_by_what_there_is
 from siamese_jax.checkpoints import load
 from siamese_jax.evaluation.metrics import auroc
 from siamese_jax.recordings.prepared import locked
 from siamese_jax.recordings.shards import open_shards
 from siamese_jax.training.loop import train
+from siamese_jax.vocabulary import SLEEP
 from tests.cohort import tiny_shards
 
 
@@ -176,11 +179,50 @@ def test_shuffled_states_stay_with_their_patient_and_touch_nothing_else(shards):
     shard = dataclasses.replace(
         shard, labels=shard.labels | {"sleep": labels}, weights=shard.weights | {"sleep": weights}
     )
-    mixed = shuffled_states(shard, np.random.default_rng(0))
+    mixed = shuffled_states(shard, "sleep", np.random.default_rng(0))
     assert (mixed.labels["sleep"] != shard.labels["sleep"]).any()
     np.testing.assert_array_equal(mixed.labels["sleep"][:3], shard.labels["sleep"][:3])
     np.testing.assert_array_equal(np.sort(mixed.labels["sleep"]), np.sort(shard.labels["sleep"]))
     np.testing.assert_array_equal(mixed.labels["ied"], shard.labels["ied"])
+
+
+def only_awake_or_asleep(shard):
+    """The shard as a set has it that tells wake and sleep alone."""
+    known, asleep = shard.weights["sleep"], (shard.labels["sleep"] > 0).astype(np.float32)
+    info = dataclasses.replace(shard.info, tasks=tuple(t for t in shard.info.tasks if t != SLEEP))
+    labels, weights = {"ied": shard.labels["ied"], "state": asleep}, {"ied": shard.weights["ied"], "state": known}
+    return dataclasses.replace(shard, info=info, labels=labels, weights=weights)
+
+
+def test_where_wake_and_sleep_are_all_that_is_known_these_are_learnt_and_told_apart(run, shards, tmp_path):
+    told = [only_awake_or_asleep(shard) for shard in shards]
+    assert (sleep_task(shards), sleep_task(told), sleep_task([told[0], shards[0]])) == ("sleep", "state", "state")
+    by_state = told_by(dataclasses.replace(run, shuffles_states=True, pretrained=run.config), "state")
+    assert by_state.config.tasks == by_state.pretrained.tasks == ("ied", "state")
+    assert told_by(run, "sleep") == run
+    (found,) = quietly(by_state, fold=grouped(told, n_folds=3, repeats=1, seed=0)[0], out=tmp_path)
+    (staged,) = quietly(run, fold=grouped(shards, n_folds=3, repeats=1, seed=0)[0], out=tmp_path)
+    assert set(found.test.stage.tolist()) <= {-1, 0, ASLEEP} and ASLEEP in found.test.stage
+    for name in ("W", "asleep"):
+        np.testing.assert_array_equal(within(found.test, name), within(staged.test, name))
+
+
+def test_the_weight_of_the_sleep_loss_follows_its_task(run):
+    lighter = dataclasses.replace(run, config=changed(run.config, {"training": {"task_weights": (("sleep", 0.3),)}}))
+    assert told_by(lighter, "state").config.training.task_weights == (("state", 0.3),)
+
+
+def test_runs_that_need_sleep_are_named_where_there_is_none(run, fold):
+    def silent(shard):
+        only = dataclasses.replace(shard.info, tasks=tuple(t for t in shard.info.tasks if t.name == "ied"))
+        return dataclasses.replace(shard, info=only)
+
+    without = Fold(0, *(tuple(silent(s) for s in part) for part in fold[1:]))
+    one_task = changed(run.config, {"model": {"fusion": "none"}}, tasks=("ied",))
+    alone = dataclasses.replace(run, name="alone", config=one_task)
+    assert told_by_what_there_is([alone], without) == [alone]
+    with pytest.raises(ValueError, match="^tiny learn sleep, and the shards have no labels for it; --only alone needs"):
+        told_by_what_there_is([run, alone], without)
 
 
 def judged(log_odds, label, stage):
