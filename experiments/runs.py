@@ -223,6 +223,10 @@ def varied(scale: Scale) -> dict[str, Run]:
             "Short and long transforms together.",
             {"converter": {"kind": "multi_resolution", "n_fft": _shorter_and_longer(full.converter.n_fft[0])}},
         ),
+        "converter_longer": (
+            "Transforms twice as long: what the image networks of `compare` read at the reduced scale.",
+            {"converter": {"n_fft": (2 * full.converter.n_fft[0],)}},
+        ),
         "converter_none": ("No converter: the samples themselves.", {"converter": {"kind": "none"}}),
         "montage_referential": ("Electrodes as recorded.", {"preprocess": {"montage": "referential"}}),
         "montage_bipolar": ("Neighbours' differences.", {"preprocess": {"montage": "bipolar"}}),
