@@ -187,10 +187,15 @@ def main(
 
 
 def _is_scaled_to_range(path: Path) -> bool:
-    """Whether each lead spans just 1 mV by the header's gains, give or take a rounding."""
+    """Whether each lead spans just 1 mV by the header's gains, give or take a rounding.
+
+    Of the samples that are there: a lead without any says nothing.
+    """
     header = read_header(path)
-    spans = np.ptp(read_samples(header, range(len(header.signals))), axis=0)
-    return bool(np.all(np.abs(spans - 1000.0) < 1.0))
+    samples = read_samples(header, range(len(header.signals)))
+    there = samples[:, ~np.isnan(samples).all(axis=0)]
+    spans = np.nanmax(there, axis=0) - np.nanmin(there, axis=0)
+    return spans.size > 0 and bool(np.all(np.abs(spans - 1000.0) < 1.0))
 
 
 def _rows(root: Path) -> dict[str, list[str]]:

@@ -2,11 +2,7 @@
 
     python -m experiments.ecg LUDB_FOLDER CINC_FOLDER        # 355 records: repeated folds, half an hour of one core
 
-PTB-XL by its own folds (1 to 8, 9, 10), as it was designed, on an accelerator:
-
-    python -m data_tools.ptb_xl PTB_XL SHARDS --statements all
-    python -m experiments.ecg SHARDS --folds 0 --repeats 5 --rare-share 0.01 --min-positives 20 --width 1 \
-        --dropout 0.5 --steps 4000 --batch-size 128 --learning-rate 1e-3
+Or the folder of any shards: `page.ON_PTB_XL` has the commands for PTB-XL by its own folds, for which it was designed.
 
 Networks with heads for all classes, for the rare ones, and for one of them each, on the same windows with the same
 number of updates; then a network with all heads on all records (TO/model), which `python -m experiments.ecg.score`
@@ -36,7 +32,6 @@ from experiments.ecg.networks import ALL, Network, answers, fit, networks, task_
 from experiments.ecg.records import Classes, Records, Split, choose_classes, make_splits, read_records
 from experiments.ecg.score import LEARNT_FROM
 from experiments.provenance import commit
-from experiments.tables import plain
 from siamese_jax.checkpoints import Checkpoint, write_bundled
 from siamese_jax.cli.console import OK, progress_bar, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
@@ -113,7 +108,7 @@ def main(
     }
     to.mkdir(parents=True, exist_ok=True)
     text = page.markdown(tree)
-    (to / "ecg.json").write_text(json.dumps(plain(tree), indent=2, allow_nan=False) + "\n")
+    (to / "ecg.json").write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n")
     (to / "ecg.md").write_text(text)
     page.draw(tree, to / "ecg.png")
     print(text)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE, Network
 from experiments.ecg.records import Classes, Records, Split
+from experiments.tables import plain
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.statistics import corrected_difference, holm, patient_bootstrap
 
@@ -63,7 +64,7 @@ def collect(records: Records, splits: Sequence[Split], answers: Answers) -> dict
 def summarise(
     records: Records, classes: Classes, splits: Sequence[Split], arms: Mapping[str, Arm], *, n_resamples: int
 ) -> dict[str, Any]:
-    """Every figure as a JSON-ready tree."""
+    """Every figure as a JSON-ready tree; what is not defined is None."""
     tested = np.unique(np.concatenate([split.test for split in splits]))
     shown = {name: Arm(arm.probability[tested], arm.detected[tested]) for name, arm in arms.items()}
     labels, weights = records.labels[tested], records.weights[tested]
@@ -94,7 +95,7 @@ def summarise(
     adjusted = holm({str(i): d["corrected"]["p"] for i, d in enumerate(differences)})
     for i, difference in enumerate(differences):
         difference["corrected"]["p_holm"] = adjusted[str(i)]
-    return {"classes": rows, "rare_means": means, "differences": differences}
+    return plain({"classes": rows, "rare_means": means, "differences": differences})
 
 
 def thresholds(records: Records, classes: Sequence[int], arm: Arm) -> list[metrics.OperatingPoint]:

@@ -3,35 +3,46 @@
 MODEL is a folder that `python -m experiments.ecg` wrote (experiments/results/ecg/model). Of each class: AUROC and
 AUPRC, and F1, sensitivity and precision at the threshold that was fixed when the model was trained, with 95 %
 bootstraps over patients. Records that the model learnt from are left out.
+
+OUT/scores.json holds these figures, null where labels are too few for one. OUT/probabilities.csv is for scripts of your
+own: a row a record, labelled or not, with its name (as in OUT/shards/prepare.json) and the probability of each class,
+in a column of its name; of a record that is longer than a window, the mean over its windows.
 """
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import tyro
 from tyro.conf import Positional
 
 from data_tools.twelve_lead import twelve_lead
 from experiments.folds import restricted
+from experiments.tables import plain
 from siamese_jax import checkpoints
+from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
+from siamese_jax.deployment.annotate import write_csv
 from siamese_jax.evaluation.metrics import points_from_json
 from siamese_jax.recordings.shards import Shard, open_shards
 from siamese_jax.recordings.sidecars import SPLITS
-from siamese_jax.training.evaluate import report, report_text, score
+from siamese_jax.training.evaluate import Scores, report, report_text, score
 
 LEARNT_FROM = "learnt_from.json"
 """In the model's folder: names of the patients whose records it was trained on."""
 
 
 def main(model: Positional[Path], out: Positional[Path], *, ludb: Path | None = None, cinc: Path | None = None) -> int:
-    """Makes shards in OUT/shards, scores those of people whom the model does not know and writes OUT/scores.json.
+    """Makes shards in OUT/shards and scores those of people whom the model does not know.
+
+    Writes OUT/scores.json (figures) and OUT/probabilities.csv (a row a record, a column a class).
 
     Args:
         model: A trained network.
-        out: Folder for shards and figures.
+        out: Folder for shards, figures and probabilities.
         ludb: Records of LUDB.
         cinc: Records of the challenge.
     """
@@ -41,12 +52,14 @@ def main(model: Positional[Path], out: Positional[Path], *, ludb: Path | None = 
     filled = [split for split in SPLITS if any((out / "shards" / split).glob("*.h5"))]
     shards = [shard for split in filled for shard in open_shards(out / "shards" / split)]
     shards = unknown(model, shards)
-    scores = score(loaded.config, loaded.tasks, loaded.variables, shards)
+    scores = score_all(loaded, shards)
     figures = report(loaded.config, loaded.tasks, scores, points_from_json(loaded.operating_points))
     figures["data"] = sorted({shard.info.source for shard in shards})
-    (out / "scores.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (out / "scores.json").write_text(json.dumps(plain(figures), indent=2, allow_nan=False) + "\n")
+    classes = loaded.config.tasks
+    write_csv(out / "probabilities.csv", ("record", *classes), by_record(scores, shards, classes))
     print(report_text(figures))
-    print(f"wrote {out / 'scores.json'}")
+    print(f"wrote {out / 'scores.json'} and, of each record, {out / 'probabilities.csv'}")
     return OK
 
 
@@ -63,6 +76,22 @@ def unknown(model: Path, shards: Sequence[Shard]) -> tuple[Shard, ...]:
     if known := everybody & learnt:
         print(f"{len(known)} patients are left out: {model} learnt from them")
     return restricted(shards, everybody - learnt)
+
+
+def score_all(loaded: Checkpoint, shards: Sequence[Shard]) -> Scores:
+    """As `score`, on windows without a label too: they have probabilities, and count as patients and windows alone."""
+    taken = [dataclasses.replace(s, weights={t: np.ones_like(w) for t, w in s.weights.items()}) for s in shards]
+    scores = score(loaded.config, loaded.tasks, loaded.variables, taken)
+    return scores._replace(weights={t: np.concatenate([s.weights[t] for s in shards]) for t in loaded.config.tasks})
+
+
+def by_record(scores: Scores, shards: Sequence[Shard], classes: Sequence[str]) -> Iterator[list[str]]:
+    """Each record's name and probabilities of `classes`, in the order of the names; `scores` of all windows."""
+    of_window = np.concatenate([shard.recordings["name"][shard.recording] for shard in shards])
+    names, record = np.unique(of_window, return_inverse=True)
+    columns = [np.bincount(record, weights=scores.probabilities[name][:, 0]) / np.bincount(record) for name in classes]
+    for name, *row in zip(names.tolist(), *columns, strict=True):
+        yield [name, *(f"{probability:.7g}" for probability in row)]
 
 
 if __name__ == "__main__":

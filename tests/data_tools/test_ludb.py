@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.ludb import CLASSES, Ludb, main
+from data_tools.ludb import CLASSES, Ludb, _is_scaled_to_range, main
 from data_tools.wfdb import DEFAULT_DATA
 from siamese_jax.cli.console import SOME_FAILED
 from siamese_jax.cli.recordings import ShardOptions
@@ -49,13 +49,20 @@ Left ventricular hypertrophy",,,Non-specific repolarization abnormalities: poste
 """
 
 
-def write(folder: Path, subject: int, comments=(), *, gains: str | None = None, newline: str = "\n") -> np.ndarray:
-    """A record as LUDB has it: small letters, no resolution, each lead's gain its own range and baseline its mean."""
+def write(
+    folder: Path, subject: int, comments=(), *, gains: str | None = None, newline: str = "\n", missing=()
+) -> np.ndarray:
+    """A record as LUDB has it: small letters, no resolution, each lead's gain its own range and baseline its mean.
+
+    `missing`: places in [time, chan] whose samples are not there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     digital = heartbeats(10, 500, seed=subject)
+    scales = [gains or f"{np.ptp(column)}({int(column.mean())})/mV" for column in digital.T]
+    for place in missing:
+        digital[place] = -(2**15)
     lines = [f"{subject} 12 500 5000"]
-    for lead, column in zip(LEADS, digital.T, strict=True):
-        gain = gains or f"{np.ptp(column)}({int(column.mean())})/mV"
+    for lead, gain, column in zip(LEADS, scales, digital.T, strict=True):
         lines.append(f"{subject}.dat 16 {gain} 0 0 {column[0]} {checksum(column)} 0 {lead.lower()}")
     lines += ["#<age>: 51", "#<sex>: F", "#<diagnoses>:", *(f"#{text}" for text in comments)]
     (folder / f"{subject}.hea").write_bytes("".join(line + newline for line in lines).encode())
@@ -116,6 +123,19 @@ def test_gains_that_are_the_ranges_of_the_leads_are_no_calibration(tmp_path):
     opened = Ludb(tmp_path).open("2.hea", NATIVE)
     np.testing.assert_array_equal(opened.recording.read(0, 0, 5000), (2 * calibrated).astype(np.float32))
     assert not any("gains" in note for note in opened.notes)
+
+
+def test_missing_samples_do_not_make_the_headers_gains_believed(tmp_path):
+    """One in a lead of the first, a lead throughout in both; warnings are errors here."""
+    digital = write(tmp_path, 1, HEADERS[1], missing=[np.s_[100, 3], np.s_[:, 5]])
+    opened = Ludb(tmp_path).open("1.hea", NATIVE)
+    assert "its header's gains are the ranges of its leads: integers taken for microvolts" in opened.notes
+    got = np.ptp(opened.recording.read(0, 200, 5000)[:, :3], axis=0)
+    np.testing.assert_array_equal(got, np.ptp(digital[200:, :3], axis=0))
+    write(tmp_path, 2, HEADERS[2], gains="500/mV", missing=[np.s_[:, 5]])
+    assert not any("gains" in note for note in Ludb(tmp_path).open("2.hea", NATIVE).notes)
+    write(tmp_path, 10, HEADERS[10], missing=[np.s_[:, :]])
+    assert not _is_scaled_to_range(tmp_path / "10.hea")  # nothing says that it is
 
 
 def test_what_is_not_known_or_not_there_is_said_and_the_rest_goes_on(tmp_path, capsys):

@@ -1,11 +1,15 @@
 """Figures by hand: thresholds from validation alone, windows without a label left out, differences and their tests."""
 
-import math
+import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 from experiments.ecg import page
+from experiments.ecg.__main__ import Design
 from experiments.ecg.networks import ALL, RARE, SINGLE, Network
 from experiments.ecg.records import Classes, Split
 from experiments.ecg.results import collect, summarise, thresholds
@@ -85,7 +89,8 @@ def test_figures_and_differences_by_hand():
     assert gain["corrected"]["p"] == test.p and len(gain["by_fold"]) == 6
     nothing = tree["differences"][2]
     assert nothing["arms"] == [ALL, RARE] and nothing["bootstrap"]["value"] == 0
-    assert math.isnan(nothing["corrected"]["p"])
+    assert nothing["corrected"]["p"] is None
+    assert page._sentence(nothing).endswith("; corrected t-test over 6 folds undefined")
 
 
 def test_a_window_without_a_label_does_not_count():
@@ -106,16 +111,74 @@ def test_seeds_on_one_split_are_no_folds_and_the_page_says_so():
     found = {(r, 0): said(records, single)[0, 0] for r, single in enumerate(seeds)}
     tree = summarise(records, CLASSES, own, collect(records, own, found), n_resamples=20)
     gain = tree["differences"][0]
-    assert math.isnan(gain["corrected"]["p"]) and gain["bootstrap"]["value"] > 0
+    assert gain["corrected"]["p"] is None and gain["bootstrap"]["value"] > 0
     assert page._sentence(gain).endswith("; no folds to test over")
 
 
 def test_the_verdict_needs_both_tests():
     clear = {"figure": "f1", "arms": [ALL, SINGLE], "bootstrap": {"value": 0.1, "low": 0.05, "high": 0.2}}
-    clear["corrected"] = {"p": 0.001, "p_holm": 0.004}
+    clear["corrected"] = {"p": 0.001, "p_holm": 0.004, "n_folds": 10}
     assert "all classes above one network a class in F1 (in both tests)" in page._verdict([clear])
-    for other in ({"bootstrap": {"value": 0.1, "low": -0.1, "high": 0.2}}, {"corrected": {"p": 0.02, "p_holm": 0.08}}):
+    for other in (
+        {"bootstrap": {"value": 0.1, "low": -0.1, "high": 0.2}},
+        {"corrected": {"p": 0.02, "p_holm": 0.08, "n_folds": 10}},
+        {"corrected": {"p": None, "p_holm": None, "n_folds": 10}},
+    ):
         assert page._verdict([clear | other]).startswith("not significant")
+
+
+def test_without_folds_the_verdict_claims_no_second_test():
+    corrected = {"p": None, "p_holm": None, "n_folds": 0}
+    clear = {"figure": "f1", "arms": [ALL, SINGLE], "corrected": corrected}
+    clear["bootstrap"] = {"value": -0.1, "low": -0.2, "high": -0.05}
+    unclear = clear | {"figure": "auprc", "bootstrap": {"value": 0.1, "low": -0.1, "high": 0.2}}
+    text = page._verdict([clear, unclear])
+    assert text.startswith("all classes below one network a class in F1, by the patient bootstrap alone")
+    assert "the 2 intervals are not adjusted for their number" in text
+    assert page._verdict([unclear]).startswith("not significant. No interval of the patient bootstrap excludes 0")
+    for said in (text, page._verdict([unclear])):
+        assert "both tests" not in said and "nothing else is significant" not in said
+
+
+def test_each_rare_class_has_its_paired_differences_and_those_off_zero_are_named():
+    tree = json.loads((Path(page.__file__).parents[1] / "results/ecg/ecg.json").read_text())
+    differences = tree["results"]["differences"]
+    rare = [row for row in tree["results"]["classes"] if row["is_rare"]]
+    made_up = {"auprc": {"value": 0.2, "low": 0.01, "high": 0.3}, "f1": {"value": None, "low": None, "high": None}}
+    for d in differences:
+        d["by_class"] |= {name: {"value": 0.1, "low": -0.1, "high": 0.2} for name in d["by_class"]}
+        if d["arms"] == [ALL, SINGLE]:
+            d["by_class"]["RBBB"] = made_up[d["figure"]]
+    differences[-1]["by_class"]["PVC"] = {"value": -0.3, "low": -0.4, "high": -0.001}
+    text = page.markdown(tree)
+    table = text.split("### Differences by class")[1].split("\n\n")[1].splitlines()
+    assert len(table) == 2 + len(rare) and {line.count("|") for line in table} == {4 + len(differences) + 1}
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in table[2:]}
+    same = "+0.100 [-0.100, +0.200]"
+    assert rows["RBBB"] == f"| RBBB | 10 | 355 | 0.028 | **+0.200 [+0.010, +0.300]** | - undefined | {same} | {same} |"
+    assert rows["PVC"].endswith("| **-0.300 [-0.400, -0.001]** |") and rows["AF"].count(same) == len(differences)
+    n_told = len(rare) * len(differences) - 1
+    assert (
+        f" 2 of {n_told} do: AUPRC, all classes minus one network a class: RBBB +0.200 [+0.010, +0.300];"
+        " F1, all classes minus rare classes: PVC -0.300 [-0.400, -0.001]." in text
+    )
+    assert "not adjusted for the number of classes" in text
+    differences[0]["by_class"]["RBBB"] = differences[-1]["by_class"]["PVC"] = {"value": 0, "low": -1, "high": 1}
+    assert f" 0 of {n_told} do." in page.markdown(tree)
+
+
+def test_the_published_page_is_what_its_figures_say():
+    folder = Path(page.__file__).parents[1] / "results/ecg"
+    assert (folder / "ecg.md").read_text() == page.markdown(json.loads((folder / "ecg.json").read_text()))
+
+
+def test_the_commands_for_ptb_xl_are_those_of_the_docs_and_can_be_given():
+    docs = (Path(page.__file__).parents[2] / "docs/experiments.md").read_text()
+    assert f"```bash\n{page.ON_PTB_XL}```" in docs
+    _, command = page.ON_PTB_XL.replace("\\\n", "").strip().splitlines()
+    assert command.startswith("python -m experiments.ecg SHARDS ")
+    design = tyro.cli(Design, args=shlex.split(command)[4:])
+    assert (design.folds, design.repeats, design.steps, design.learning_rate) == (0, 5, 4000, 1e-3)
 
 
 def test_the_threshold_for_all_records_is_of_out_of_fold_probabilities():

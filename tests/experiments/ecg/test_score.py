@@ -1,6 +1,9 @@
 """The whole command on miniatures of three data sets, and its model put to new records."""
 
+import csv
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from experiments.ecg import networks, score
 from experiments.ecg.__main__ import Design, main
 from siamese_jax.checkpoints import load
 from siamese_jax.cli.console import OK
+from siamese_jax.evaluation.metrics import auroc
 from siamese_jax.recordings.prepare import prepare
 from tests.data_tools import test_cinc2021, test_ludb, test_ptb_xl
 
@@ -62,6 +66,49 @@ def test_the_command_runs_goes_on_and_its_model_scores_new_records(tmp_path, mon
     figures = json.loads((tmp_path / "scored" / "scores.json").read_text())
     assert figures["patients"] == 24 and figures["RBBB"]["max_f1"]["positives"] == 6
     assert 0 <= figures["RBBB"]["auprc"]["value"] <= 1
+    scored_by_hand(tmp_path / "scored", figures)
+    unlabelled(tmp_path / "to" / "model", tmp_path)
+
+
+def table(folder):
+    with (folder / "probabilities.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def scored_by_hand(folder, figures):
+    """Whoever has the table and the labels finds the same figures."""
+    rows = table(folder)
+    assert list(rows[0]) == ["record", "NSR", "SB", "IAVB", "RBBB"]
+    names = [row["record"] for row in rows]
+    assert names == sorted({file["name"] for file in json.loads((folder / "shards/prepare.json").read_text())["used"]})
+    labels = {"NSR": np.array([int(re.sub(r"ludb/|[.]hea", "", n)) % 2 == 0 for n in names if n.startswith("ludb")])}
+    labels["NSR"] = np.append([n.count("1") % 2 for n in names if n.startswith("cinc")], labels["NSR"])
+    chance = np.array([float(row["NSR"]) for row in rows])
+    assert auroc(chance, labels["NSR"].astype(np.float32)) == pytest.approx(figures["NSR"]["auroc"]["value"])
+
+
+def unlabelled(model, folder):
+    """Records without a label of a class, then without any: valid JSON, and each with its probabilities."""
+    test_cinc2021.write(folder / "one", "A0001", "#Dx: 426783006")  # CPSC: nobody looked for SB
+    test_cinc2021.write(folder / "one", "A0002", "#Dx: 59118001", seconds=25)
+    test_ludb.write(folder / "none", 99)
+    found = {}
+    for name, place in {"one": {"cinc": folder / "one"}, "none": {"ludb": folder / "none"}}.items():
+        assert score.main(model, folder / f"{name}-out", **place) == OK
+        found[name] = json.loads((folder / f"{name}-out" / "scores.json").read_text(), parse_constant=pytest.fail)
+    assert found["one"]["SB"]["prevalence"] is None and found["one"]["RBBB"]["prevalence"] == pytest.approx(2 / 3)
+    assert [found["none"][name]["prevalence"] for name in ("NSR", "SB", "IAVB", "RBBB")] == [None] * 4
+    assert [row["record"] for row in table(folder / "one-out")] == ["cinc/A0001.hea", "cinc/A0002.hea"]
+    ((record, *chances),) = (row.values() for row in table(folder / "none-out"))
+    assert record == "ludb/99.hea" and all(0 < float(chance) < 1 for chance in chances)
+
+
+def test_a_long_record_has_the_mean_of_its_windows():
+    held = {"name": np.array(["b", "a"], object)}
+    shards = [SimpleNamespace(recordings=held, recording=np.array([0, 1, 0]))]
+    chance = {"AF": np.array([[0.2], [0.5], [0.4]]), "PVC": np.array([[0.9], [0.7], [0.9]])}
+    scores = SimpleNamespace(probabilities=chance)
+    assert list(score.by_record(scores, shards, ("AF", "PVC"))) == [["a", "0.5", "0.7"], ["b", "0.3", "0.9"]]
 
 
 def test_ptb_xl_by_its_own_folds(tmp_path):
