@@ -17,7 +17,7 @@ from siamese_jax.config import Config
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
-from siamese_jax.evaluation.statistics import Interval, patient_bootstrap
+from siamese_jax.evaluation.statistics import patient_bootstrap
 from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks
 from siamese_jax.predict import (
@@ -160,7 +160,7 @@ def report(
         def interval(metric: Metric, arrays: Arrays | None = None, task=task, weights=weights) -> dict[str, Any]:
             arrays = arrays or _arrays(task, test)
             bootstrap = {"weights": weights, "seed": seed, "n_resamples": n_resamples}
-            return _plain(patient_bootstrap(metric, test.patients, arrays, **bootstrap))
+            return _plain(patient_bootstrap(metric, test.patients, arrays, **bootstrap)._asdict())
 
         if task.kind == "multiclass":
             tree[task.name] = {name: interval(metric) for name, metric in _multiclass_figures(task).items()}
@@ -171,14 +171,14 @@ def report(
             continue
         tree[task.name] = {name: interval(metric) for name, metric in _ranking_figures(task).items()}
         if task.kind == "binary":
-            tree[task.name]["prevalence"] = metrics.prevalence(_arrays(task, test)[1], weights=weights)
+            tree[task.name] |= _plain({"prevalence": metrics.prevalence(_arrays(task, test)[1], weights=weights)})
         for suffix, arrays in _yes_or_no(task, test):
             for point in points:
                 if point.task == f"{task.name}{suffix}" and point.criterion != EVENTS_MAX_F1:
-                    tree[task.name][f"{point.criterion}{suffix}"] = {
-                        "threshold": point.threshold if math.isfinite(point.threshold) else None,
-                        "positives": round(float(weights @ (arrays[1] > 0.5))),
-                    } | {rate: interval(partial(_rate_at, rate, point.threshold), arrays) for rate in RATES}
+                    found = {"threshold": point.threshold, "positives": round(float(weights @ (arrays[1] > 0.5)))}
+                    tree[task.name][f"{point.criterion}{suffix}"] = _plain(found) | {
+                        rate: interval(partial(_rate_at, rate, point.threshold), arrays) for rate in RATES
+                    }
     for point in points:
         if point.criterion == EVENTS_MAX_F1 and test.events:
             tree[point.task][EVENTS_MAX_F1] = _event_report(
@@ -345,19 +345,17 @@ def _event_report(
             matched, false, missed, hours = (float(weights @ column) for column in columns)
             return getattr(EventCounts(round(matched), round(false), round(missed), hours), rate)
 
-        return _plain(patient_bootstrap(metric, patients, columns, seed=seed, n_resamples=n_resamples))
+        return _plain(patient_bootstrap(metric, patients, columns, seed=seed, n_resamples=n_resamples)._asdict())
 
     rates = ("sensitivity", "precision", "f1", "false_detections_per_hour")
-    return {
-        "threshold": threshold,
-        "tolerance_seconds": TOLERANCE_SECONDS,
-        "annotated": int(columns[0].sum() + columns[2].sum()),
-        "hours": float(columns[3].sum()),
-    } | {rate: interval(rate) for rate in rates}
+    about = {"threshold": threshold, "tolerance_seconds": TOLERANCE_SECONDS, "hours": float(columns[3].sum())}
+    about["annotated"] = int(columns[0].sum() + columns[2].sum())
+    return _plain(about) | {rate: interval(rate) for rate in rates}
 
 
-def _plain(interval: Interval) -> dict[str, float | int | None]:
-    return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in interval._asdict().items()}
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for what is not defined: JSON knows no NaN."""
+    return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in figures.items()}
 
 
 # --- text ------------------------------------------------------------------------------------------------------
@@ -369,7 +367,7 @@ def report_text(tree: dict[str, Any]) -> str:
     for task, figures in tree.items():
         if not isinstance(figures, dict):
             continue
-        note = f" (prevalence {figures['prevalence']:.3f})" if "prevalence" in figures else ""
+        note = f" (prevalence {figures['prevalence']:.3f})" if figures.get("prevalence") is not None else ""
         lines.append(f"{task}{note}")
         lines += [f"  {name:<12} {_bracketed(item)}" for name, item in figures.items() if _is_interval(item)]
         for name, point in figures.items():

@@ -99,6 +99,17 @@ def test_each_class_of_a_multilabel_task_has_a_threshold_and_figures_of_its_own(
     assert points_from_json(points_to_json(points))[:2] == points[:2]
 
 
+def test_a_test_set_without_a_single_label_or_event_is_reported_in_valid_json(tiny):
+    silent = scores(events=(RecordingEvents("a", (event(1.0),), np.array([]), 0.1),))
+    silent.weights["ied"][:] = 0
+    tree = report(tiny, TASKS, silent, fix_operating_points(tiny, TASKS, silent), n_resamples=10)
+    json.dumps(tree, allow_nan=False)
+    assert tree["ied"]["prevalence"] is None and tree["ied"]["events_max_f1"]["threshold"] is None
+    assert tree["ied"]["events_max_f1"]["annotated"] == 0
+    text = report_text(tree)
+    assert "nan" not in text and "\nied\n" in text
+
+
 def test_thresholds_come_from_validation_and_are_only_applied_to_test(tiny):
     points = fix_operating_points(tiny, TASKS, scores())
     harder = scores()
