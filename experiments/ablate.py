@@ -46,7 +46,7 @@ EFFECTS = (
     Contrast("fusion of sleep features: D against not fused", REFERENCE, NOT_FUSED),
     Contrast("sleep features without multi-task learning: C against A", SLEEP_FROZEN, ELECTRON_ONLY),
     Contrast("learning together, nothing shared: shared_0 against C", UNSHARED, SLEEP_FROZEN),
-    Contrast("knowing the true stage: E against A", STAGE_GIVEN, ELECTRON_ONLY),
+    Contrast("the true stage as an intercept: E against A", STAGE_GIVEN, ELECTRON_ONLY),
     Contrast("what the IED loss teaches Twins-Sleep: D against F", REFERENCE, STOPPED),
     Contrast("true stages against shuffled ones: D against states_shuffled", REFERENCE, SHUFFLED),
 )
