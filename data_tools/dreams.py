@@ -7,9 +7,10 @@ Zenodo 10.5281/zenodo.2650142; non-commercial licence). FOLDER holds text files,
     Hypnogram_excerptN.txt         [Hypnogram]: a stage for every 5 s, after Rechtschaffen and Kales
     Visual_scoringE_excerptN.txt   [visE_Spindles/C3-A1]: onset and duration of expert E's spindles, in seconds
 
-The rate is the one that makes the samples as long as the hypnogram. An excerpt has one derivation, `C3-A1` or `Cz-A1`;
-the shards hold C3 and Cz, each recording with one of them marked as absent, so that one model can learn from all and
-from any recording that has these electrodes. An excerpt at 50 Hz is refused, as any such recording is.
+The rate is the one that makes the samples as long as the hypnogram, but for some seconds, which are left out. An
+excerpt has one derivation, `C3-A1` or `Cz-A1`; the shards hold C3 and Cz, each recording with one of them marked as
+absent, so that one model can learn from all and from any recording that has these electrodes. An excerpt at 50 Hz is
+refused, as any such recording is.
 Expert 2 marked onsets only, and not in every excerpt; hence `--expert 1` unless told otherwise. To train on the shards
 (a common average of one electrode is nothing, and it has no mirror image):
 
@@ -46,8 +47,9 @@ RATES_HZ = (50, 100, 200)
 SCORED_SECONDS = 5
 EXCERPT_SECONDS = 1800
 """How long an excerpt is said to be; a hypnogram, where there is one, says it itself."""
-SPARE_SECONDS = 1.0
-"""By how much signal and hypnogram may differ in length."""
+SPARE_SECONDS = SCORED_SECONDS + 1.0
+"""By how much signal and hypnogram may differ in length: a stage that was not written and a second. With another rate
+than its own a signal would be twice or half as long."""
 CLIPPED_UV = 327.0
 """The amplifier saturates just beyond."""
 SAME_SHARE = 0.9
@@ -160,8 +162,10 @@ def read_excerpt(path: Path, *, experts: Sequence[int] = (1, 2)) -> Excerpt:
         rates = ", ".join(map(str, RATES_HZ))
         raise ValueError(f"{path.name}: {len(signal)} samples are not {scored_seconds} s at any of {rates} Hz")
     seconds = min(len(signal) // sfreq, scored_seconds)
-    if len(signal) != seconds * sfreq:
-        notes.append("the last samples left out: they fill no second that is scored")
+    if unscored := len(signal) / sfreq - seconds:
+        notes.append(f"the last {unscored:.3g} s of signal left out: they fill no second that is scored")
+    if spare < 0:
+        notes.append(f"the signal ends {-spare / sfreq:.3g} s before {scored_seconds} s: later stages are left out")
     signal = signal[: seconds * sfreq]
     notes += [f"clipped at +-{CLIPPED_UV + 1:g} uV in places"] if (np.abs(signal) > CLIPPED_UV).any() else []
     spindles, said = _spindles(path, experts)

@@ -25,9 +25,10 @@ from typing import Annotated
 import tyro
 
 from data_tools.dreams import Dreams
-from experiments.sleep.data import open_excerpt, truth
-from experiments.sleep.report import Answer, describe, write
-from experiments.sleep.scoring import Habits, Said, Settings, hypnogram, say, spindles
+from experiments.sleep.answers import Answer, answer
+from experiments.sleep.data import open_excerpt
+from experiments.sleep.report import describe, write
+from experiments.sleep.scoring import say
 from experiments.sleep.training import CONFIG, Laboratory, Saved, Size, load_models, save_models
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 
@@ -77,12 +78,13 @@ def main(
         model: Networks that an earlier run saved: nothing is trained, and every excerpt of the folder is scored that
             they did not learn from, or those of --test.
         out: Networks and what they say land here; what is there is not done again.
-        results: Where figures and tables land; default OUT/results.
+        results: Where the page, its figures and each excerpt's hypnogram and spindles land; default OUT/results.
     """
     began, trained = time.monotonic(), 0
     use_compilation_cache()
     if model is not None:
-        answers = _by_saved(folder, model, test)
+        saved = load_models(model)
+        answers, networks = _by_saved(folder, model, saved, test), saved.trained
     else:
         _check(train, also, test)
         judged, chosen_on = ((0,), (1,)) if test else ((0, 1), (1, 2))
@@ -93,9 +95,10 @@ def main(
         laboratory = replace(laboratory, report=_Progress(trained))
         answers = _by_others(laboratory, train, test) if test else _left_out(laboratory, train)
         _save(laboratory, train, out / "model")
+        networks = laboratory.trained(groups)
     given = ["FOLDER_OF_DREAMS" if word == str(folder) else word for word in sys.argv[1:]]
     command = shlex.join(["python", "-m", "experiments.sleep", *given])
-    about = describe(command, time.monotonic() - began, trained=trained)
+    about = describe(command, time.monotonic() - began, trained=trained, networks=networks)
     about |= {"size": asdict(size), "train": [] if model else [*train, *also]}
     as_told = model is None and (train, also, test) == (SUBJECTS, SLOW, ())
     write(results or out / "results", answers, about | {"how": HOW if as_told else []})
@@ -131,14 +134,13 @@ def _left_out(laboratory: Laboratory, subjects: Sequence[int]) -> list[Answer]:
 def _by_others(laboratory: Laboratory, train: Sequence[int], test: Sequence[int]) -> list[Answer]:
     settings, habits = laboratory.settings(train), laboratory.habits(train)
     return [
-        _answer(laboratory.folder, s, laboratory.said(train, s, seeds=laboratory.size.seeds), settings, habits)
+        answer(s, laboratory.opened(s), laboratory.said(train, s, seeds=laboratory.size.seeds), settings, habits)
         for s in test
     ]
 
 
-def _by_saved(folder: Path, model: Path, test: Sequence[int]) -> list[Answer]:
+def _by_saved(folder: Path, model: Path, saved: Saved, test: Sequence[int]) -> list[Answer]:
     """The subjects asked for, or all of a folder whom the networks do not know and who can be read."""
-    saved = load_models(model)
     if known := sorted(set(test) & set(saved.learnt_from)):
         raise ValueError(f"{model} learnt from {known}: to be scored, they must be left out of training")
     answers = []
@@ -147,27 +149,20 @@ def _by_saved(folder: Path, model: Path, test: Sequence[int]) -> list[Answer]:
             print(f"excerpt {number} is left out: {model} learnt from it")
             continue
         try:
-            recording = open_excerpt(folder, number, CONFIG.data).recording
+            opened = open_excerpt(folder, number, CONFIG.data)
         except ValueError as error:
             if test:
                 raise
             print(f"excerpt {number} is left out: {error}")
             continue
-        answers.append(_answer(folder, number, say(saved.networks, recording), saved.settings, saved.habits))
+        answers.append(answer(number, opened, say(saved.networks, opened.recording), saved.settings, saved.habits))
     return answers
 
 
-def _answer(folder: Path, subject: int, said: Said, settings: Settings, habits: Habits) -> Answer:
-    opened = open_excerpt(folder, subject, CONFIG.data)
-    return Answer(
-        subject, opened.recording, truth(opened), hypnogram(said, settings, habits), spindles(said, settings), settings
-    )
-
-
 def _save(laboratory: Laboratory, train: Sequence[int], folder: Path) -> None:
-    settings, habits = laboratory.settings(train), laboratory.habits(train)
-    learnt_from = laboratory.everybody(train)
-    save_models(folder, Saved(laboratory.models(train, seeds=laboratory.size.seeds), settings, habits, learnt_from))
+    settings, habits, seeds = laboratory.settings(train), laboratory.habits(train), laboratory.size.seeds
+    learnt_from, networks = laboratory.everybody(train), laboratory.models(train, seeds=seeds)
+    save_models(folder, Saved(networks, settings, habits, learnt_from, laboratory.trained([(train, seeds)])))
     print(f"saved networks trained on {', '.join(map(str, learnt_from))} to {folder}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int
 
 from data_tools.dreams import Dreams
 from siamese_jax.config import DataConfig
@@ -146,6 +146,15 @@ def truth(opened: Opened) -> Truth:
     spindles = np.array(rows, np.float64).reshape(-1, 2)
     spindles[:, 1] += spindles[:, 0]
     return Truth(stages, spindles, seconds)
+
+
+def stage_at(seconds: Float64[np.ndarray, "moment"], stages: Int[np.ndarray, "epoch"]) -> Int[np.ndarray, "moment"]:
+    """Of moments the stage of the 30-s epoch that each lies in; -1 outside all of them."""
+    epoch = (seconds // EPOCH_SECONDS).astype(np.int64)
+    known = (epoch >= 0) & (epoch < len(stages))
+    found = np.full(len(seconds), -1, np.int64)
+    found[known] = stages[epoch[known]]
+    return found
 
 
 def staged_every(opened: Opened, seconds: float) -> np.ndarray:

@@ -5,28 +5,31 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 
 matplotlib.use("Agg")  # before pyplot: no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from experiments.provenance import commit
-from experiments.sleep.data import EPOCH_SECONDS, Truth
-from experiments.sleep.scoring import LEAST_OVERLAP, Settings, in_nrem, spindle_counts, stage_matrix
+from experiments.sleep.answers import Answer, write_tables
+from experiments.sleep.data import EPOCH_SECONDS
+from experiments.sleep.scoring import LEAST_OVERLAP, in_nrem
+from experiments.sleep.training import Trained
+from experiments.tables import plain
 from siamese_jax.evaluation import metrics
-from siamese_jax.evaluation.events import EventCounts, pool_counts
+from siamese_jax.evaluation.events import pool_counts
 from siamese_jax.evaluation.statistics import draws
-from siamese_jax.recordings.edf import Recording
 from siamese_jax.vocabulary import SLEEP, STAGES
 
 RESAMPLES = 1000
 HEIGHT = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
 SHOWN_SECONDS, SHOWN = 15.0, 3
+YASA_SUBJECTS = [1, 2, 4, 6, 8]
 YASA = (
     "YASA 0.8.1 on the same recordings, subjects 1, 2, 4, 6, 8, measured beside this: staging accuracy 0.790, Cohen's"
     " kappa 0.668, macro-F1 0.589 of five stages, 0.737 of the four that are true (0.787, 0.663, 0.580 by an earlier"
@@ -44,52 +47,40 @@ RATES: dict[str, Callable[[Float64[np.ndarray, "class class"]], float]] = {
 COLUMNS = ("accuracy", "kappa", "macro_f1", "spindle_f1", "precision", "recall")
 
 
-class Answer(NamedTuple):
-    """What was found in one subject, and what the expert says."""
-
-    subject: int
-    recording: Recording
-    truth: Truth
-    stages: Int[np.ndarray, "epoch"]
-    spindles: Float64[np.ndarray, "spindle start_stop"]
-    """In whatever stage."""
-    settings: Settings
-
-    @property
-    def matrix(self) -> Float64[np.ndarray, "class class"]:
-        """Epochs by true stage and found stage."""
-        return stage_matrix(self.stages, self.truth)
-
-    def counts(self, *, marked_in_nrem: bool = False) -> EventCounts | None:
-        """Spindles, if an expert marked some; see `spindle_counts`."""
-        if self.truth.spindles is None:
-            return None
-        return spindle_counts(self.spindles, self.truth, marked_in_nrem=marked_in_nrem)
-
-
 def write(folder: Path, answers: Sequence[Answer], about: dict[str, Any]) -> None:
-    """Write sleep.json, sleep.md and sleep.png, and print the second."""
-    tree = about | figures(answers)
+    """Write sleep.json, sleep.md, sleep.png and each subject's tables, and print the second."""
+    tree = plain(about | figures(answers))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sleep.json").write_text(json.dumps(tree, indent=2) + "\n")
+    write_tables(folder, answers)
+    (folder / "sleep.json").write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n")
     (folder / "sleep.md").write_text(page(tree))
     draw(folder / "sleep.png", answers)
     print(page(tree))
+    print(f"wrote sleep.md, sleep.json and sleep.png to {folder}, and of each excerpt N what was found in it:")
+    print("excerptN_hypnogram.csv (every 30 s, with probabilities) and excerptN_spindles.csv")
 
 
 def figures(answers: Sequence[Answer]) -> dict[str, Any]:
-    """All figures: pooled and by subject."""
+    """All figures: by subject, and pooled over those of whom an expert says what is counted; NaN where undefined."""
     if not answers:
         raise ValueError("there is no subject to score")
     return {
         "classes": list(STAGES),
-        "pooled": _pooled(answers),
+        "pooled": _pooled([a for a in answers if a.staged]),
         "by_subject": {str(a.subject): _of_one(a) for a in answers},
     }
 
 
-def describe(command: str, seconds: float, *, trained: int) -> dict[str, Any]:
-    """Command, commit, date, time and how many networks were trained in it, as the figures' beginning."""
+def describe(command: str, seconds: float, *, trained: int, networks: Sequence[Trained]) -> dict[str, Any]:
+    """The figures' beginning: command, commit, date and time, how many networks were trained in it.
+
+    Args:
+        command: as it was given.
+        seconds: that it took.
+        trained: how many networks it trained.
+        networks: how all came about that answered, those of earlier calls among them; empty if nobody knows.
+    """
+    spent = {name: round(sum(getattr(n, name) for n in networks)) for name in ("wall_seconds", "cpu_seconds")}
     return {
         "what": "Sleep stages and spindles of REAL EEG (DREAMS)",
         "command": command,
@@ -97,22 +88,23 @@ def describe(command: str, seconds: float, *, trained: int) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "wall_seconds": round(seconds),
         "trained": trained,
+        "networks": {"count": len(networks), "commits": sorted({n.commit or "unknown" for n in networks}), **spent},
     }
 
 
 def _pooled(answers: Sequence[Answer]) -> dict[str, Any]:
-    matrices = np.stack([a.matrix for a in answers])
+    matrices = np.array([a.matrix for a in answers]).reshape(-1, len(STAGES), len(STAGES))
     times = draws(len(answers), n_resamples=RESAMPLES, seed=0)
     stages = {}
     for name, rate in RATES.items():
         resampled = [rate(np.tensordot(t, matrices, 1)) for t in times]
-        stages[name] = [rate(matrices.sum(0)), *_interval(resampled)]
+        stages[name] = [rate(matrices.sum(0)), *_interval(resampled, len(answers))]
     f1 = metrics.class_f1(matrices.sum(0))
     return {
         "subjects": [a.subject for a in answers],
         "epochs": int(matrices.sum()),
         "stages": stages,
-        "f1_by_stage": {s: None if np.isnan(v) else float(v) for s, v in zip(STAGES, f1, strict=True)},
+        "f1_by_stage": dict(zip(STAGES, f1.tolist(), strict=True)),
         "confusion": matrices.sum(0).tolist(),
         "spindles": _pooled_spindles(answers, marked_in_nrem=False),
         "spindles_marked_in_nrem": _pooled_spindles(answers, marked_in_nrem=True),
@@ -120,11 +112,12 @@ def _pooled(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _pooled_spindles(answers: Sequence[Answer], *, marked_in_nrem: bool) -> dict[str, Any]:
-    counted = [c for a in answers if (c := a.counts(marked_in_nrem=marked_in_nrem)) is not None]
-    rows = np.array([c[:3] for c in counted]).reshape(-1, 3)
+    counted = {a.subject: c for a in answers if (c := a.counts(marked_in_nrem=marked_in_nrem)) is not None}
+    rows = np.array([c[:3] for c in counted.values()]).reshape(-1, 3)
     resampled = [_f1(t @ rows) for t in draws(len(rows), n_resamples=RESAMPLES, seed=0)]
-    pooled = pool_counts(counted)
-    found = {"f1": [pooled.f1, *_interval(resampled)], "precision": pooled.precision, "recall": pooled.sensitivity}
+    pooled = pool_counts(counted.values())
+    f1 = [pooled.f1, *_interval(resampled, len(rows))]
+    found = {"subjects": list(counted), "f1": f1, "precision": pooled.precision, "recall": pooled.sensitivity}
     return found | {"matched": pooled.matched, "false": pooled.false_detections, "missed": pooled.missed}
 
 
@@ -133,12 +126,14 @@ def _of_one(answer: Answer) -> dict[str, Any]:
     found = {name: rate(answer.matrix) for name, rate in RATES.items()}
     if counts is not None:
         found |= {"spindle_f1": counts.f1, "precision": counts.precision, "recall": counts.sensitivity}
-    return found | {"confusion": answer.matrix.tolist(), "settings": dataclasses.asdict(answer.settings)}
+    given = {"settings": dataclasses.asdict(answer.settings), "notes": list(answer.notes)}
+    return found | {"confusion": answer.matrix.tolist(), **given}
 
 
-def _interval(values: Sequence[float]) -> list[float]:
+def _interval(values: Sequence[float], n_subjects: int) -> list[float]:
+    """Of resampled values the middle 95 %; of one subject alone nothing can be drawn."""
     known = np.array(values)[~np.isnan(values)]
-    return np.quantile(known, [0.025, 0.975]).tolist() if known.size else [float("nan")] * 2
+    return np.quantile(known, [0.025, 0.975]).tolist() if known.size and n_subjects > 1 else [float("nan")] * 2
 
 
 def _f1(row: np.ndarray) -> float:
@@ -150,19 +145,46 @@ def _f1(row: np.ndarray) -> float:
 
 
 def page(tree: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    lines = [f"# {tree['what']}", "", *tree.get("how", []), ""]
-    lines += [*_pooled_lines(tree["pooled"]), ""]
+    """The figures as Markdown, None in them for what is undefined."""
+    lines = [f"# {tree['what']}", "", *tree.get("how", []), "", *_pooled_lines(tree["pooled"])]
+    lines += [*_left_out_lines(tree), ""]
     lines += ["| subject | accuracy | kappa | macro-F1 | spindles: F1 | precision | recall |", "|---" * 7 + "|"]
     for subject, own in tree["by_subject"].items():
-        cells = (own.get(name, float("nan")) for name in COLUMNS)
-        lines.append(f"| {subject} | " + " | ".join(f"{value:.3f}" for value in cells) + " |")
+        lines.append(f"| {subject} | " + " | ".join(_number(own.get(name)) for name in COLUMNS) + " |")
+    notes = [f"Excerpt {n}: {'; '.join(own['notes'])}." for n, own in tree["by_subject"].items() if own["notes"]]
+    lines += ["", *notes] if notes else []
+    lines += ["", YASA] if tree["pooled"]["subjects"] == YASA_SUBJECTS else []
     ends = f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}, {tree['wall_seconds']} s of wall time, in"
     ends += f" which {tree['trained']} networks were trained."
-    return "\n".join([*lines, "", YASA, "", ends, ""])
+    networks = tree["networks"]
+    if networks["count"]:
+        ends += f" The {networks['count']} networks were trained by commit {', '.join(networks['commits'])} in"
+        ends += f" {networks['wall_seconds']} s of wall time, {networks['cpu_seconds']} s of CPU."
+    return "\n".join([*lines, "", ends, ""])
+
+
+def _left_out_lines(tree: dict[str, Any]) -> list[str]:
+    """Who is in no pooled figure, or not in those of spindles, for want of labels."""
+    staged, marked = tree["pooled"]["subjects"], tree["pooled"]["spindles"]["subjects"]
+    everybody = list(map(int, tree["by_subject"]))
+    unstaged = ", ".join(str(n) for n in everybody if n not in staged)
+    unmarked = ", ".join(str(n) for n in staged if n not in marked)
+    lines = [f"Left out of all that is pooled, having no hypnogram: {unstaged}."] if unstaged else []
+    lines += [f"Left out of pooled spindles, having no marks of them: {unmarked}."] if unmarked else []
+    return ["", *lines] if lines else []
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{_number(low)} to {_number(high)}"
 
 
 def _pooled_lines(pooled: dict[str, Any]) -> list[str]:
+    if not pooled["subjects"]:
+        return ["No excerpt here has a hypnogram: there is nothing to compare with."]
     stages, both = pooled["stages"], (pooled["spindles"], pooled["spindles_marked_in_nrem"])
     subjects = ", ".join(map(str, pooled["subjects"]))
     lines = [f"Subjects {subjects} together, {pooled['epochs']} epochs of 30 s.", ""]
@@ -176,10 +198,11 @@ def _pooled_lines(pooled: dict[str, Any]) -> list[str]:
     rows = [(said, *stages[name]) for name, said in words.items()]
     named = ("spindles in N1 to N3 against all marks", "spindles in N1 to N3 against marks there")
     rows += [(f"{said}: F1 at overlap {LEAST_OVERLAP}", *s["f1"]) for said, s in zip(named, both, strict=True)]
-    lines += [f"| {said} | {value:.3f} | {low:.3f} to {high:.3f} |" for said, value, low, high in rows]
+    lines += [f"| {said} | {_number(value)} | {_range(low, high)} |" for said, value, low, high in rows]
     lines.append("")
     for said, s in zip(named, both, strict=True):
-        lines.append(f"{said[0].upper()}{said[1:]}: precision {s['precision']:.2f}, recall {s['recall']:.2f};")
+        precision, recall = _number(s["precision"], 2), _number(s["recall"], 2)
+        lines.append(f"{said[0].upper()}{said[1:]}: precision {precision}, recall {recall};")
         lines[-1] += f" {s['matched']} matched, {s['false']} false, {s['missed']} missed."
     by_stage = ", ".join(f"{s} {v:.2f}" for s, v in pooled["f1_by_stage"].items() if v is not None)
     lines += [f"F1 by stage: {by_stage}.", "", "| true \\ found | " + " | ".join(STAGES) + " |", "|---" * 6 + "|"]
@@ -215,7 +238,7 @@ def _draw_stages(axes: Axes, answer: Answer, *, legend: bool) -> None:
     axes.set_yticks(list(HEIGHT.values()), list(HEIGHT))
     axes.set_ylim(-0.4, 4.4)
     axes.set_ylabel(f"subject {answer.subject}")
-    axes.set_title(f"kappa {metrics.cohen_kappa(answer.matrix):.2f}", fontsize=9)
+    axes.set_title(f"kappa {metrics.cohen_kappa(answer.matrix):.2f}" if answer.staged else "", fontsize=9)
     axes.set_xlabel("min")
     if legend:
         axes.legend(loc="upper right", fontsize=8)
@@ -223,8 +246,9 @@ def _draw_stages(axes: Axes, answer: Answer, *, legend: bool) -> None:
 
 def _draw_spindles(axes: Axes, answer: Answer, *, legend: bool) -> None:
     recording, reference = answer.recording, answer.truth.spindles
-    marked = np.zeros((0, 2)) if reference is None else in_nrem(reference, answer.truth.stages)
-    found = in_nrem(answer.spindles, answer.truth.stages)
+    stages = answer.truth.stages if answer.staged else answer.stages
+    marked = np.zeros((0, 2)) if reference is None else in_nrem(reference, stages)
+    found = in_nrem(answer.spindles, stages)
     # The first stretch that holds the most marks of either: an example, not a measure.
     begins = np.arange(0, max(answer.truth.seconds - SHOWN_SECONDS, 1.0), SHOWN_SECONDS)
     both = np.concatenate([marked, found]).mean(1) if len(marked) + len(found) else np.zeros(0)

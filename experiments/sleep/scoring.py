@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
 
-from experiments.sleep.data import EPOCH_SECONDS, NREM, SPINDLE, Truth
+from experiments.sleep.data import EPOCH_SECONDS, NREM, SPINDLE, Truth, stage_at
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.events import EventCounts, count_intervals, find_intervals, pool_counts
@@ -103,11 +103,6 @@ def _said(model: Checkpoint, recording: Recording) -> Said:
     return Said(total / count[:, None], line.frame_logits, line.frame_seconds, line.onset_seconds)
 
 
-def hypnogram(said: Said, settings: Settings, habits: Habits) -> Int[np.ndarray, "epoch"]:
-    """The likeliest stage of each whole 30-s epoch, as an index."""
-    return stage_probabilities(said, settings, habits).argmax(1)
-
-
 def stage_probabilities(said: Said, settings: Settings, habits: Habits) -> Float64[np.ndarray, "epoch class"]:
     """Of each whole 30-s epoch: the mean over its steps, each given all.
 
@@ -133,16 +128,22 @@ def spindles(said: Said, settings: Settings) -> Float64[np.ndarray, "spindle sta
     )
 
 
+def spindle_scores(said: Said, found: Float64[np.ndarray, "spindle start_stop"]) -> Float64[np.ndarray, "spindle"]:
+    """How sure of each spindle, 0 to 1: the mean probability of its frames.
+
+    For ranking: frames in spindles weigh more than others in training, so that it is no calibrated probability.
+    """
+    chance = 1 / (1 + np.exp(-said.frame_logits.astype(np.float64)))
+    frames = np.rint((found - said.onset_seconds) / said.frame_seconds + 0.5).astype(np.int64)  # half one to each side
+    return np.array([chance[first:stop].mean() for first, stop in frames], np.float64)
+
+
 def in_nrem(
     intervals: Float64[np.ndarray, "interval start_stop"], stages: Int[np.ndarray, "epoch"]
 ) -> Float64[np.ndarray, "_ start_stop"]:
     """The intervals whose middle lies in an epoch of N1, N2 or N3."""
-    epoch = (intervals.mean(1) // EPOCH_SECONDS).astype(np.int64)
     wanted = [SLEEP.classes.index(stage) for stage in NREM]
-    known = (epoch >= 0) & (epoch < len(stages))
-    kept = np.zeros(len(intervals), bool)
-    kept[known] = np.isin(stages[epoch[known]], wanted)
-    return intervals[kept]
+    return intervals[np.isin(stage_at(intervals.mean(1), stages), wanted)]
 
 
 def stage_matrix(found: Int[np.ndarray, "epoch"], truth: Truth) -> Float64[np.ndarray, "class class"]:

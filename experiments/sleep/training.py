@@ -3,15 +3,20 @@
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_tools.dreams import Dreams
+from experiments.provenance import commit
 from experiments.sleep.data import CHANNEL, SPINDLE, Central, open_excerpt, staged_every, truth
 from experiments.sleep.scoring import STEP_SECONDS, Habits, Said, Settings, choose, say
+from experiments.sweep import ROOT, code_version
 from siamese_jax.checkpoints import Checkpoint, load, write_bundled
 from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
 from siamese_jax.evaluation.stages import transition_probabilities
@@ -26,7 +31,12 @@ HOP_SECONDS = 0.2
 """From one window of training to the next: a frame."""
 DILATIONS = (1, 1, 2, 4, 8, 16, 32)
 """A frame of 0.2 s sees 13 s to each side."""
-SETTINGS, FINISHED = "settings.json", "finished"
+SETTINGS, FINISHED, TRAINED = "settings.json", "finished", "trained.json"
+CODE = (
+    *("data_tools/dreams.py", "experiments/sleep/data.py", "experiments/sleep/scoring.py"),
+    *("experiments/sleep/training.py", "siamese_jax/recordings/*.py"),
+)
+"""What a network and its logits hang on beside what `code_version` covers."""
 
 CONFIG = Config(
     tasks=(SLEEP.name, SPINDLE.name),
@@ -80,12 +90,22 @@ class Size:
             raise ValueError(f"steps and colours must be 1 or more and choosing_seeds 1 to seeds, given {self}")
 
 
+class Trained(NamedTuple):
+    """How a network came about."""
+
+    commit: str
+    """Of the code; empty outside a repository."""
+    wall_seconds: float
+    """With what had to be prepared for it, which the next one may find done."""
+    cpu_seconds: float
+
+
 @dataclass(frozen=True)
 class Laboratory:
     """Excerpts of DREAMS, and every network that was trained on some of them.
 
-    `report` is told what is being done. What is done lies in `out`, by its configuration and by whom it learnt from,
-    and is not done again.
+    `report` is told what is being done. What is done lies in `out`, by its configuration, by the excerpts' contents, by
+    the code and by whom it learnt from, and is not done again.
     """
 
     folder: Path
@@ -144,30 +164,42 @@ class Laboratory:
 
     def missing(self, groups: Iterable[tuple[Sequence[int], int]]) -> int:
         """How many networks are still to be trained: so many for each group of subjects."""
-        runs = {self._run(group) / f"seed-{seed}" for group, seeds in groups for seed in range(seeds)}
-        return sum(not (run / FINISHED).exists() for run in runs)
+        return sum(not (run / TRAINED).exists() for run in self._runs(groups))
+
+    def trained(self, groups: Iterable[tuple[Sequence[int], int]]) -> tuple[Trained, ...]:
+        """How each of those networks came about, now or in an earlier call."""
+        return tuple(Trained(**json.loads((run / TRAINED).read_text())) for run in sorted(self._runs(groups)))
+
+    def _runs(self, groups: Iterable[tuple[Sequence[int], int]]) -> set[Path]:
+        return {self._run(group) / f"seed-{seed}" for group, seeds in groups for seed in range(seeds)}
 
     def _run(self, learnt_from: Sequence[int]) -> Path:
         """Where the networks that learnt from these subjects lie, and what they say."""
         return self._home / f"on-{'-'.join(map(str, self.everybody(learnt_from)))}"
 
-    @property
+    @cached_property
     def _home(self) -> Path:
         """By all that decides a network, but whom it learnt from."""
-        files = sorted((path.name, path.stat().st_size) for path in self.folder.glob("*.txt"))
-        what = (CONFIG, (self.size.steps, self.size.colours), files)
+        source = Dreams(self.folder)
+        files = [path for name in source.names() for path in source.files(name)]
+        own = [path for pattern in CODE for path in ROOT.glob(pattern)]
+        code = (code_version(ROOT), _contents(ROOT, own))
+        what = (CONFIG, (self.size.steps, self.size.colours), _contents(self.folder, files), code)
         return self.out / hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
     def _model(self, learnt_from: tuple[int, ...], seed: int) -> Checkpoint:
         run = self._run(learnt_from) / f"seed-{seed}"
-        if not (run / FINISHED).exists():
+        if not (run / TRAINED).exists():
+            began, cpu, code = time.monotonic(), time.process_time(), commit()
             self.report(f"training on {', '.join(map(str, learnt_from))}, seed {seed}: {self.size.steps} steps")
             folders = [self._shards(subject, colour) for subject in learnt_from for colour in range(self.size.colours)]
             shards = tuple(shard for folder in folders for shard in open_shards(folder / "train"))
             short = {"steps": self.size.steps, "warmup_steps": self.size.steps // 10, "seed": seed}
             config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, **short))
-            train(config, shards, (), run, devices=choose_devices(1))
-            (run / FINISHED).touch()
+            if not train(config, shards, (), run, devices=choose_devices(1)).finished:
+                raise KeyboardInterrupt
+            spent = Trained(code, time.monotonic() - began, time.process_time() - cpu)
+            _write_json(run / TRAINED, spent._asdict())
         return load(run / "checkpoint")
 
     def _shards(self, subject: int, colour: int) -> Path:
@@ -185,6 +217,8 @@ class Saved(NamedTuple):
     settings: Settings
     habits: Habits
     learnt_from: tuple[int, ...]
+    trained: tuple[Trained, ...] = ()
+    """How each came about; empty where that was not written down."""
 
 
 def save_models(folder: Path, saved: Saved) -> None:
@@ -197,8 +231,9 @@ def save_models(folder: Path, saved: Saved) -> None:
         "settings": dataclasses.asdict(saved.settings),
         "habits": {name: values.tolist() for name, values in saved.habits._asdict().items()},
         "learnt_from": saved.learnt_from,
+        "trained": [one._asdict() for one in saved.trained],
     }
-    (folder / SETTINGS).write_text(json.dumps(tree, indent=2) + "\n")
+    _write_json(folder / SETTINGS, tree)
 
 
 def load_models(folder: Path) -> Saved:
@@ -212,4 +247,21 @@ def load_models(folder: Path) -> Saved:
     tree = json.loads((folder / SETTINGS).read_text())
     networks = tuple(load(folder / str(i)) for i in range(tree["networks"]))
     habits = Habits(**{name: np.array(values) for name, values in tree["habits"].items()})
-    return Saved(networks, Settings(**tree["settings"]), habits, tuple(tree["learnt_from"]))
+    trained = tuple(Trained(**one) for one in tree.get("trained", ()))
+    return Saved(networks, Settings(**tree["settings"]), habits, tuple(tree["learnt_from"]), trained)
+
+
+def _contents(root: Path, files: Iterable[Path]) -> str:
+    """Hash of the names below `root` and of the bytes of these files."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n")
+    part.replace(path)

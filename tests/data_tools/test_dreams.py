@@ -46,7 +46,7 @@ def test_an_excerpt_becomes_a_shard_with_stages_and_spindles(tmp_path, sfreq, ch
     assert spindles(shard, expert=1) == MARKED[1]
     (used,) = report.used
     assert used.notes[:2] == (
-        "the last samples left out: they fill no second that is scored",
+        f"the last {99 / sfreq:g} s of signal left out: they fill no second that is scored",
         "clipped at +-328 uV in places",
     )
     assert any(f"referenced to the ear: {DATA.ch_names[column]} from" in note for note in used.notes)
@@ -97,6 +97,24 @@ def test_a_signal_that_ends_early_ends_its_last_stage(tmp_path):
     assert (found.sfreq, len(found.eeg_uv)) == (100, 13_900)
     assert max(a.onset_seconds + a.duration_seconds for a in found.annotations) == 139
     assert not [a for a in found.annotations if a.text.startswith("Spindle")]
+    assert found.notes[:2] == (
+        "the last 0.5 s of signal left out: they fill no second that is scored",
+        "the signal ends 0.5 s before 140 s: later stages are left out",
+    )
+
+
+@pytest.mark.parametrize("sfreq", [50, 100, 200])
+def test_signal_and_hypnogram_may_differ_by_some_seconds_and_no_more(tmp_path, sfreq):
+    whole = 140 * sfreq
+    for number, n in enumerate((whole + 2 * sfreq, whole + 5 * sfreq, whole - 4 * sfreq), 1):
+        found = read_excerpt(write_excerpt(tmp_path, number, channel="C3-A1", samples=signal(n)))
+        kept = min(n, whole)
+        assert found.sfreq == sfreq and found.notes[0].startswith(("the last ", "the signal ends 4 s before 140 s"))
+        np.testing.assert_array_equal(found.eeg_uv, signal(n)[:kept])
+        assert max(a.onset_seconds + a.duration_seconds for a in found.annotations) == kept / sfreq
+    for n in (whole + 7 * sfreq, whole - 7 * sfreq):
+        with pytest.raises(ValueError, match=rf"excerpt9\.txt: {n} samples are not 140 s at any of 50, 100, 200 Hz"):
+            read_excerpt(write_excerpt(tmp_path, 9, channel="C3-A1", samples=signal(n)))
 
 
 def test_lines_may_end_as_on_windows_after_a_byte_order_mark(tmp_path):

@@ -12,11 +12,13 @@ from experiments.sleep.scoring import (
     Said,
     Settings,
     choose,
-    hypnogram,
     in_nrem,
     spindle_counts,
+    spindle_scores,
+    spindles,
     stage_log_likelihood,
     stage_matrix,
+    stage_probabilities,
 )
 from siamese_jax.evaluation.stages import transition_probabilities
 
@@ -29,6 +31,10 @@ def said_of(stages, frames=None, sure=0.9):
     logs = np.log(np.full((len(steps), 5), (1 - sure) / 4))
     logs[np.arange(len(steps)), steps] = np.log(sure)
     return Said(logs, np.full(150 * len(stages), -9.0) if frames is None else frames, 0.2, 0.0)
+
+
+def hypnogram(said, settings, habits):
+    return stage_probabilities(said, settings, habits).argmax(1)
 
 
 def test_a_chain_without_knowledge_leaves_each_epoch_to_its_own_steps():
@@ -62,6 +68,17 @@ def test_spindles_count_in_the_experts_nrem_alone_and_unknown_epochs_not_at_all(
     assert spindle_counts(everywhere, truth) == counts._replace(missed=1)
     assert counts.hours == pytest.approx(60 / 3600)
     assert stage_matrix(np.array([0, 2, 2, 2, 3]), Truth(stages, None, 150.0)).sum() == 4
+
+
+def test_a_spindle_is_as_sure_as_its_own_frames_are_on_average():
+    frames = np.full(750, -9.0)
+    frames[200:205], frames[202], frames[400:404] = 3.0, -1.0, 0.0  # a gap of one frame belongs to the spindle
+    said = Said(np.zeros((30, 5)), frames, 0.2, 0.1)
+    found = spindles(said, Settings(threshold=0.0, least_seconds=0.5))
+    np.testing.assert_allclose(found, [(40.0, 41.0), (80.0, 80.8)])
+    sure, unsure = 1 / (1 + np.exp([-3.0, 1.0]))
+    np.testing.assert_allclose(spindle_scores(said, found), [(4 * sure + unsure) / 5, 0.5])
+    assert spindle_scores(said, found[:0]).shape == (0,)
 
 
 def test_settings_are_the_best_for_those_who_are_given():

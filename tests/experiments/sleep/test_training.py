@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from experiments.provenance import commit
 from experiments.sleep import __main__ as command
 from experiments.sleep import training
 from experiments.sleep.scoring import Said
 from experiments.sleep.training import Laboratory, Size, load_models
+from experiments.sweep import ROOT
 from siamese_jax.recordings.shards import open_shards
 from tests.data_tools.excerpts import signal, write_excerpt
 
@@ -49,13 +52,19 @@ def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, mo
     first = json.loads((tmp_path / "out" / "results" / "sleep.json").read_text())
     assert list(first["by_subject"]) == ["4"] and first["pooled"]["epochs"] == 4
     assert (tmp_path / "out" / "results" / "sleep.png").stat().st_size > 10_000
-    assert "REAL EEG" in (tmp_path / "out" / "results" / "sleep.md").read_text()
+    text = (tmp_path / "out" / "results" / "sleep.md").read_text()
+    assert "REAL EEG" in text and "The 3 networks were trained by commit " in text
+    assert first["networks"]["count"] == first["trained"] == 3 and first["networks"]["cpu_seconds"] > 0
 
     learnt_from.clear()
     command.main(folder, SIZE, **options)
     assert not learnt_from
     saved = tmp_path / "out" / "model"
+    networks = json.loads((tmp_path / "out" / "results" / "sleep.json").read_text())["networks"]
+    assert networks == first["networks"]  # of an earlier call, and as it was written down then
     assert load_models(saved).learnt_from == (1, 2, 6)
+    (trained,) = load_models(saved).trained
+    assert trained.commit == commit() and 0 < trained.wall_seconds
     capsys.readouterr()
     command.main(folder, model=saved, out=tmp_path / "elsewhere")
     again = json.loads((tmp_path / "elsewhere" / "results" / "sleep.json").read_text())
@@ -73,6 +82,42 @@ def test_networks_are_never_asked_about_whom_they_learnt_from(folder, tmp_path):
         Laboratory(folder, tmp_path, SIZE).said((1, 4), 4, seeds=1)
     with pytest.raises(ValueError, match="subject 2 is among those learnt from"):
         Laboratory(folder, tmp_path, SIZE, also=(2,)).said((1, 4), 2, seeds=1)
+
+
+def test_other_contents_or_other_code_are_other_networks_and_the_same_are_the_same(folder, tmp_path, monkeypatch):
+    def home():
+        return Laboratory(folder, tmp_path, SIZE)._home
+
+    before, path = home(), folder / "excerpt2.txt"
+    assert home() == before
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])  # as long as before
+    assert home() != before
+    path.write_bytes(content)
+    (folder / "licence.txt").write_text("no excerpt")
+    assert home() == before
+    for name in ("siamese_jax/models/siamese_es.py", "experiments/sleep/data.py", "siamese_jax/recordings/prepare.py"):
+        copy = tmp_path / "code"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "results", "tests", "docs"))
+        monkeypatch.setattr(training, "ROOT", copy)
+        assert home() == before
+        (copy / name).write_text((copy / name).read_text() + "# another\n")
+        assert home() != before, name
+        shutil.rmtree(copy)
+
+
+def test_a_training_that_is_interrupted_leaves_no_network_behind(folder, small, tmp_path, monkeypatch):
+    original = training.train
+    monkeypatch.setattr(training, "train", lambda *args, **options: original(*args, stop_at=1, **options))
+    laboratory = Laboratory(folder, tmp_path, SIZE)
+    with pytest.raises(KeyboardInterrupt):
+        laboratory.models((1,), seeds=1)
+    assert laboratory.missing([((1,), 1)]) == 1
+
+
+def test_networks_that_were_saved_before_their_training_was_written_down_are_read():
+    saved = load_models(ROOT / "experiments/results/sleep/model")
+    assert len(saved.networks) == 4 and saved.learnt_from == (1, 2, 3, 4, 6, 8) and saved.trained == ()
 
 
 def test_stages_of_those_always_learnt_from_count_as_habits(folder, tmp_path):
