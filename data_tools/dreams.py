@@ -206,7 +206,7 @@ def _text(expert: int) -> str:
     return f"Spindle (expert {expert})"
 
 
-def _table(path: Path, n_columns: int) -> tuple[str, Float[np.ndarray, "row column"]]:
+def _table(path: Path, n_columns: int, *, least_rows: int = 1) -> tuple[str, Float[np.ndarray, "row column"]]:
     """What stands in brackets in the first line, and the numbers below it."""
     first, _, rest = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")
     header = re.fullmatch(r"\[(.+)\]", first.strip())
@@ -217,7 +217,7 @@ def _table(path: Path, n_columns: int) -> tuple[str, Float[np.ndarray, "row colu
         numbers = np.array(words, np.float64).reshape(-1, n_columns)
     except ValueError as error:
         raise ValueError(f"{path.name} must hold {n_columns} number(s) a line: {error}") from None
-    if not len(numbers) or not np.isfinite(numbers).all():
+    if len(numbers) < least_rows or not np.isfinite(numbers).all():
         raise ValueError(f"{path.name} must hold numbers, all of them finite")
     return header[1], numbers
 
@@ -245,8 +245,8 @@ def _spindles(path: Path, experts: Sequence[int]) -> tuple[list[Annotation], lis
         if not scoring.exists():
             notes.append(f"no spindles of expert {expert}")
             continue
-        onsets, durations = _table(scoring, 2)[1].T
-        usual, n_usual = Counter(durations.tolist()).most_common(1)[0]
+        onsets, durations = _table(scoring, 2, least_rows=0)[1].T  # none were found
+        usual, n_usual = next(iter(Counter(durations.tolist()).most_common(1)), (0.0, 0))
         if len(durations) > 1 and n_usual >= SAME_SHARE * len(durations):
             notes.append(f"spindles of expert {expert} last {usual:g} s each, which nobody measured: onsets only")
             durations = np.zeros_like(durations)

@@ -74,6 +74,16 @@ def test_expert_2_counts_by_onsets_and_where_he_did_not_look_nothing_is_free_of_
     assert "no spindles of expert 2" in notes["excerpt2.txt"]
 
 
+def test_an_expert_who_marked_none_has_looked(tmp_path):
+    """The header alone: every window is then free of spindles, and not unlabelled as without the file."""
+    write_excerpt(tmp_path / "in", 1, channel="C3-A1", samples=signal(14_000))
+    (tmp_path / "in" / "Visual_scoring1_excerpt1.txt").write_text("[vis1_Spindles/C3-A1]\n")
+    opened = Dreams(tmp_path / "in").open("excerpt1.txt", DATA)
+    assert opened.looked["spindle"] and not any("Spindle" in a.text for a in opened.annotations)
+    (tmp_path / "in" / "Visual_scoring1_excerpt1.txt").unlink()
+    assert not Dreams(tmp_path / "in").open("excerpt1.txt", DATA).looked["spindle"]
+
+
 def test_the_excerpts_named_are_tested_and_the_others_train(tmp_path):
     for number in (1, 2, 10):
         write_excerpt(tmp_path, number, channel="C3-A1", samples=signal(14_000 + number))
@@ -134,7 +144,9 @@ def test_lines_may_end_as_on_windows_after_a_byte_order_mark(tmp_path):
         ("excerpt1.txt", "[C3-A1]\n1\n2\n", "2 samples are not 140 s at any of 50, 100, 200 Hz"),
         ("excerpt1.txt", "[C3-A1]\n1\nNaN\n", "all of them finite"),
         ("excerpt1.txt", "[C3-A1]\n1\nabc\n", "must hold 1 number"),
+        ("excerpt1.txt", "[C3-A1]\n", "excerpt1.txt must hold numbers"),
         ("Hypnogram_excerpt1.txt", "[Hypnogram]\n5\n7\n", "unknown stages 7"),
+        ("Hypnogram_excerpt1.txt", "[Hypnogram]\n", "Hypnogram_excerpt1.txt must hold numbers"),
         ("Visual_scoring1_excerpt1.txt", "[vis1]\n 1.0\t0.5\n 2.0\n", "must hold 2 number"),
     ],
 )
