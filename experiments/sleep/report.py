@@ -238,7 +238,9 @@ def _draw_stages(axes: Axes, answer: Answer, *, legend: bool) -> None:
     axes.set_yticks(list(HEIGHT.values()), list(HEIGHT))
     axes.set_ylim(-0.4, 4.4)
     axes.set_ylabel(f"subject {answer.subject}")
-    axes.set_title(f"kappa {metrics.cohen_kappa(answer.matrix):.2f}" if answer.staged else "", fontsize=9)
+    axes.set_title(
+        f"kappa {_number(plain(metrics.cohen_kappa(answer.matrix)), 2)}" if answer.staged else "", fontsize=9
+    )
     axes.set_xlabel("min")
     if legend:
         axes.legend(loc="upper right", fontsize=8)
@@ -263,7 +265,7 @@ def _draw_spindles(axes: Axes, answer: Answer, *, legend: bool) -> None:
     axes.set_ylim(-110, 110)
     axes.set_ylabel("microvolts")
     counts = answer.counts()
-    axes.set_title("" if counts is None else f"spindles: F1 {counts.f1:.2f}", fontsize=9)
+    axes.set_title("" if counts is None else f"spindles: F1 {_number(plain(counts.f1), 2)}", fontsize=9)
     axes.set_xlabel("s")
     if legend:
         axes.legend(loc="upper right", fontsize=8)
