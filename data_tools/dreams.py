@@ -245,7 +245,7 @@ def _spindles(path: Path, experts: Sequence[int]) -> tuple[list[Annotation], lis
         if not scoring.exists():
             notes.append(f"no spindles of expert {expert}")
             continue
-        onsets, durations = _table(scoring, 2, least_rows=0)[1].T  # none were found
+        onsets, durations = _table(scoring, 2, least_rows=0)[1].T  # perhaps none was found
         usual, n_usual = next(iter(Counter(durations.tolist()).most_common(1)), (0.0, 0))
         if len(durations) > 1 and n_usual >= SAME_SHARE * len(durations):
             notes.append(f"spindles of expert {expert} last {usual:g} s each, which nobody measured: onsets only")
