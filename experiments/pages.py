@@ -197,7 +197,16 @@ def _contrasts(tree: dict[str, Any], kind: str) -> list[str]:
         return ["No other run."]
     over_folds = len(tree["folds"]) > 1
     over_draws = tree["training_drawn"] and not over_folds
-    p = "p_corrected_holm" if over_folds else "p_drawn_holm" if over_draws else "p_bootstrap_holm"
+    p, interval, seeds, said = (
+        *("p_bootstrap_holm", "patients drawn in pairs", "seeds in which better"),
+        "the patient bootstrap, since one split tells nothing of other training sets",
+    )
+    if over_folds:
+        p, interval = "p_corrected_holm", "the corrected resampled t-test over folds (Nadeau & Bengio 2003)"
+        said = interval
+    elif over_draws:
+        p, seeds = "p_drawn_holm", "the difference with each seed's own training patients"
+        said = "whichever is greater: the patient bootstrap's, or that of Student's t over the seeds' training patients"
     body = []
     for row in rows:
         name = row["name"] if kind == "differences" else f"{row['name']}: {row['run']} - {row['against']}"
@@ -206,27 +215,24 @@ def _contrasts(tree: dict[str, Any], kind: str) -> list[str]:
             d = row["figures"][figure]
             if over_folds:
                 d = d | {"low": d["corrected_low"], "high": d["corrected_high"]}
-            better = "-" if d["share_of_seeds_better"] is None else f"{d['share_of_seeds_better'] * d['seeds']:.0f}"
-            seeds = f"{better}/{d['seeds']}"
-            if over_draws:
-                seeds = ", ".join(_number(x, signed=True) for x in d["by_seed"]) or UNDEFINED
-            cells.append(f"{_cell(d, signed=True)}; {seeds}; p {_p(d[p])}")
+            of_seeds = _each(d) if over_draws else _better(d)
+            cells.append(f"{_cell(d, signed=True)}; {of_seeds}; p {_p(d[p])}")
         body.append((name, *cells))
-    interval, seeds, said = (
-        *("patients drawn in pairs", "seeds in which better"),
-        "the patient bootstrap, since one split tells nothing of other training sets",
-    )
-    if over_folds:
-        interval = said = "the corrected resampled t-test over folds (Nadeau & Bengio 2003)"
-    if over_draws:
-        seeds = "the difference with each seed's own training patients"
-        said = "whichever is greater: the patient bootstrap's, or that of Student's t over the seeds' training patients"
     return [
         *_table(("run", *(TITLES[f] for f in COMPARED)), body),
         "",
         f"Difference [interval: {interval}]; {seeds}; p of no difference from {said}, adjusted for the number of rows"
         " (Holm).",
     ]
+
+
+def _each(difference: dict[str, Any]) -> str:
+    return ", ".join(_number(x, signed=True) for x in difference["by_seed"]) or UNDEFINED
+
+
+def _better(difference: dict[str, Any]) -> str:
+    share, n = difference["share_of_seeds_better"], difference["seeds"]
+    return f"{UNDEFINED if share is None else round(share * n)}/{n}"
 
 
 def _cells(run: dict[str, Any], stratum: str, figures: tuple[str, ...]) -> list[str]:

@@ -1,9 +1,21 @@
-"""Which code made a page of results."""
+"""Which code made a page of results, and of what files."""
 
+import hashlib
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 
 def commit() -> str:
     """The commit that the working directory stands at, `-dirty` if files differ from it; empty outside a repository."""
     line = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def hash_of(root: Path, files: Iterable[Path]) -> str:
+    """Hash of the names below `root` and of the bytes of these files, in whatever order they come."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Shaped
 
 from experiments.folds import Fold, marked_of, patients_of
+from experiments.provenance import hash_of
 from experiments.runs import Run
 from experiments.scored import ASLEEP, Answers, Scored
 from siamese_jax.checkpoints import Checkpoint, load
@@ -131,11 +132,8 @@ def job_key(job: Job) -> str:
 
 def code_version(root: Path) -> str:
     """Hash of the source that a trained model's answers hang on."""
-    digest = hashlib.sha256()
-    for place in CODE:
-        for path in sorted((root / place).rglob("*.py")) if (root / place).is_dir() else [root / place]:
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    places = [root / place for place in CODE]
+    return hash_of(root, (file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])))
 
 
 def seeded(config: Config, seed: int) -> Config:

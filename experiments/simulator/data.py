@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from data_tools.dreams import CLIPPED_UV, read_excerpt
+from experiments.provenance import hash_of
 from siamese_jax.recordings.edf import Annotation, read_recording, recording_from_array
 from siamese_jax.vocabulary import STAGES, stage_of
 
@@ -78,8 +79,7 @@ def simulated(work: Path, options: str) -> Cohort:
     Raises:
         ValueError: the simulator fails.
     """
-    modules = [DATA_TOOLS / "simulate.py", *sorted((DATA_TOOLS / "simulator").glob("*.py"))]
-    source = hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()
+    source = hash_of(DATA_TOOLS, [DATA_TOOLS / "simulate.py", *(DATA_TOOLS / "simulator").glob("*.py")])
     folder = work / hashlib.sha256(options.encode()).hexdigest()[:12]
     command = f"python -m data_tools.simulate OUT {options}"
     made = folder / "made.json"

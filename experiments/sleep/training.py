@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_tools.dreams import Dreams
-from experiments.provenance import commit
+from experiments.provenance import commit, hash_of
 from experiments.sleep.data import CHANNEL, SPINDLE, Central, open_excerpt, staged_every, truth
 from experiments.sleep.scoring import STEP_SECONDS, Habits, Said, Settings, choose, say
 from experiments.sweep import ROOT, code_version
@@ -183,8 +183,8 @@ class Laboratory:
         source = Dreams(self.folder)
         files = [path for name in source.names() for path in source.files(name)]
         own = [path for pattern in CODE for path in ROOT.glob(pattern)]
-        code = (code_version(ROOT), _contents(ROOT, own))
-        what = (CONFIG, (self.size.steps, self.size.colours), _contents(self.folder, files), code)
+        code = (code_version(ROOT), hash_of(ROOT, own))
+        what = (CONFIG, (self.size.steps, self.size.colours), hash_of(self.folder, files), code)
         return self.out / hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
     def _model(self, learnt_from: tuple[int, ...], seed: int) -> Checkpoint:
@@ -249,15 +249,6 @@ def load_models(folder: Path) -> Saved:
     habits = Habits(**{name: np.array(values) for name, values in tree["habits"].items()})
     trained = tuple(Trained(**one) for one in tree.get("trained", ()))
     return Saved(networks, Settings(**tree["settings"]), habits, tuple(tree["learnt_from"]), trained)
-
-
-def _contents(root: Path, files: Iterable[Path]) -> str:
-    """Hash of the names below `root` and of the bytes of these files."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _write_json(path: Path, tree: dict[str, Any]) -> None:
