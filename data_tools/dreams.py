@@ -33,10 +33,10 @@ from tyro.conf import Positional
 
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
-from siamese_jax.recordings.labels import SLEEP_RULE, EventRule, Rule, TextClasses
-from siamese_jax.recordings.sources import Opened, Source, reading_notes
+from siamese_jax.cohort.sources import Opened, Source, reading_notes
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
+from siamese_jax.shards.labels import SLEEP_RULE, EventRule, Rule, TextClasses
 from siamese_jax.vocabulary import TaskSpec, standard_name
 
 DEFAULT_DATA = DataConfig(ch_names=("C3", "Cz"))

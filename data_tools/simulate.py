@@ -40,9 +40,9 @@ from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile, draw_profile
 from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
 from siamese_jax.cli.console import OK, SOME_FAILED, complain, run
+from siamese_jax.jobs import run_each
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import STAGES, is_ied
-from siamese_jax.workers import run_each
 
 START = datetime(2000, 1, 1)
 """Every simulated recording begins then: the same seed gives the same bytes."""

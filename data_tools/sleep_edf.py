@@ -30,12 +30,13 @@ from tyro.conf import Positional
 
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, read_annotations, read_recording
+from siamese_jax.cohort.sources import Opened, Source, reading_notes
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.edf import read_annotations, read_recording
 from siamese_jax.recordings.edf_records import read_layout, start_datetime
-from siamese_jax.recordings.labels import SLEEP_RULE, UNKNOWN, Rule, sleep_class
-from siamese_jax.recordings.sources import Opened, Source, reading_notes
+from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.windows import WindowGrid, window_grid, window_onsets
+from siamese_jax.shards.labels import SLEEP_RULE, UNKNOWN, Rule, sleep_class
 
 DEFAULT_DATA = DataConfig(ch_names=("FPz-Cz", "Pz-Oz"), sfreq=100.0, window_seconds=30.0)
 """The files' own rate, and an epoch of scoring a window."""

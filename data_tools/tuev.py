@@ -50,11 +50,12 @@ from tyro.conf import Positional
 
 from siamese_jax.cli.console import OK, run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, Recording, read_recording
-from siamese_jax.recordings.labels import UNKNOWN, EventRule, Rule, TextClasses
-from siamese_jax.recordings.sources import Opened, Source, reading_notes
+from siamese_jax.cohort.sources import Opened, Source, reading_notes
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.edf import read_recording
+from siamese_jax.recordings.recording import Annotation, Recording
 from siamese_jax.recordings.windows import WindowGrid
+from siamese_jax.shards.labels import UNKNOWN, EventRule, Rule, TextClasses
 from siamese_jax.vocabulary import IED, TaskSpec
 
 DEFAULT_DATA = DataConfig()

@@ -28,10 +28,10 @@ from data_tools.ludb import Ludb
 from data_tools.wfdb import DEFAULT_DATA
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.labels import Rule, StateRule, TextClasses
-from siamese_jax.recordings.sources import Opened, Source
+from siamese_jax.cohort.sources import Opened, Source
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation
+from siamese_jax.shards.labels import Rule, StateRule, TextClasses
 from siamese_jax.vocabulary import TaskSpec
 
 

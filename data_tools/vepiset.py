@@ -57,11 +57,11 @@ from data_tools.vepiset_files import (
 )
 from siamese_jax.cli.console import run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, recording_from_array
-from siamese_jax.recordings.labels import RUN_SECONDS, STATE_RULE, UNKNOWN, EventRule, Labels, Rule, TextClasses
-from siamese_jax.recordings.sources import Opened, Source, reading_notes
+from siamese_jax.cohort.sources import Opened, Source, reading_notes
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation, recording_from_array
 from siamese_jax.recordings.windows import WindowGrid
+from siamese_jax.shards.labels import RUN_SECONDS, STATE_RULE, UNKNOWN, EventRule, Labels, Rule, TextClasses
 from siamese_jax.vocabulary import IED, LEADS_29, TaskSpec
 
 DEFAULT_DATA = DataConfig()

@@ -17,8 +17,8 @@ import scipy.io
 from jaxtyping import Float32
 from scipy.io.matlab import MatReadError
 
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, Recording, Segment, recording_from_array
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation, Recording, Segment, recording_from_array
 from siamese_jax.recordings.resample import resample, resampled_length
 from siamese_jax.vocabulary import LEADS_29, UNITS_UV
 

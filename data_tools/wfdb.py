@@ -28,11 +28,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from siamese_jax.config import DataConfig
-from siamese_jax.presets import ECG
-from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
-from siamese_jax.recordings.quantise import merged
-from siamese_jax.recordings.sources import reading_notes
+from siamese_jax.cohort.sources import reading_notes
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.config.presets import ECG
+from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
+from siamese_jax.shards.quantise import merged
 from siamese_jax.vocabulary import TWELVE_LEADS, unit_factor
 
 DEFAULT_DATA = ECG.data

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from siamese_jax.config import Config
+    from siamese_jax.config.experiment import Config
 
 
 def detect(*, checkpoint: Path, hours: float = 1.0, hop: float = 1.0, out: Path | None = None) -> None:
@@ -105,7 +105,7 @@ def step(
         remat: Compute activations again in the backward pass.
         accumulate: Micro-batches that a batch is cut into.
     """
-    from siamese_jax.presets import PRESETS
+    from siamese_jax.config.presets import PRESETS
 
     config = PRESETS[preset]
     training = dataclasses.replace(
@@ -123,8 +123,8 @@ def measure_steps(config: "Config", shards: Path, steps: int, devices: int) -> d
     `temporary_megabytes` is what XLA sets aside for a step besides its arguments, on each device; `peak_megabytes` is
     of the whole process, compilation included.
     """
-    from siamese_jax.recordings.batches import stream, task_specs
-    from siamese_jax.recordings.shards import open_shards
+    from siamese_jax.shards.batches import stream, task_specs
+    from siamese_jax.shards.schema import open_shards
     from siamese_jax.training.parallel import choose_devices, data_parallel
     from siamese_jax.training.step import create_state
 

@@ -19,8 +19,8 @@ from data_tools.simulate import SimulationConfig, simulate_cohort
 from experiments.picture import draw_demo
 from siamese_jax.cli import console
 from siamese_jax.cli import main as cli
-from siamese_jax.config import Config
-from siamese_jax.presets import SMALL
+from siamese_jax.config.experiment import Config
+from siamese_jax.config.presets import SMALL
 
 PATIENTS, MINUTES, SEED = 40, 10.0, 0
 STEPS = 1000

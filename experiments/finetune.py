@@ -28,12 +28,12 @@ from experiments.provenance import commit
 from siamese_jax.checkpoints import Checkpoint, load
 from siamese_jax.cli.console import OK, SOME_FAILED, run
 from siamese_jax.cli.main import command
+from siamese_jax.cohort.sources import Opened
+from siamese_jax.detection.predict import make_predictor, predict_recording, probabilities
 from siamese_jax.evaluation import metrics
-from siamese_jax.predict import make_predictor, predict_recording, probabilities
-from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.labels import SLEEP_RULE, Labels
-from siamese_jax.recordings.sources import Opened
+from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.windows import window_onsets
+from siamese_jax.shards.labels import SLEEP_RULE, Labels
 from siamese_jax.vocabulary import SLEEP
 
 SUBJECTS = (1, 2, 4, 6, 8)

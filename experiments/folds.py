@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from siamese_jax.recordings.prepared import refuse_unfinished
-from siamese_jax.recordings.shards import Shard, open_shards
+from siamese_jax.cohort.report import refuse_unfinished
+from siamese_jax.shards.schema import Shard, open_shards
 from siamese_jax.vocabulary import IED, SLEEP, STATE
 
 SPLITS = ("train", "validation", "test")

@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from experiments.scored import ASLEEP, Answers, Scored
-from siamese_jax.evaluation import metrics
-from siamese_jax.evaluation.patient_counts import (
+from experiments.statistics.patient_counts import (
     count_patients,
     patient_sums,
     quotient,
@@ -17,6 +16,7 @@ from siamese_jax.evaluation.patient_counts import (
     resampled_curves,
     resampled_matched_auroc,
 )
+from siamese_jax.evaluation import metrics
 from siamese_jax.vocabulary import STAGES
 
 PUBLISHED, ROUND = 0.8211, 0.8

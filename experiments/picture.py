@@ -11,8 +11,9 @@ matplotlib.use("Agg")  # before pyplot: no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from siamese_jax.recordings.edf import Annotation, Recording, read_recording
-from siamese_jax.recordings.labels import IED_RULE
+from siamese_jax.recordings.edf import read_recording
+from siamese_jax.recordings.recording import Annotation, Recording
+from siamese_jax.shards.labels import IED_RULE
 from siamese_jax.vocabulary import STAGES, TEN_TWENTY, stage_of
 
 PAGE_SECONDS = 10.0

@@ -9,9 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from siamese_jax.config import Config
-from siamese_jax.presets import PAPER
-from siamese_jax.sections import ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
+from siamese_jax.config.experiment import Config
+from siamese_jax.config.presets import PAPER
+from siamese_jax.config.sections import ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
 from siamese_jax.vocabulary import SLEEP, TEN_TWENTY
 
 Scale = Literal["reduced", "published"]

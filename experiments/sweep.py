@@ -22,22 +22,22 @@ from experiments.folds import Fold, marked_of, patients_of
 from experiments.provenance import hash_of
 from experiments.runs import Run
 from experiments.scored import ASLEEP, Answers, Scored
+from experiments.statistics.calibration import fit_logistic
 from siamese_jax.checkpoints import Checkpoint, load
-from siamese_jax.config import Config
-from siamese_jax.evaluation.calibration import fit_logistic
-from siamese_jax.predict import make_predictor, predict_shards
-from siamese_jax.recordings.prepared import locked
-from siamese_jax.recordings.shards import Shard
+from siamese_jax.cohort.report import locked
+from siamese_jax.config.experiment import Config
+from siamese_jax.detection.predict import make_predictor, predict_shards
+from siamese_jax.shards.schema import Shard
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import choose_devices
 from siamese_jax.vocabulary import IED, SLEEP, STATE
 
 CODE = (
-    *("siamese_jax/config.py", "siamese_jax/sections.py", "siamese_jax/vocabulary.py"),
-    *("siamese_jax/forward.py", "siamese_jax/predict.py", "siamese_jax/checkpoints.py"),
+    *("siamese_jax/config/experiment.py", "siamese_jax/config/sections.py", "siamese_jax/vocabulary.py"),
+    *("siamese_jax/forward.py", "siamese_jax/detection/predict.py", "siamese_jax/checkpoints.py"),
     *("siamese_jax/signals", "siamese_jax/models", "siamese_jax/training"),
-    *("siamese_jax/recordings/batches.py", "siamese_jax/recordings/shards.py", "siamese_jax/recordings/windows.py"),
-    *("siamese_jax/evaluation/calibration.py", "experiments/sweep.py"),
+    *("siamese_jax/shards/batches.py", "siamese_jax/shards/schema.py", "siamese_jax/recordings/windows.py"),
+    *("experiments/statistics/calibration.py", "experiments/sweep.py"),
 )
 """What a trained model's answers hang on; commands, tables and documents may change without a new sweep."""
 ROOT = Path(__file__).parents[1]

@@ -7,14 +7,14 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "Config": "siamese_jax.config",
-    "PAPER": "siamese_jax.presets",
-    "SMALL": "siamese_jax.presets",
+    "Config": "siamese_jax.config.experiment",
+    "PAPER": "siamese_jax.config.presets",
+    "SMALL": "siamese_jax.config.presets",
     "build_model": "siamese_jax.models.build",
-    "detect": "siamese_jax.deployment.detect",
+    "detect": "siamese_jax.detection.detect",
     "load": "siamese_jax.checkpoints",
     "read_recording": "siamese_jax.recordings.edf",
-    "recording_from_array": "siamese_jax.recordings.edf",
+    "recording_from_array": "siamese_jax.recordings.recording",
 }
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -28,12 +28,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
-from siamese_jax import untrusted
-from siamese_jax.config import Config, differences
+from siamese_jax import files
+from siamese_jax.config.experiment import Config, differences
+from siamese_jax.config.typed import parse_json, typed
 from siamese_jax.forward import Variables, initialise
 from siamese_jax.models.build import chosen_tasks
 from siamese_jax.tensors import check_fits, named, read_tensors, write_tensors
-from siamese_jax.typed import parse_json, typed
 from siamese_jax.vocabulary import TaskSpec
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ def read_description(folder: Path) -> Description:
     Raises:
         ValueError: not a checkpoint folder, one of another format, or a configuration that cannot be.
     """
-    path, text = folder / "config.json", untrusted.read_text(folder, "config.json")
+    path, text = folder / "config.json", files.read_text(folder, "config.json")
     if text is None:
         raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
     tree = parse_json(text, str(path))
@@ -149,7 +149,7 @@ def read_description(folder: Path) -> Description:
     sources = tree["trained_on"]
     if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
         raise ValueError(f"{path}: trained_on must be a list of texts")
-    return Description(config, tasks, tuple(map(untrusted.plain, sources)))
+    return Description(config, tasks, tuple(map(files.plain, sources)))
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: PyTree, variables: Variables) -> None:
@@ -196,18 +196,18 @@ def load(folder: Path) -> Checkpoint:
         target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
     except Exception as error:  # each layer checks what it can: a montage without a row, a filter that leaves nothing
         raise ValueError(f"{folder / 'config.json'} describes no network: {str(error)[:MAX_QUOTED]}") from None
-    bundled = untrusted.member(folder, PARAMETERS)
+    bundled = files.member(folder, PARAMETERS)
     variables, step = _read_bundled(bundled, target) if bundled else _read_newest(folder, target)
     for name, leaf in named(variables).items():
         if not np.isfinite(leaf).all():
             raise ValueError(f"{folder}: {name} holds numbers that are not finite: did training diverge?")
-    points = untrusted.read_text(folder, "operating_points.json")
+    points = files.read_text(folder, "operating_points.json")
     return Checkpoint(*description, variables, "[]" if points is None else points, step)
 
 
 def is_bundle(folder: Path) -> bool:
     """Whether a folder is an exported bundle rather than a run's checkpoint."""
-    return untrusted.member(folder, PARAMETERS) is not None
+    return files.member(folder, PARAMETERS) is not None
 
 
 def write_bundled(folder: Path, checkpoint: Checkpoint) -> None:
@@ -226,7 +226,7 @@ def _read_bundled(path: Path, target: PyTree) -> tuple[Variables, int]:
 
 
 def _read_newest(folder: Path, target: PyTree) -> tuple[Variables, int]:
-    untrusted.check_tree(folder)
+    files.check_tree(folder)
     step, saved = _in_a_sentence(folder, lambda: _newest_metadata(folder))
     if step is None:
         raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
@@ -268,7 +268,7 @@ def _in_a_sentence(folder: Path, read: Callable[[], T]) -> T:
     try:
         value = read()
     except Exception as error:
-        said = untrusted.plain(str(error).partition("\n")[0])[:MAX_QUOTED] or type(error).__name__
+        said = files.plain(str(error).partition("\n")[0])[:MAX_QUOTED] or type(error).__name__
     else:
         sys.unraisablehook = print_it
         return value

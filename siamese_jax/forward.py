@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Key, PyTree
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
 from siamese_jax.signals.augment import shuffle_rows

@@ -31,7 +31,14 @@ CH_NAMES = ("F3", "F4", "C3", "C4", "Cz")
 def tiny():
     """A configuration that trains in seconds: 1-s windows of five electrodes at 100 Hz."""
     # Imported here: JAX and the type checks must be set up first.
-    from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
+    from siamese_jax.config.experiment import (
+        Config,
+        ConverterConfig,
+        DataConfig,
+        ModelConfig,
+        PreprocessConfig,
+        TrainingConfig,
+    )
 
     return Config(
         data=DataConfig(ch_names=CH_NAMES, sfreq=100.0, window_seconds=1.0),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamese_jax import checkpoints
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.training.step import create_state
 from siamese_jax.vocabulary import IED, SLEEP
 

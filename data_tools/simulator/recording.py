@@ -14,7 +14,7 @@ from data_tools.simulator.hypnogram import RecordingKind, draw_night
 from data_tools.simulator.noise import Signals
 from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile
-from siamese_jax.recordings.edf import Annotation
+from siamese_jax.recordings.recording import Annotation
 from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY, channel_kind
 
 LEADS = {19: TEN_TWENTY, 29: LEADS_29}

@@ -35,9 +35,9 @@ from experiments.provenance import commit
 from siamese_jax.checkpoints import Checkpoint, write_bundled
 from siamese_jax.cli.console import OK, progress_bar, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
+from siamese_jax.config.presets import ECG
 from siamese_jax.evaluation.metrics import points_to_json
-from siamese_jax.presets import ECG
 
 TRAINED_ON_ALL = 9999
 """Seed of the network on all records: of no repeat."""

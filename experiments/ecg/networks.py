@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from experiments.ecg.records import Classes, Records, Split
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
+from siamese_jax.detection.predict import make_predictor, predict_batches, probabilities
 from siamese_jax.forward import Variables, initialise
-from siamese_jax.predict import make_predictor, predict_batches, probabilities
-from siamese_jax.recordings.batches import Batch
+from siamese_jax.shards.batches import Batch
 from siamese_jax.training.step import create_state, make_train_step
 from siamese_jax.vocabulary import TaskSpec
 

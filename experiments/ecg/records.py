@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped
 
-from siamese_jax.config import Config
-from siamese_jax.recordings.shards import Shard, open_shards
+from siamese_jax.config.experiment import Config
 from siamese_jax.recordings.sidecars import SPLITS
+from siamese_jax.shards.schema import Shard, open_shards
 
 
 class Records(NamedTuple):

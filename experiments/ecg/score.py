@@ -25,11 +25,11 @@ from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
-from siamese_jax.deployment.annotate import write_csv
+from siamese_jax.detection.results import write_csv
+from siamese_jax.detection.score import Scores, report, report_text, score
 from siamese_jax.evaluation.metrics import points_from_json
-from siamese_jax.recordings.shards import Shard, open_shards
 from siamese_jax.recordings.sidecars import SPLITS
-from siamese_jax.training.evaluate import Scores, report, report_text, score
+from siamese_jax.shards.schema import Shard, open_shards
 
 LEARNT_FROM = "learnt_from.json"
 """In the model's folder: names of the patients whose records it was trained on."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.parity import names, theirs
-from siamese_jax.config import Config, ModelConfig
+from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.forward import Variables
 from siamese_jax.models.build import build_model
 from siamese_jax.vocabulary import IED, SLEEP

@@ -18,7 +18,8 @@ from jaxtyping import Float, Integer
 
 from data_tools.dreams import CLIPPED_UV, read_excerpt
 from experiments.provenance import hash_of
-from siamese_jax.recordings.edf import Annotation, read_recording, recording_from_array
+from siamese_jax.recordings.edf import read_recording
+from siamese_jax.recordings.recording import Annotation, recording_from_array
 from siamese_jax.vocabulary import STAGES, stage_of
 
 UNKNOWN = -1

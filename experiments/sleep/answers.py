@@ -18,10 +18,10 @@ from experiments.sleep.scoring import (
     stage_matrix,
     stage_probabilities,
 )
-from siamese_jax.deployment.annotate import write_csv
+from siamese_jax.cohort.sources import Opened
+from siamese_jax.detection.results import write_csv
 from siamese_jax.evaluation.events import EventCounts
-from siamese_jax.recordings.edf import Recording
-from siamese_jax.recordings.sources import Opened
+from siamese_jax.recordings.recording import Recording
 from siamese_jax.vocabulary import SLEEP
 
 HYPNOGRAM = ("onset_seconds", "duration_seconds", "stage", *(f"probability_{stage}" for stage in SLEEP.classes))

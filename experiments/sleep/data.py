@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
 from data_tools.dreams import Dreams
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation, Recording, recording_from_array
-from siamese_jax.recordings.labels import SLEEP_RULE, Rule, StateRule, TextClasses
+from siamese_jax.cohort.sources import Opened, Source
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.resample import resample, resampled_length
-from siamese_jax.recordings.sources import Opened, Source
+from siamese_jax.shards.labels import SLEEP_RULE, Rule, StateRule, TextClasses
 from siamese_jax.vocabulary import SLEEP, TaskSpec, stage_of
 
 CHANNEL = "Cz"

@@ -16,13 +16,20 @@ from data_tools.dreams import Dreams
 from experiments.provenance import commit, hash_of
 from experiments.sleep.data import CHANNEL, SPINDLE, Central, open_excerpt, staged_every, truth
 from experiments.sleep.scoring import STEP_SECONDS, Habits, Said, Settings, choose, say
+from experiments.statistics.stages import transition_probabilities
 from experiments.sweep import ROOT, code_version
 from siamese_jax.checkpoints import Checkpoint, load, write_bundled
-from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig, TrainingConfig
-from siamese_jax.evaluation.stages import transition_probabilities
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shards
-from siamese_jax.recordings.sources import Opened
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.cohort.sources import Opened
+from siamese_jax.config.experiment import (
+    Config,
+    ConverterConfig,
+    DataConfig,
+    ModelConfig,
+    PreprocessConfig,
+    TrainingConfig,
+)
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import choose_devices
 from siamese_jax.vocabulary import SLEEP

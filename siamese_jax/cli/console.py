@@ -37,7 +37,7 @@ def run(command: Callable[[], int]) -> None:
 
 def complain(error: Exception | str) -> None:
     """One sentence on standard error."""
-    from siamese_jax.workers import in_words
+    from siamese_jax.jobs import in_words
 
     print(f"error: {error if isinstance(error, str) else in_words(error)}", file=sys.stderr)
 

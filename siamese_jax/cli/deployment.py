@@ -13,11 +13,11 @@ from siamese_jax.cli.recordings import channel_units, describe, duration
 
 if TYPE_CHECKING:
     from siamese_jax.checkpoints import Checkpoint
-    from siamese_jax.deployment.annotate import Written
-    from siamese_jax.deployment.archive import Analysis, Result, Standing
-    from siamese_jax.deployment.detect import Detections
-    from siamese_jax.deployment.export import Exported
-    from siamese_jax.recordings.edf import Recording
+    from siamese_jax.detection.archive import Analysis, Result, Standing
+    from siamese_jax.detection.detect import Detections
+    from siamese_jax.detection.results import Written
+    from siamese_jax.export.bundle import Exported
+    from siamese_jax.recordings.recording import Recording
 
 
 def detect(
@@ -48,8 +48,8 @@ def detect(
             all files under the same paths.
     """
     use_compilation_cache()
-    from siamese_jax.deployment.archive import find_jobs, plan_analysis, standing
-    from siamese_jax.recordings.prepared import locked
+    from siamese_jax.cohort.report import locked
+    from siamese_jax.detection.archive import find_jobs, plan_analysis, standing
 
     jobs = find_jobs(files, out)
     loaded = load_checkpoint(checkpoint)
@@ -67,7 +67,7 @@ def detect(
 
 def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -> int:
     """With all that there is to say about a recording."""
-    from siamese_jax.deployment.archive import analyse
+    from siamese_jax.detection.archive import analyse
 
     job = found.job
     if found.record is not None:
@@ -101,7 +101,7 @@ def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -
 
 def _detect_many(found: list["Standing"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
     """With a line for each recording, and those that failed once more at the end."""
-    from siamese_jax.deployment.archive import Result, detect_each, write_summary
+    from siamese_jax.detection.archive import Result, detect_each, write_summary
 
     due = [one.job for one in found if one.record is None]
     print(f"files     {len(found)}, of which {len(found) - len(due)} are finished")
@@ -137,9 +137,9 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
         onnx: Also write model.onnx; needs `pip install jax2onnx onnx onnxruntime`.
     """
     use_compilation_cache()
-    from siamese_jax.deployment.export import check_out
-    from siamese_jax.deployment.export import export as run_export
-    from siamese_jax.deployment.onnx import check_onnx
+    from siamese_jax.export.bundle import check_out
+    from siamese_jax.export.bundle import export as run_export
+    from siamese_jax.export.onnx import check_onnx
 
     check_out(out)
     if onnx:
@@ -189,8 +189,8 @@ def export_text(exported: "Exported") -> str:
 
 def _figures(checkpoint: Path) -> dict[str, Any]:
     """What `evaluate` wrote beside the checkpoint folder, for the model card."""
-    from siamese_jax.typed import parse_json
-    from siamese_jax.untrusted import read_text
+    from siamese_jax.config.typed import parse_json
+    from siamese_jax.files import read_text
 
     text = read_text(checkpoint.parent, "metrics.json")
     figures = {} if text is None else parse_json(text, str(checkpoint.parent / "metrics.json"))

@@ -9,13 +9,13 @@ import tyro
 from tyro.conf import Positional
 
 from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, complain, progress_bar
-from siamese_jax.presets import PRESETS
+from siamese_jax.config.presets import PRESETS
 
 if TYPE_CHECKING:
-    from siamese_jax.config import DataConfig
-    from siamese_jax.recordings.edf import Recording
-    from siamese_jax.recordings.labels import EventRule, StateRule
-    from siamese_jax.recordings.sources import Source
+    from siamese_jax.cohort.sources import Source
+    from siamese_jax.config.experiment import DataConfig
+    from siamese_jax.recordings.recording import Recording
+    from siamese_jax.shards.labels import EventRule, StateRule
 
 Preset = Literal["small", "paper", "ecg"]
 
@@ -96,9 +96,9 @@ def prepare(
         source: Where the recordings come from, in words; every checkpoint trained on the shards says it. Default the
             folder's name, or the BIDS data set's.
     """
-    from siamese_jax.recordings.bids import Bids
-    from siamese_jax.recordings.bids_files import DESCRIPTION
-    from siamese_jax.recordings.sources import Folder, manifest_rows
+    from siamese_jax.cohort.bids import Bids
+    from siamese_jax.cohort.bids_files import DESCRIPTION
+    from siamese_jax.cohort.sources import Folder, manifest_rows
 
     if check == (out is not None):
         raise ValueError("give either a folder and --check, or a folder and where to put its shards")
@@ -115,7 +115,7 @@ def make_shards(
     source: "Source", out: Path, default: "DataConfig", options: ShardOptions, *, title: str | None = None
 ) -> int:
     """Prepare a source's shards and print what became of its recordings; `title` replaces the source's own."""
-    from siamese_jax.recordings.prepare import prepare as run_preparation
+    from siamese_jax.cohort.prepare import prepare as run_preparation
 
     data = options.data(default)
     with progress_bar() as progress:
@@ -136,7 +136,7 @@ def make_shards(
 
 def check_shards(folder: Path) -> int:
     """Print what a folder of shards holds and whether all of it is sound."""
-    from siamese_jax.recordings.check import check
+    from siamese_jax.cohort.check import check
 
     with progress_bar() as progress:
         checked = check(folder, progress)
@@ -197,7 +197,7 @@ def task_of_events(text: str) -> "EventRule":
     Raises:
         ValueError: text of another form.
     """
-    from siamese_jax.recordings.labels import EventRule, TextClasses
+    from siamese_jax.shards.labels import EventRule, TextClasses
     from siamese_jax.vocabulary import TaskSpec
 
     name, _, pattern = text.partition("=")
@@ -212,7 +212,7 @@ def task_of_states(text: str) -> "StateRule":
     Raises:
         ValueError: text of another form, or fewer than two classes.
     """
-    from siamese_jax.recordings.labels import StateRule, TextClasses
+    from siamese_jax.shards.labels import StateRule, TextClasses
     from siamese_jax.vocabulary import TaskSpec
 
     name, _, rest = text.partition("=")

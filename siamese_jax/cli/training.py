@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from siamese_jax import untrusted
+from siamese_jax import files
 from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
 from siamese_jax.cli.supervision import supervised
-from siamese_jax.config import Config
-from siamese_jax.presets import PRESET_HELP, PRESETS, fine_tuning
-from siamese_jax.typed import parse_json, typed
+from siamese_jax.config.experiment import Config
+from siamese_jax.config.presets import PRESET_HELP, PRESETS, fine_tuning
+from siamese_jax.config.typed import parse_json, typed
 
 PresetConfig = Annotated[
     tyro.extras.subcommand_type_from_defaults(PRESETS, PRESET_HELP, prefix_names=False),
@@ -124,8 +124,8 @@ def _train(
     chosen = choose_devices(devices)
     use_compilation_cache()
     from siamese_jax import checkpoints
-    from siamese_jax.recordings.prepared import refuse_unfinished
-    from siamese_jax.recordings.shards import open_shards
+    from siamese_jax.cohort.report import refuse_unfinished
+    from siamese_jax.shards.schema import open_shards
     from siamese_jax.training.loop import train as run_training
     from siamese_jax.training.profile import how_to_open
 
@@ -198,7 +198,7 @@ def train_command(arguments: Sequence[str]) -> Callable[..., int]:
 
 def _saved_config(folder: Path) -> Config:
     """A checkpoint's configuration, and no more: to load it takes JAX, which is not to be imported before a fork."""
-    text = untrusted.read_text(folder, "config.json")
+    text = files.read_text(folder, "config.json")
     if text is None:
         raise ValueError(f"--init-from: {folder} is not a checkpoint: it has no config.json")
     tree = parse_json(text, str(folder / "config.json"))
@@ -225,9 +225,9 @@ def evaluate(checkpoint: Positional[Path], shards: Positional[Path], *, out: Pat
     """
     use_compilation_cache()
     from siamese_jax import checkpoints
+    from siamese_jax.detection.score import fix_operating_points, report, report_text, score
     from siamese_jax.evaluation.metrics import points_to_json
-    from siamese_jax.recordings.shards import open_shards
-    from siamese_jax.training.evaluate import fix_operating_points, report, report_text, score
+    from siamese_jax.shards.schema import open_shards
 
     if checkpoints.is_bundle(checkpoint):
         raise ValueError(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, Shaped
 
-from siamese_jax.typed import parse_json, quoted
+from siamese_jax.config.typed import parse_json, quoted
 
 Scores = Float[np.ndarray, "batch"]
 """Larger means more likely positive: probabilities or logits."""

@@ -19,7 +19,7 @@ features.
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import (
     Conv,
     Logits,

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import PyTree
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.aied import AiED
 from siamese_jax.models.cnn_lstm import CnnLstm
 from siamese_jax.models.eegformer import EEGformer

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import ModelConfig
+from siamese_jax.config.experiment import ModelConfig
 from siamese_jax.models.blocks import (
     BatchNorm,
     Conv,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import EPSILON
 from siamese_jax.models.siamese_es import OWNERS, ROW_STAGES
 

@@ -16,7 +16,7 @@ that are not. `model.width` multiplies all features.
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import Conv, Logits, SampleKeys, refuse_raw_rows, scaled_width, window_heads
 from siamese_jax.models.efficientnet import RW_T, RW_T_FEATURES, RwtStage
 from siamese_jax.vocabulary import TaskSpec

@@ -16,7 +16,7 @@ BatchNorm. `model.width` multiplies all features. Of 10 s at 100 Hz the last blo
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import Conv, Logits, SampleKeys, raw_rows, row_weights, scaled_width, window_heads
 from siamese_jax.vocabulary import TaskSpec
 

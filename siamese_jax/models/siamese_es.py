@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import Config, ModelConfig
+from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models.blocks import (
     BatchNorm,
     Conv,

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import Config, ModelConfig
+from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models.blocks import (
     INNER_SALT,
     BatchNorm,

@@ -17,7 +17,7 @@ for those that are not. `model.width` multiplies all features.
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import (
     Logits,
     SampleKeys,

@@ -5,21 +5,19 @@ the records that it needs, and nothing stays in memory. Units become microvolts 
 """
 
 import dataclasses
-import datetime
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import edfio
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float32
 
 from siamese_jax.recordings.channels import (
-    ChannelReport,
     Chosen,
     FileChannel,
     choose_channels,
@@ -35,68 +33,13 @@ from siamese_jax.recordings.edf_records import (
     read_stamps,
     start_datetime,
 )
-from siamese_jax.recordings.resample import resample, resampled_length
+from siamese_jax.recordings.recording import N_SAMPLED, SAMPLED_SECONDS, Annotation, Recording, Segment, exact_rate
+from siamese_jax.recordings.resample import resample
 from siamese_jax.vocabulary import standard_name
 
 _BLOCK_SECONDS = 60
-_N_SAMPLED, _SAMPLED_SECONDS = 20, 10
 _ABSURD = 1e15
 """No physical range reaches this; float32 would still hold it if the unit were volts."""
-
-
-class Annotation(NamedTuple):
-    """A mark in time."""
-
-    onset_seconds: float
-    """From the start of the file by the clock, gaps included."""
-    duration_seconds: float
-    text: str
-    channel: str | None = None
-    """Standard name, or label, of the one channel that it concerns (EDF+ `text@@label`)."""
-
-
-class Segment(NamedTuple):
-    """A stretch without a gap."""
-
-    onset_seconds: float
-    """From the start of the file by the clock."""
-    n_times: int
-    """Samples at the recording's sfreq."""
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """The wanted channels of one file or array, in microvolts at one rate."""
-
-    path: Path | None
-    sfreq: float
-    ch_names: tuple[str, ...]
-    present: Bool[np.ndarray, "chan"]
-    segments: tuple[Segment, ...]
-    annotations: tuple[Annotation, ...] = field(repr=False)
-    patient_code: str | None
-    """The EDF patient code; None if the file gives none or a placeholder."""
-    start_datetime: datetime.datetime | None
-    """Of the file's start, in whole seconds; None if the file gives none or hides it."""
-    report: ChannelReport
-    source: Callable[[int, int, int], Float32[np.ndarray, "time chan"]] = field(repr=False)
-    """Samples [start, stop) of a segment; `read` checks its arguments."""
-
-    def read(self, segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
-        """Samples [start, stop) of a segment in microvolts at `sfreq`; a channel that is absent is 0.
-
-        Reads from disk what it needs, and may be called from any thread. Blocks give the same samples as one
-        read of everything.
-
-        Raises:
-            ValueError: a segment or samples that do not exist.
-        """
-        if not 0 <= segment < len(self.segments):
-            raise ValueError(f"segment must be 0 to {len(self.segments) - 1}, is {segment}")
-        n_times = self.segments[segment].n_times
-        if not 0 <= start <= stop <= n_times:
-            raise ValueError(f"segment {segment} has samples 0 to {n_times}: [{start}, {stop}) cannot be read")
-        return self.source(segment, start, stop)
 
 
 def read_recording(
@@ -142,7 +85,7 @@ def read_recording(
         ch_names=tuple(ch_names),
         present=np.array([name in chosen for name in ch_names], bool),
         segments=tuple(
-            Segment(run.onset_seconds, int(run.n_records * layout.record_seconds * _exact(sfreq))) for run in runs
+            Segment(run.onset_seconds, int(run.n_records * layout.record_seconds * exact_rate(sfreq))) for run in runs
         ),
         annotations=_annotations(stamps),
         patient_code=patient_code(layout),
@@ -158,59 +101,6 @@ def read_recording(
     )
 
 
-def recording_from_array(
-    eeg_uv: Float[np.ndarray, "time chan"],
-    *,
-    sfreq: float,
-    ch_names: Sequence[str],
-    target_ch_names: Sequence[str],
-    target_sfreq: float,
-) -> Recording:
-    """An array of MICROVOLTS as a recording of `target_ch_names` at `target_sfreq` Hz.
-
-    Names, resampling, constant channels and the check of amplitude are as for a file; there is one segment.
-
-    Args:
-        eeg_uv: samples in microvolts (MNE's arrays are in volts: multiply by 1e6). Not copied if float32.
-        sfreq: its samples per second.
-        ch_names: its channels' names, as in a file's labels.
-        target_ch_names: standard names wanted, in order.
-        target_sfreq: samples per second wanted.
-
-    Raises:
-        ValueError: names and columns differ in number, samples are not finite, or no wanted EEG channel is
-        usable.
-    """
-    if eeg_uv.shape[1] != len(ch_names) or not len(eeg_uv):
-        raise ValueError(f"the array has shape {eeg_uv.shape}, and {len(ch_names)} channel names are given")
-    if not np.isfinite(eeg_uv).all():
-        raise ValueError("the array has samples that are not finite")
-    rate = _exact(sfreq)
-    channels = [FileChannel(label, "uV", rate) for label in ch_names]
-    chosen, report = choose_channels(channels, target_ch_names, units={}, source="the array")
-    signal = eeg_uv.astype(np.float32, copy=False)
-    n_sampled = max(2, int(_SAMPLED_SECONDS * sfreq))
-    starts = range(0, len(signal), max(n_sampled, len(signal) // _N_SAMPLED))
-    stretches = (
-        {name: signal[start : start + n_sampled, one.index] for name, one in chosen.items()} for start in starts
-    )
-    chosen, report = without_implausible(chosen, report, stretches, source="the array")
-    columns = [(list(target_ch_names).index(name), one.index) for name, one in chosen.items()]
-    ratio = _exact(target_sfreq) / rate
-    return Recording(
-        path=None,
-        sfreq=float(target_sfreq),
-        ch_names=tuple(target_ch_names),
-        present=np.array([name in chosen for name in target_ch_names], bool),
-        segments=(Segment(0.0, resampled_length(len(signal), ratio)),),
-        annotations=(),
-        patient_code=None,
-        start_datetime=None,
-        report=report,
-        source=_ArraySamples(signal, tuple(columns), len(target_ch_names), ratio),
-    )
-
-
 def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
     """The annotations of an EDF+ or BDF+ file, by onset; annotation-only files (hypnograms) included.
 
@@ -218,13 +108,6 @@ def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
         ValueError: the file is no EDF or BDF, or is damaged, in one sentence that names it.
     """
     return _annotations(read_stamps(read_layout(Path(path))))
-
-
-def _exact(sfreq: float) -> Fraction:
-    """A rate as the decimal number that was written: 199.8 is 999 / 5."""
-    if not 0 < sfreq < 1e6:
-        raise ValueError(f"sfreq must be above 0 and below 1e6 Hz, is {sfreq}")
-    return Fraction(str(float(sfreq)))
 
 
 def _annotations(stamps: Stamps) -> tuple[Annotation, ...]:
@@ -311,7 +194,7 @@ def _lanes(
                 gains=np.array([gains[one.index][0] * one.factor_uv for one in picked], np.float32),
                 offsets=np.array([gains[one.index][1] * one.factor_uv for one in picked], np.float32),
                 n_in_record=n,
-                ratio=_exact(sfreq) * layout.record_seconds / n,
+                ratio=exact_rate(sfreq) * layout.record_seconds / n,
             )
         )
     return tuple(lanes)
@@ -354,29 +237,11 @@ class _EdfSamples:
 
     def stretches(self) -> Iterator[dict[str, Float32[np.ndarray, "time"]]]:
         """Short stretches from all over the file, at each channel's own rate, by channel name."""
-        n = min(self.layout.n_records, max(1, round(_SAMPLED_SECONDS / self.layout.record_seconds)))
-        starts = np.linspace(0, self.layout.n_records - n, _N_SAMPLED).astype(int)
+        n = min(self.layout.n_records, max(1, round(SAMPLED_SECONDS / self.layout.record_seconds)))
+        starts = np.linspace(0, self.layout.n_records - n, N_SAMPLED).astype(int)
         for start in sorted(set(starts.tolist())):
             stretch = {}
             for lane in self.lanes:
                 signals = self._native(lane, start, 0, n * lane.n_in_record)
                 stretch |= dict(zip(lane.names, signals.T, strict=True))
             yield stretch
-
-
-@dataclass(frozen=True, eq=False)
-class _ArraySamples:
-    """An array's columns at another rate."""
-
-    signal: Float32[np.ndarray, "time chan"]
-    columns: tuple[tuple[int, int], ...]  # in the result, in the array
-    n_chans: int
-    ratio: Fraction
-
-    def __call__(self, segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
-        targets, sources = (list(side) for side in zip(*self.columns, strict=True))
-        out = np.zeros((stop - start, self.n_chans), np.float32)
-        out[:, targets] = resample(
-            lambda a, b: self.signal[a:b, sources], len(self.signal), ratio=self.ratio, start=start, stop=stop
-        )
-        return out

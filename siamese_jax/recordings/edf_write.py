@@ -21,7 +21,6 @@ import edfio
 import numpy as np
 from jaxtyping import Float
 
-from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.edf_records import (
     MAX_RECORD_BYTES,
     SIGNAL_FIELDS,
@@ -31,6 +30,7 @@ from siamese_jax.recordings.edf_records import (
     read_stamps,
     start_datetime,
 )
+from siamese_jax.recordings.recording import Annotation
 from siamese_jax.vocabulary import EARS, channel_kind, standard_name
 
 _DIGITAL = 32767
@@ -201,7 +201,7 @@ def _edfio_annotations(annotations: Iterable[Annotation], labels: Sequence[str])
 
 def _said(annotation: Annotation, labels: Sequence[str]) -> str:
     """The text as it goes into the file, checked."""
-    onset, duration, text, channel = annotation
+    onset, duration, text, channel, _ = annotation
     if not (math.isfinite(onset) and math.isfinite(duration) and duration >= 0):
         raise ValueError(f"annotation {text!r}: onset {onset} and duration {duration} must be numbers of seconds")
     if not text or not text.isprintable():

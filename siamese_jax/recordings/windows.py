@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, Num
 
-from siamese_jax.recordings.edf import Segment
+from siamese_jax.recordings.recording import Segment
 
 _TOLERANCE = (
     1e-6  # seconds: onsets are sums of rounded decimals, and an interval that ends where a window starts is outside

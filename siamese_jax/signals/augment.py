@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Key
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.signals.montage import AVERAGE
 from siamese_jax.signals.preprocess import row_names
 from siamese_jax.vocabulary import EARS, LEFT_RIGHT, TEN_TWENTY

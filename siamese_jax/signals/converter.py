@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 
 BIN_TOLERANCE_HZ = 1e-6
 """A bin this close to an edge of the band counts as on it, whatever the rounding."""

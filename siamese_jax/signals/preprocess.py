@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.signals.montage import apply_montage, montage_rows
 from siamese_jax.vocabulary import channel_kind
 

@@ -18,12 +18,12 @@ import numpy as np
 
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.config import Config
-from siamese_jax.recordings.batches import Batch, electrodes, stream, task_specs
-from siamese_jax.recordings.shards import Shard
+from siamese_jax.config.experiment import Config
+from siamese_jax.detection.score import window_scores
+from siamese_jax.shards.batches import Batch, electrodes, stream, task_specs
+from siamese_jax.shards.schema import Shard
 from siamese_jax.signals.preprocess import rows_present
-from siamese_jax.training.diary import Diary
-from siamese_jax.training.evaluate import window_scores
+from siamese_jax.training.log import Diary
 from siamese_jax.training.parallel import DataParallel, Device, data_parallel, own_copy
 from siamese_jax.training.processes import is_first, must_agree, stop_agreed, wait_for_all
 from siamese_jax.training.profile import Profiler

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Num
 
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.vocabulary import TaskSpec
 
 

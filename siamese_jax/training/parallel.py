@@ -11,8 +11,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Int, PyTree
 
-from siamese_jax.config import Config
-from siamese_jax.recordings.batches import Batch
+from siamese_jax.config.experiment import Config
+from siamese_jax.shards.batches import Batch
 from siamese_jax.training.step import TrainState, make_train_step
 from siamese_jax.vocabulary import TaskSpec
 

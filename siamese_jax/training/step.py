@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float32, Int32, PyTree
 
-from siamese_jax.config import Config, TrainingConfig
+from siamese_jax.config.experiment import Config, TrainingConfig
 from siamese_jax.forward import Variables, forward_training, initialise
 from siamese_jax.models.build import build_model, chosen_tasks, frozen_parameters
-from siamese_jax.recordings.batches import Batch
+from siamese_jax.shards.batches import Batch
 from siamese_jax.signals.augment import augment
 from siamese_jax.training.losses import balanced, initial_balance, task_loss
 from siamese_jax.vocabulary import TaskSpec

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.config import Config, differences
+from siamese_jax.config.experiment import Config, differences
 from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks, frozen_parameters
 from siamese_jax.models.inputs import Path, for_scaled_input, row_axis

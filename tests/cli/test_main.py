@@ -20,11 +20,11 @@ from siamese_jax.cli import console
 from siamese_jax.cli import main as cli
 from siamese_jax.cli.main import command
 from siamese_jax.cli.recordings import ShardOptions
-from siamese_jax.presets import SMALL
-from siamese_jax.recordings.edf import Annotation
+from siamese_jax.config.presets import SMALL
+from siamese_jax.detection import score as evaluation
 from siamese_jax.recordings.edf_write import write_recording
-from siamese_jax.recordings.shards import open_shards
-from siamese_jax.training import evaluate as evaluation
+from siamese_jax.recordings.recording import Annotation
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.vocabulary import TEN_TWENTY
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 

@@ -16,10 +16,10 @@ from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Description
 from siamese_jax.cli import console, training
 from siamese_jax.cli.main import command
-from siamese_jax.presets import ECG, PAPER, PRESETS, SMALL, fine_tuning
+from siamese_jax.config.presets import ECG, PAPER, PRESETS, SMALL, fine_tuning
 from siamese_jax.training import processes
 from siamese_jax.vocabulary import IED, SLEEP
-from tests.cohort import tiny_shards
+from tests.simulated_cohort import tiny_shards
 
 
 @pytest.fixture

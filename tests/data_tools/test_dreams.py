@@ -8,10 +8,10 @@ import pytest
 
 from data_tools.dreams import DEFAULT_DATA, Dreams, main, read_excerpt
 from siamese_jax.cli.console import SOME_FAILED
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.check import check
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shard, open_shards
+from siamese_jax.cohort.check import check
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.shards.schema import open_shard, open_shards
 from tests.data_tools.excerpts import signal, write_excerpt
 
 FOLDER = Path(__file__).parents[2] / "../shared/data/dreams-spindles"

@@ -11,10 +11,10 @@ from data_tools.ludb import CLASSES, Ludb, _is_scaled_to_range, main
 from data_tools.wfdb import DEFAULT_DATA
 from siamese_jax.cli.console import SOME_FAILED
 from siamese_jax.cli.recordings import ShardOptions
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.check import check
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shard
+from siamese_jax.cohort.check import check
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.shards.schema import open_shard
 from siamese_jax.vocabulary import TWELVE_LEADS
 from tests.data_tools.wfdb_bytes import LEADS, checksum, encoded, heartbeats
 

@@ -13,9 +13,9 @@ from data_tools.ptb_xl import SUPERCLASSES, PtbXl, main
 from data_tools.wfdb import DEFAULT_DATA
 from siamese_jax.cli.console import OK, SOME_FAILED
 from siamese_jax.cli.recordings import ShardOptions
-from siamese_jax.recordings.check import check
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shard
+from siamese_jax.cohort.check import check
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.shards.schema import open_shard
 from tests.data_tools.wfdb_bytes import heartbeats, write_record
 
 COLUMNS = (

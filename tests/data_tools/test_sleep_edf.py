@@ -9,9 +9,9 @@ import pytest
 
 from data_tools.sleep_edf import DEFAULT_DATA, SleepEdf, main
 from siamese_jax.cli.console import OK, SOME_FAILED
-from siamese_jax.recordings.check import check
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shard
+from siamese_jax.cohort.check import check
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.shards.schema import open_shard
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 
 HEADER = {"patient": "X F X Female_33yr", "recording": "Startdate 24-APR-1989 X X X", "date": "24.04.89"}

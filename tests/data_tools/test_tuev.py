@@ -12,11 +12,11 @@ import data_tools.tuev
 from data_tools.tuev import TCP, TUEV, Row, Tuev, events_of, last_by_name, main, read_rows, read_split, train_patients
 from siamese_jax.cli.console import OK
 from siamese_jax.cli.recordings import ShardOptions
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.check import check
+from siamese_jax.cohort.check import check
+from siamese_jax.cohort.prepare import PrepareReport, prepare
+from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.edf import read_recording
-from siamese_jax.recordings.prepare import PrepareReport, prepare
-from siamese_jax.recordings.shards import Shard, open_shard
+from siamese_jax.shards.schema import Shard, open_shard
 from siamese_jax.vocabulary import standard_name
 from tests.recordings.edf_bytes import Signal, edf_bytes
 

@@ -12,8 +12,8 @@ from data_tools.twelve_lead import FINDINGS, GIVEN, SIZES, collection, main, twe
 from data_tools.wfdb import DEFAULT_DATA
 from siamese_jax.cli.console import OK
 from siamese_jax.cli.recordings import ShardOptions
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.shards import open_shard
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.shards.schema import open_shard
 from tests.data_tools import test_cinc2021, test_ludb
 
 REAL = Path(__file__).parents[2] / "../shared/data"

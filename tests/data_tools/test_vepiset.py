@@ -12,12 +12,12 @@ import data_tools.vepiset
 from data_tools.vepiset import CORRECTIONS, Vepiset, main
 from data_tools.vepiset_files import LABELS
 from siamese_jax.cli.console import OK, SOME_FAILED
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.check import check
-from siamese_jax.recordings.edf import Annotation
-from siamese_jax.recordings.labels import IED_RULE
-from siamese_jax.recordings.prepare import PrepareReport, prepare
-from siamese_jax.recordings.shards import Shard, open_shard
+from siamese_jax.cohort.check import check
+from siamese_jax.cohort.prepare import PrepareReport, prepare
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation
+from siamese_jax.shards.labels import IED_RULE
+from siamese_jax.shards.schema import Shard, open_shard
 from siamese_jax.vocabulary import LEADS_29
 
 FOLDERS = ("Non-IED", "Generalized-IED", "Frontal-IED", "Temporal-IED", "Centro-Parietal-IED", "Occipital-IED")

@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from data_tools.wfdb import DEFAULT_DATA, read_ecg, read_header, read_samples
-from siamese_jax.config import DataConfig
+from siamese_jax.config.experiment import DataConfig
 from siamese_jax.vocabulary import TWELVE_LEADS
 from tests.data_tools.wfdb_bytes import LEADS, checksum, encoded, heartbeats, write_record
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark import _run, measure_steps
-from siamese_jax.recordings.shards import open_shards
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.training.loop import train
-from tests.cohort import tiny_shards
+from tests.simulated_cohort import tiny_shards
 
 HOLD_205_MB = "import time; held = bytes(range(256)) * 800_000; time.sleep(0.3); print('large')"
 

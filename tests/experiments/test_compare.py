@@ -11,9 +11,9 @@ from experiments.compare import main
 from experiments.runs import compared
 from experiments.scored import Answers, Scored
 from experiments.sweep_command import Options, at_best_rates
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.prepare import prepare
-from siamese_jax.recordings.sources import Folder
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.cohort.sources import Folder
+from siamese_jax.config.experiment import DataConfig
 
 
 def reduced_shards(folder):

@@ -11,10 +11,10 @@ import pytest
 
 from experiments import finetune
 from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.cohort.sources import Opened
 from siamese_jax.forward import initialise
-from siamese_jax.recordings.edf import Annotation, recording_from_array
-from siamese_jax.recordings.shards import open_shards
-from siamese_jax.recordings.sources import Opened
+from siamese_jax.recordings.recording import Annotation, recording_from_array
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
 from tests.data_tools.excerpts import signal, write_excerpt

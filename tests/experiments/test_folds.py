@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.folds import deal, grouped, make_folds, marked_of, positives, restricted, with_fewer
-from siamese_jax.recordings.shards import open_shards
-from tests.cohort import tiny_shards
+from siamese_jax.shards.schema import open_shards
+from tests.simulated_cohort import tiny_shards
 
 
 @pytest.fixture(scope="module")

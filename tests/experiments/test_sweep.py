@@ -13,12 +13,12 @@ from experiments.scored import ASLEEP
 from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
 from experiments.sweep_command import Options, told_by_what_there_is
 from siamese_jax.checkpoints import load
+from siamese_jax.cohort.report import locked
 from siamese_jax.evaluation.metrics import auroc
-from siamese_jax.recordings.prepared import locked
-from siamese_jax.recordings.shards import open_shards
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.training.loop import train
 from siamese_jax.vocabulary import SLEEP
-from tests.cohort import tiny_shards
+from tests.simulated_cohort import tiny_shards
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamese_jax.config import Config, ModelConfig
+from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models.build import build_model
 from siamese_jax.vocabulary import IED, SLEEP
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from siamese_jax.config import Config, ModelConfig
+from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models import efficientnet, nepinet
 from siamese_jax.models.build import build_model
 from siamese_jax.vocabulary import IED

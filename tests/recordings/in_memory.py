@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from siamese_jax.recordings.channels import ChannelReport
-from siamese_jax.recordings.edf import Annotation, Recording, Segment
-from siamese_jax.recordings.labels import RULES, label_windows
-from siamese_jax.recordings.quantise import LabelledRecording
-from siamese_jax.recordings.shards import ShardInfo
+from siamese_jax.recordings.recording import Annotation, Recording, Segment
 from siamese_jax.recordings.windows import window_grid, window_onsets
+from siamese_jax.shards.labels import RULES, label_windows
+from siamese_jax.shards.quantise import LabelledRecording
+from siamese_jax.shards.schema import ShardInfo
 
 SFREQ = 100.0
 CH_NAMES = ("Fp1", "Cz", "O2", "ECG1")

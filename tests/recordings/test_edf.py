@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from siamese_jax.recordings.edf import read_annotations, read_recording, recording_from_array
+from siamese_jax.recordings.edf import read_annotations, read_recording
+from siamese_jax.recordings.recording import recording_from_array
 from siamese_jax.vocabulary import TEN_TWENTY
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 

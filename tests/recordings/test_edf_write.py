@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from siamese_jax.recordings import edf_write
-from siamese_jax.recordings.edf import Annotation, read_annotations, read_recording
+from siamese_jax.recordings.edf import read_annotations, read_recording
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations, write_recording
+from siamese_jax.recordings.recording import Annotation
 from siamese_jax.vocabulary import LEADS_29
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 

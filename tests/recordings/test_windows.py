@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siamese_jax.recordings.edf import Segment
+from siamese_jax.recordings.recording import Segment
 from siamese_jax.recordings.windows import read_padded, untouched, window_grid, window_onsets
 
 # --- the grid

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamese_jax.config import Config, DataConfig, PreprocessConfig, TrainingConfig
+from siamese_jax.config.experiment import Config, DataConfig, PreprocessConfig, TrainingConfig
 from siamese_jax.signals.augment import augment, shuffle_rows
 from siamese_jax.signals.montage import apply_montage, montage_rows
 from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig
+from siamese_jax.config.experiment import Config, ConverterConfig, DataConfig, ModelConfig
 from siamese_jax.signals.converter import convert, frequencies
 
 IMPLEMENTATIONS = ("fft", "dft")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from siamese_jax.config import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
+from siamese_jax.config.experiment import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
 from siamese_jax.signals.preprocess import filter_report, filter_taps, preprocess
 
 REFERENTIAL = PreprocessConfig(montage="referential", eeg_scale_uv=1.0, other_scale_uv=1.0)

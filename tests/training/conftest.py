@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from siamese_jax.config import (
+from siamese_jax.config.experiment import (
     Config,
 )
-from siamese_jax.recordings.batches import Batch
+from siamese_jax.shards.batches import Batch
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ def main() -> None:
     from siamese_jax.training.processes import join, leave
 
     join(f"127.0.0.1:{options['port']}", index, options["processes"], lost_after_seconds=options["lost_after"])
-    from siamese_jax.config import Config
-    from siamese_jax.recordings.shards import open_shards
+    from siamese_jax.config.experiment import Config
+    from siamese_jax.shards.schema import open_shards
     from siamese_jax.training.loop import train
     from siamese_jax.training.parallel import choose_devices
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from siamese_jax import checkpoints
-from siamese_jax.recordings.batches import task_specs
-from siamese_jax.recordings.shards import open_shards
+from siamese_jax.shards.batches import task_specs
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.training import loop
 from siamese_jax.training.loop import train
 from siamese_jax.training.step import create_state
-from tests.cohort import tiny_shards
+from tests.simulated_cohort import tiny_shards
 
 DEVICES = jax.devices()[:2]
 
@@ -197,8 +197,8 @@ def test_sigterm_saves_and_ends_cleanly(folder, tiny, tmp_path):
     script.write_text(
         "import sys, jax\n"
         "from pathlib import Path\n"
-        "from siamese_jax.config import Config\n"
-        "from siamese_jax.recordings.shards import open_shards\n"
+        "from siamese_jax.config.experiment import Config\n"
+        "from siamese_jax.shards.schema import open_shards\n"
         "from siamese_jax.training.loop import train\n"
         "here, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "config = Config.from_json((here / 'config.json').read_text())\n"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamese_jax.config import Config, TrainingConfig
+from siamese_jax.config.experiment import Config, TrainingConfig
 from siamese_jax.training.losses import balanced, initial_balance, task_loss
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 

@@ -11,13 +11,13 @@ import jax
 import pytest
 
 from siamese_jax.models import efficientnet
-from siamese_jax.recordings.shards import open_shards
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.training import step as training_step
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import KEEP_BARRIERS, choose_devices, data_parallel
 from siamese_jax.training.step import create_state, make_train_step
 from siamese_jax.vocabulary import IED, SLEEP
-from tests.cohort import tiny_shards
+from tests.simulated_cohort import tiny_shards
 
 TASKS = (IED, SLEEP)
 DEVICES = jax.devices()[:2]

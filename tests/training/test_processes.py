@@ -17,13 +17,13 @@ import pytest
 
 from siamese_jax import checkpoints
 from siamese_jax.cli.training import Processes
-from siamese_jax.recordings.shards import open_shards
+from siamese_jax.shards.schema import open_shards
 from siamese_jax.training.loop import train
 from siamese_jax.training.parallel import data_parallel
 from siamese_jax.training.processes import LOST_AFTER_SECONDS, join
 from siamese_jax.training.step import create_state
 from siamese_jax.vocabulary import IED, SLEEP
-from tests.cohort import tiny_shards
+from tests.simulated_cohort import tiny_shards
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """small --data.ch-names F3 F4 C3 C4 Cz --data.sfreq 100 --data.window-seconds 1 --model.width 0.34

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.config import Config
+from siamese_jax.config.experiment import Config
 from siamese_jax.forward import forward, initialise
 from siamese_jax.models.build import build_model
 from siamese_jax.models.siamese_es import RwtStage

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from experiments.ecg.records import Records
-from siamese_jax.config import Config
-from siamese_jax.presets import ECG
+from siamese_jax.config.experiment import Config
+from siamese_jax.config.presets import ECG
 
 LEADS = ("ECG-I", "ECG-II")
 

@@ -6,8 +6,8 @@ import pytest
 from data_tools.ptb_xl import PtbXl
 from data_tools.wfdb import DEFAULT_DATA
 from experiments.ecg.records import Classes, choose_classes, deal_folds, make_splits, read_records
-from siamese_jax.presets import ECG
-from siamese_jax.recordings.prepare import prepare
+from siamese_jax.cohort.prepare import prepare
+from siamese_jax.config.presets import ECG
 from tests.data_tools.test_ptb_xl import write
 from tests.experiments.ecg.in_memory import made, small
 

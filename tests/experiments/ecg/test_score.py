@@ -14,8 +14,8 @@ from experiments.ecg import networks, score
 from experiments.ecg.__main__ import Design, main
 from siamese_jax.checkpoints import load
 from siamese_jax.cli.console import OK
+from siamese_jax.cohort.prepare import prepare
 from siamese_jax.evaluation.metrics import auroc
-from siamese_jax.recordings.prepare import prepare
 from tests.data_tools import test_cinc2021, test_ludb, test_ptb_xl
 
 TINY = {"width": 0.0625, "steps": 1, "batch_size": 4, "resamples": 4}

@@ -19,8 +19,8 @@ from experiments.simulator.data import (
     simulated_night,
     stages_by_second,
 )
-from siamese_jax.recordings.edf import Annotation
 from siamese_jax.recordings.edf_write import write_recording
+from siamese_jax.recordings.recording import Annotation
 from tests.data_tools.excerpts import write_excerpt
 
 

@@ -8,7 +8,7 @@ import pytest
 from experiments.sleep.answers import answer, write_tables
 from experiments.sleep.data import CHANNEL, open_excerpt
 from experiments.sleep.scoring import Habits, Said, Settings
-from siamese_jax.config import DataConfig
+from siamese_jax.config.experiment import DataConfig
 from tests.data_tools.excerpts import CODES, signal, write_excerpt
 
 DATA = DataConfig(ch_names=(CHANNEL,), sfreq=100.0, window_seconds=0.8)

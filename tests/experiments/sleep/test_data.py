@@ -14,8 +14,8 @@ from experiments.sleep.data import (
     truth,
     with_rest,
 )
-from siamese_jax.config import DataConfig
-from siamese_jax.recordings.edf import Annotation
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.recording import Annotation
 from siamese_jax.vocabulary import SLEEP
 from tests.data_tools.excerpts import signal, write_excerpt
 

@@ -11,7 +11,7 @@ from experiments.sleep.report import describe, figures, page, write
 from experiments.sleep.scoring import Settings
 from experiments.sleep.training import Trained
 from experiments.tables import plain
-from siamese_jax.recordings.edf import recording_from_array
+from siamese_jax.recordings.recording import recording_from_array
 
 
 def answer(subject, true, found, *, marked, detected):

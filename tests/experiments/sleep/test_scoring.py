@@ -20,7 +20,7 @@ from experiments.sleep.scoring import (
     stage_matrix,
     stage_probabilities,
 )
-from siamese_jax.evaluation.stages import transition_probabilities
+from experiments.statistics.stages import transition_probabilities
 
 EVEN = Habits(np.full((5, 5), 0.2), np.full(5, 0.2))
 

@@ -13,7 +13,7 @@ from experiments.sleep import training
 from experiments.sleep.scoring import Said
 from experiments.sleep.training import Laboratory, Size, load_models
 from experiments.sweep import ROOT
-from siamese_jax.recordings.shards import open_shards
+from siamese_jax.shards.schema import open_shards
 from tests.data_tools.excerpts import signal, write_excerpt
 
 SPINDLES = {1: [(25.0 + 5 * i, 1.0) for i in range(12)]}
@@ -96,7 +96,7 @@ def test_other_contents_or_other_code_are_other_networks_and_the_same_are_the_sa
     path.write_bytes(content)
     (folder / "licence.txt").write_text("no excerpt")
     assert home() == before
-    for name in ("siamese_jax/models/siamese_es.py", "experiments/sleep/data.py", "siamese_jax/recordings/prepare.py"):
+    for name in ("siamese_jax/models/siamese_es.py", "experiments/sleep/data.py", "siamese_jax/cohort/prepare.py"):
         copy = tmp_path / "code"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "results", "tests", "docs"))
         monkeypatch.setattr(training, "ROOT", copy)

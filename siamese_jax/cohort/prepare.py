@@ -1,0 +1,368 @@
+"""A source's recordings as shards, split by patient (`siamese-jax prepare`, and each reader of a public data set).
+
+    OUT/train/<patient>.h5  OUT/validation/<patient>.h5  OUT/test/<patient>.h5  OUT/prepare.json
+
+Nothing is lost silently: a recording is either used or stands in the report with the reason why not. Run again, it
+keeps the shards that are finished and goes on with the others. Recordings are looked at, and shards written, by as many
+processes as wanted; the shards are the same, byte for byte.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from siamese_jax.cohort.report import (
+    NAMED,
+    PrepareReport,
+    UsedFile,
+    check_configuration,
+    check_expected,
+    grouped,
+    locked,
+    write_report,
+)
+from siamese_jax.cohort.sources import Source
+from siamese_jax.cohort.splits import (
+    Found,
+    SkippedFile,
+    is_bad,
+    label_annotations,
+    labelled_for,
+    look,
+    shard_paths,
+    split_patients,
+    without_copies,
+)
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.jobs import run_each
+from siamese_jax.recordings.sidecars import MANIFEST, SPLITS
+from siamese_jax.recordings.windows import window_onsets
+from siamese_jax.shards.labels import EventRule, described, label_windows
+from siamese_jax.shards.quantise import LabelledRecording, UnreadableRecordingError
+from siamese_jax.shards.schema import SCHEMA_VERSION, ShardInfo, verify_shard
+from siamese_jax.shards.summary import clipped_channels, summarise
+from siamese_jax.shards.write import write_shard
+from siamese_jax.vocabulary import IED
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
+
+
+def prepare(
+    source: Source,
+    out: str | Path,
+    data: DataConfig,
+    *,
+    hop_seconds: float,
+    seed: int,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    title: str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Make shards in `out` of a source's recordings.
+
+    Args:
+        source: where the recordings come from: a `Folder` of EDF files, say.
+        out: made if need be; finished shards in it are kept if they are of this configuration.
+        data: channels, rate and window.
+        hop_seconds: from one window's onset to the next.
+        seed: decides, with the patients' names, who is in which split, unless the source says it.
+        fractions: of patients for train, validation and test.
+        title: where the recordings come from, in words, instead of the source's own title.
+        workers: processes that work at it, as for `run_each`.
+        scheduler: address of a cluster's scheduler, as for `run_each`.
+        progress: told what is done.
+
+    Raises:
+        ValueError: no usable recording; `out` is of another configuration or other patients; no such scheduler.
+        OSError: `out` cannot be written.
+    """
+    out, progress = Path(out), progress or _silent
+    settings = _Settings(source, data, hop_seconds, seed, tuple(fractions), title or source.title)
+    settings.check()
+    crew = _Crew(workers, scheduler, progress, [])
+    with locked(out):
+        check_configuration(out, settings.configuration())
+        files, skipped = _find(settings, crew)
+        _check_any(source.root, files, skipped)
+        splits, notes = _split(files, settings)
+        shards = shard_paths(out, splits, source.patients_per_shard)
+        check_expected(out, shards)
+        write_report(out, settings.configuration(), {"finished": False})
+        unreadable, written = _finish_shards(out, shards, files, settings, crew)
+        skipped += unreadable
+        files = [file for file in files if file.name not in {lost.name for lost in skipped}]
+        _check_any(source.root, files, skipped)
+        used = [UsedFile(f.name, f.patient, f.patient_from, splits[f.patient], f.notes) for f in files]
+        clipped = clipped_channels(path for path in shards if path.exists())
+        notes += [*source.notes(), *_doubts(files, settings), *clipped]
+        lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
+        write_report(out, settings.configuration(), {"finished": True, "notes": notes, **lists})
+        return PrepareReport(
+            out, tuple(used), tuple(skipped), tuple(notes), tuple(crew.retried), written, summarise(out)
+        )
+
+
+class _Settings(NamedTuple):
+    """What decides the content of shards, besides the files."""
+
+    source: Source
+    data: DataConfig
+    hop_seconds: float
+    seed: int
+    fractions: tuple[float, ...]
+    title: str
+
+    @property
+    def window(self) -> int:
+        return round(self.data.window_seconds * self.data.sfreq)
+
+    @property
+    def hop(self) -> int:
+        return round(self.hop_seconds * self.data.sfreq)
+
+    def check(self) -> None:
+        """Refuse windows or hops that are not whole samples, and tasks that a shard cannot tell apart."""
+        for name, seconds in (
+            ("window_seconds", self.data.window_seconds),
+            ("hop_seconds", self.hop_seconds),
+        ):
+            n = seconds * self.data.sfreq
+            if n < 1 or abs(n - round(n)) > 1e-6:
+                raise ValueError(f"{name}={seconds} is not a whole number of samples at {self.data.sfreq} Hz")
+        tasks = [rule.task.name for rule in self.source.rules]
+        wrong = sorted({task for task in tasks if tasks.count(task) > 1 or "/" in task})
+        if wrong:
+            raise ValueError(f"tasks must have names of their own, without '/', given {', '.join(wrong)} among {tasks}")
+
+    def configuration(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        split = {"seed": self.seed, "fractions": list(self.fractions)}
+        return self.shard_configuration() | split
+
+    def shard_configuration(self) -> dict[str, Any]:
+        """What decides the content of a shard, whoever else is in the source; as JSON holds it."""
+        held = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self.data), "hop_seconds": self.hop_seconds}
+        held |= {"source": self.title, "rules": [described(rule) for rule in self.source.rules]}
+        return json.loads(json.dumps(held | self.source.options()))
+
+
+class _Crew(NamedTuple):
+    """Who does the work, and who hears of it."""
+
+    workers: int
+    scheduler: str | None
+    progress: Progress
+    retried: list[tuple[str, str]]
+    """What was tried again, and why: filled on the way."""
+
+    def run(
+        self, what: str, function: Callable[..., Any], items: Sequence[Any], names: Sequence[str]
+    ) -> Iterator[tuple[int, Any, str | None]]:
+        """Each item's place, its result and why it has none, as they come."""
+
+        def on_retry(index: int, why: str) -> None:
+            self.retried.append((names[index], f"tried again: {why}"))
+
+        self.progress(what, 0, len(items))
+        outcomes = run_each(function, items, workers=self.workers, scheduler=self.scheduler, on_retry=on_retry)
+        for done, outcome in enumerate(outcomes, start=1):
+            yield outcome
+            self.progress(what, done, len(items))
+
+
+# --- deciding -----------------------------------------------------------------------------------------------
+
+
+def _find(settings: _Settings, crew: _Crew) -> tuple[list[Found], list[SkippedFile]]:
+    """A first look at every recording; what cannot be used, and why."""
+    names = list(settings.source.names())
+    first_look = partial(look, source=settings.source, data=settings.data, window=settings.window, hop=settings.hop)
+    looks = sorted(crew.run("reading headers", first_look, names, names), key=lambda one: one[0])
+    skipped = [
+        SkippedFile(names[i], _without_name(failure, names[i])) for i, _, failure in looks if failure is not None
+    ]
+    files, copies = without_copies(found for _, found, failure in looks if failure is None)
+    return files, skipped + copies
+
+
+def _check_any(folder: Path, files: Sequence[Found], skipped: Sequence[SkippedFile]) -> None:
+    if not files:
+        reasons = grouped((file.reason, file.name) for file in skipped) or ["no recording"]
+        more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
+        raise ValueError(f"{folder}: nothing to prepare ({'; '.join(reasons[:NAMED])}{more})")
+
+
+def _without_name(failure: str, name: str) -> str:
+    """A reason without the file's name before it, which the report says itself, once for all with that reason."""
+    bare = Path(name).name  # which may begin another file's name: `00026_lr` is cut out of no `00026_lr.dat`
+    return failure.removeprefix(f"{bare}: ").removeprefix(f"{bare} ")
+
+
+def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str], list[str]]:
+    """Each patient's split, and what is to be said about it."""
+    events = next((rule.task.name for rule in settings.source.rules if isinstance(rule, EventRule)), "")
+    fixed: dict[str, str] = {}
+    has_event: dict[str, bool] = {}
+    for file in files:
+        if file.split and fixed.setdefault(file.patient, file.split) != file.split:
+            raise ValueError(
+                f"patient {file.patient!r} would be in {fixed[file.patient]} and, by {file.name}, in {file.split}"
+            )
+        counts = events in file.marked and file.looked.get(events, True)
+        has_event[file.patient] = has_event.get(file.patient, False) or counts
+    splits = split_patients(has_event, fractions=settings.fractions, seed=settings.seed, fixed=fixed)
+    origins = sorted({file.patient_from for file in files})
+    notes = [f"patients: {len(has_event)}, told apart by {' and '.join(origins)}"]
+    notes += [f"split: {len(fixed)} of {len(has_event)} patients by the source"] if fixed else []
+    for name in SPLITS:
+        inside = [patient for patient, split in splits.items() if split == name]
+        if not inside:
+            notes.append(f"{name} is empty: too few patients")
+        elif any(has_event.values()) and not any(has_event[patient] for patient in inside):
+            notes.append(f"{name} has no patient with an annotation of {events}: too few of them")
+    return splits, notes
+
+
+def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
+    """Decisions about labels that the reader of the report should judge."""
+    rules, lines = settings.source.rules, []
+    tasks = labelled_for(files, rules)
+    for rule in rules:
+        task = rule.task.name
+        free = [f for f in files if task in tasks[f.name] and task not in f.marked and task not in f.looked]
+        if free:
+            hint = f" ({MANIFEST}: ied_labelled=no if unseen)" if task == IED.name else ""
+            lines.append(
+                f"{len(free)} of {len(files)} recordings have no annotation of {task} and count as free of it{hint}"
+            )
+        vain = sum(task in f.marked and task not in tasks[f.name] for f in files)
+        if vain:
+            lines.append(f"{vain} of {len(files)} recordings have annotations of {task} that do not count: unlabelled")
+        missing = sum(task not in held for held in tasks.values())
+        if missing:
+            lines.append(f"{missing} of {len(files)} recordings are not labelled for {task}")
+    return lines
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """What decides a recording's part of a shard, besides the settings."""
+
+    name: str
+    patient: str
+    digest: str
+    tasks: tuple[str, ...]
+    """Those that it is labelled for."""
+
+
+class _Job(NamedTuple):
+    """A shard to be written."""
+
+    path: Path
+    content: tuple[_Part, ...]
+
+
+class _Done(NamedTuple):
+    skipped: tuple[SkippedFile, ...]
+    is_new: bool
+    cannot_write: str = ""
+    """Why the shard could not be written: no fault of its recordings, so it ends the run."""
+
+
+def _finish_shards(
+    out: Path, shards: Mapping[Path, Sequence[str]], files: Sequence[Found], settings: _Settings, crew: _Crew
+) -> tuple[list[SkippedFile], int]:
+    """Write what is not there yet; returns recordings that could not be read, and how many shards were written."""
+    by_patient, tasks = defaultdict(list), labelled_for(files, settings.source.rules)
+    for file in files:
+        by_patient[file.patient].append(_Part(file.name, file.patient, file.digest, tasks[file.name]))
+    jobs = [_Job(path, tuple(p for patient in group for p in by_patient[patient])) for path, group in shards.items()]
+    for split in SPLITS:
+        (out / split).mkdir(exist_ok=True)
+    skipped, written = {}, 0
+    names = [job.path.name for job in jobs]
+    for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
+        if failure is not None:
+            jobs[i].path.unlink(missing_ok=True)  # of an earlier run: it must not be taken for what is wanted now
+            done = _Done(tuple(SkippedFile(part.name, failure) for part in jobs[i].content), is_new=False)
+        elif done.cannot_write:
+            raise OSError(done.cannot_write)
+        skipped[i] = done.skipped
+        written += done.is_new
+    return [file for i in sorted(skipped) for file in skipped[i]], written
+
+
+def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
+    """Write a shard unless it is there, without recordings whose signal cannot be read."""
+    chosen, skipped = list(job.content), []
+    while chosen:
+        fingerprint = _hash(json.dumps([settings.shard_configuration(), chosen]))
+        if _is_finished(job.path, fingerprint):
+            return _Done(tuple(skipped), is_new=False)
+        info = ShardInfo(
+            sfreq=settings.data.sfreq,
+            ch_names=settings.data.ch_names,
+            window=settings.window,
+            hop=settings.hop,
+            tasks=tuple(rule.task for rule in settings.source.rules),
+            source=settings.title,
+            fingerprint=fingerprint,
+        )
+        try:
+            write_shard(job.path, [_labelled(part.name, part.tasks, settings) for part in chosen], info=info)
+        except UnreadableRecordingError as error:
+            skipped.append(SkippedFile(error.name, error.reason))
+            chosen = [part for part in chosen if part.name != error.name]
+        except OSError as error:
+            return _Done(tuple(skipped), is_new=False, cannot_write=str(error))
+        else:
+            return _Done(tuple(skipped), is_new=True)
+    job.path.unlink(missing_ok=True)
+    return _Done(tuple(skipped), is_new=False)
+
+
+def _is_finished(path: Path, fingerprint: str) -> bool:
+    if not path.exists():
+        return False
+    try:
+        return verify_shard(path).info.fingerprint == fingerprint
+    except ValueError:
+        return False  # damaged: it is made again from the recordings
+
+
+def _labelled(name: str, tasks: tuple[str, ...], settings: _Settings) -> LabelledRecording:
+    source, data = settings.source, settings.data
+    try:
+        opened = source.open(name, data)
+        grid = source.grid(opened, window=settings.window, hop=settings.hop)
+    except (ValueError, OSError) as error:
+        raise UnreadableRecordingError(name, str(error)) from error
+    annotations = label_annotations(opened.annotations, source.rules)
+    onsets = window_onsets(opened.recording.segments, grid, sfreq=data.sfreq)
+    return LabelledRecording(
+        name=name,
+        patient=opened.patient,
+        recording=opened.recording,
+        grid=grid,
+        labels=label_windows(source.rules, annotations, onsets, window_seconds=data.window_seconds, labelled_for=tasks),
+        events=annotations,
+        bad=tuple((a.onset_seconds, a.duration_seconds) for a in annotations if is_bad(a)),
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass

@@ -1,0 +1,143 @@
+"""A folder of prepared shards: what `prepare` did, what it was told, and that only one process works at it."""
+
+import fcntl
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from siamese_jax.cohort.splits import SkippedFile
+from siamese_jax.recordings.sidecars import SPLITS
+from siamese_jax.shards.schema import PARTIAL_SUFFIX, SUFFIX, open_shard
+from siamese_jax.shards.summary import ShardSummary
+
+REPORT = "prepare.json"
+NAMED = 5
+"""How many recordings of which the same is to be said are named; prepare.json names all."""
+
+
+class UsedFile(NamedTuple):
+    """A recording that a shard holds."""
+
+    name: str
+    patient: str
+    patient_from: str
+    """How the patient is known: manifest, EDF patient code, file name, ..."""
+    split: str
+    notes: tuple[str, ...]
+    """What is to be known about it: repaired, truncated, channels missing, warnings."""
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` did."""
+
+    out: Path
+    used: tuple[UsedFile, ...]
+    skipped: tuple[SkippedFile, ...]
+    notes: tuple[str, ...]
+    """Decisions and doubts about the source as a whole."""
+    retried: tuple[tuple[str, str], ...]
+    """Recordings and shards that were tried again, and why: their worker was lost, or a disk stumbled."""
+    written: int
+    """Shards written by this run; the others were finished before it."""
+    summary: ShardSummary
+
+    def text(self) -> str:
+        """The report as lines to print."""
+        shards = sum(split.shards for split in self.summary.splits)
+        lines = [f"{len(self.used)} files used, {len(self.skipped)} skipped; {shards} shards in {self.out}"]
+        lines[0] += f", {self.written} of them new" if self.written != shards else ""
+        lines += [f"skipped {line}" for line in grouped((file.reason, file.name) for file in self.skipped)]
+        lines += grouped((why, name) for name, why in self.retried)
+        lines += grouped((note, file.name) for file in self.used for note in file.notes)
+        lines += [*self.notes, self.summary.table()]
+        return "\n".join(lines).encode(errors="backslashreplace").decode()  # a file's name need not be text
+
+
+def grouped(said: Iterable[tuple[str, str]]) -> list[str]:
+    """What is said of recordings, each thing once, with the names of the first few."""
+    names = defaultdict(list)
+    for text, name in said:
+        names[text].append(name)
+    return [
+        f"{', '.join(group[:NAMED])}{f' and {len(group) - NAMED} more' if len(group) > NAMED else ''}: {text}"
+        for text, group in names.items()
+    ]
+
+
+def check_configuration(out: Path, now: Mapping[str, Any]) -> None:
+    """Refuse a folder whose shards were made with other settings."""
+    path = out / REPORT
+    if not path.exists():
+        if any(out.rglob(f"*{SUFFIX}")):
+            raise ValueError(f"{out} holds shards but no {REPORT}: prepare into an empty folder")
+        return
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))["configuration"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): prepare into an empty folder") from error
+    differing = [name for name in now if before.get(name) != now[name]]
+    if differing:
+        changes = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in differing)
+        raise ValueError(f"{out} holds shards of another configuration ({changes}): prepare into an empty folder")
+
+
+def check_expected(out: Path, shards: Mapping[Path, Sequence[str]]) -> None:
+    """Refuse a folder with shards that this run would not make; remove what a broken run left unfinished."""
+    for path in sorted(out.rglob(f"*{PARTIAL_SUFFIX}")):
+        path.unlink()
+    split_of = {patient: path.parent.name for path, patients in shards.items() for patient in patients}
+    there = sorted(path for split in SPLITS for path in (out / split).glob(f"*{SUFFIX}"))
+    strangers = [path for path in there if path not in shards or _holds_others(path, split_of)]
+    if strangers:
+        names = ", ".join(path.relative_to(out).as_posix() for path in strangers)
+        raise ValueError(
+            f"{out} holds shards that the recordings would not give now: {names}. Their patients are gone, or"
+            " others that came moved them to another split: prepare into an empty folder"
+        )
+
+
+def _holds_others(path: Path, split_of: Mapping[str, str]) -> bool:
+    """Whether a shard holds a patient who is in another split now: one of many patients keeps its name."""
+    try:
+        patients = open_shard(path).patients
+    except ValueError:
+        return False  # damaged: it is made again
+    return any(split_of.get(patient, path.parent.name) != path.parent.name for patient in patients)
+
+
+def refuse_unfinished(out: Path) -> None:
+    """Refuse a folder of shards in which `prepare` has not come to its end."""
+    path = out / REPORT
+    if path.is_file() and '"finished": false' in path.read_text(encoding="utf-8"):
+        raise ValueError(f"{out}: preparing it was not finished: run it again, and it goes on where it stopped")
+
+
+def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+    """Write `prepare.json`, whole or not at all."""
+    partial_path = out / f"{REPORT}{PARTIAL_SUFFIX}"
+    text = json.dumps({"configuration": configuration, **held}, indent=2)
+    partial_path.write_text(text, encoding="utf-8")
+    partial_path.replace(out / REPORT)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep a second process out of the folder; the lock goes with the process, however that ends.
+
+    Raises:
+        ValueError: it is a file; another process is at work there.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, not a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{out}: another process is at work there") from None
+        yield

@@ -1,0 +1,254 @@
+"""Where recordings come from: what `prepare` needs to know of a folder, a BIDS data set or a public data set.
+
+A source lists recordings by name and opens them one at a time, with their annotations and what it knows about them.
+It reads nothing ahead and is pickled to other processes; all else (labels, splits, shards, reports) is the same for all
+sources.
+"""
+
+import hashlib
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.recordings.edf import read_annotations, read_recording
+from siamese_jax.recordings.recording import Annotation, Recording
+from siamese_jax.recordings.sidecars import MANIFEST, ManifestRow, read_annotation_table, read_manifest
+from siamese_jax.recordings.windows import WindowGrid, window_grid
+from siamese_jax.shards.labels import RULES, Rule
+from siamese_jax.vocabulary import IED
+
+DETECTED, ANNOTATED, RUN = "_detected.edf", "_annotated.edf", "_run.json"
+"""What `siamese-jax detect` puts after a recording's stem: the first two beside the last are no recordings."""
+COMPANIONS: tuple[str, ...] = ("_annotations", "-annotations", "_hypnogram")
+"""`<stem><one of these>.edf` beside `<stem>.edf` holds annotations of it, and is no recording."""
+EDF_SUFFIXES: tuple[str, ...] = (".edf", ".bdf")
+
+_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_.])")  # of BIDS
+_NOTHING_SAID = ManifestRow(None, None, None)
+
+
+class Opened(NamedTuple):
+    """A recording, ready to be read, and what its source knows about it."""
+
+    recording: Recording
+    """Of the channels and the rate asked for."""
+    annotations: tuple[Annotation, ...]
+    """All there are; those that no rule of the source is about are never stored."""
+    patient: str
+    """Shared by all recordings of one person."""
+    patient_from: str
+    """How that is known: `manifest`, `file name`, ..."""
+    split: str | None = None
+    """`train`, `validation` or `test` if the source says so; else prepare decides."""
+    looked: Mapping[str, bool] = {}
+    """By task, whether somebody looked for it in all of the recording. Of a task that is not named: for events, yes if
+    they are annotated in any recording of the source; for states and findings, yes if this recording has some."""
+    notes: tuple[str, ...] = ()
+    """What was repaired, left out or is in doubt, in words that are the same for the same trouble; they are counted."""
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """A place where recordings come from. Subclasses are frozen dataclasses of plain values."""
+
+    root: Path
+    """The folder."""
+
+    patients_per_shard: ClassVar[int] = 1
+    """More where a patient's recordings last seconds: a file each would be too many."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Where the recordings come from, in words; stands in each shard and each checkpoint trained on it."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The tasks that it labels, and how."""
+        return RULES
+
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Every recording by a name of its own (a path in the folder, with slashes), in a fixed order.
+
+        Raises:
+            ValueError: the folder is not of this kind.
+        """
+
+    @abstractmethod
+    def files(self, name: str) -> Sequence[Path]:
+        """The files that a recording and its labels are read from; the first one holds the signal."""
+
+    @abstractmethod
+    def open(self, name: str, data: DataConfig) -> Opened:
+        """A recording of the channels `data.ch_names` at `data.sfreq`.
+
+        Raises:
+            ValueError: it cannot be used; the message says why, and prepare skips it.
+            OSError: it cannot be read.
+        """
+
+    def grid(self, opened: Opened, *, window: int, hop: int) -> WindowGrid:
+        """Where its windows lie, in samples; overridden where a data set says it."""
+        return window_grid(opened.recording.segments, window=window, hop=hop)
+
+    def notes(self) -> Sequence[str]:
+        """What is to be said about the source as a whole: files that belong to no recording, say."""
+        return ()
+
+    def options(self) -> dict[str, object]:
+        """Choices that decide the content of shards, besides files, tasks and `DataConfig`; as JSON holds them."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Folder(Source):
+    """EDF, EDF+ and BDF files anywhere in a folder, with annotations in them or beside them.
+
+    Beside `<stem>.edf`: `<stem>.csv` or `.tsv`, `<stem>_events.tsv` (of BIDS: without its `_eeg`), and
+    `<stem>_annotations.edf` and its like.
+    """
+
+    manifest: Mapping[str, ManifestRow] = field(default_factory=dict)
+    """By file, from `manifest_rows`."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Units to read channels in instead of the header's, as for `read_recording`."""
+    more_rules: tuple[Rule, ...] = ()
+    """Tasks besides IEDs, sleep and state."""
+
+    @property
+    def title(self) -> str:
+        """The folder's name."""
+        return self.root.resolve().name
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """IEDs, sleep, state, and the tasks that the user named."""
+        return RULES + self.more_rules
+
+    def names(self) -> Sequence[str]:
+        """Files that end in .edf or .bdf and are no companions of others."""
+        if not self.root.is_dir():
+            raise ValueError(f"{self.root}: no such folder")
+        paths = edf_files(self.root)
+        if not paths:
+            raise ValueError(f"{self.root}: nothing to prepare (no .edf or .bdf file)")
+        return [path.relative_to(self.root).as_posix() for path in paths]
+
+    def notes(self) -> Sequence[str]:
+        """What was left out because `detect` wrote it, and folders that cannot be read."""
+        results = [path.name for path in _by_suffix(self.root) if _is_result(path)]
+        named = f"{', '.join(results[:3])}{' ...' if len(results) > 3 else ''}"
+        left_out = [f"{len(results)} files left out that `siamese-jax detect` wrote: {named}"] if results else []
+        return left_out + unreadable_folders(self.root)
+
+    def files(self, name: str) -> Sequence[Path]:
+        """The file and what lies beside it."""
+        return [self.root / name, *_sidecars(self.root / name)]
+
+    def open(self, name: str, data: DataConfig) -> Opened:
+        """A file, with the annotations in it and beside it."""
+        path, *sidecars = self.files(name)
+        if not path.is_file():
+            raise ValueError("it is no file, or a link to nothing")
+        recording = read_recording(path, ch_names=data.ch_names, sfreq=data.sfreq, units=self.units or None)
+        annotations = list(recording.annotations)
+        for sidecar in sidecars:
+            is_edf = sidecar.suffix.lower() == ".edf"
+            annotations += read_annotations(sidecar) if is_edf else read_annotation_table(sidecar)
+        row = self.manifest.get(name, _NOTHING_SAID)
+        patient, patient_from = _patient(name, recording.patient_code, row)
+        looked = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
+        return Opened(recording, tuple(annotations), patient, patient_from, row.split, looked, reading_notes(recording))
+
+    def options(self) -> dict[str, object]:
+        """Units decide the signal."""
+        return {"units": dict(sorted(self.units.items()))}
+
+
+def edf_files(folder: Path) -> list[Path]:
+    """Every EDF and BDF file under a folder that is a recording of its own, in order; links to nothing among them."""
+    every = _by_suffix(folder)
+    stems = {(path.parent, path.stem) for path in every}
+    return [path for path in every if not _is_companion(path, stems) and not _is_result(path)]
+
+
+def unreadable_folders(folder: Path) -> list[str]:
+    """A line on each folder in a folder that cannot be looked into."""
+    errors: list[OSError] = []
+    for _ in os.walk(folder, onerror=errors.append):
+        pass
+    return [f"{Path(error.filename)} cannot be searched: {error.strerror}" for error in errors]
+
+
+def _by_suffix(folder: Path) -> list[Path]:
+    names = (Path(where, name) for where, _, files in os.walk(folder) for name in files)
+    return sorted(path for path in names if path.suffix.lower() in EDF_SUFFIXES)
+
+
+def _is_result(path: Path) -> bool:
+    endings = [ending for ending in (DETECTED, ANNOTATED) if path.name.endswith(ending)]
+    return any(path.with_name(f"{path.name.removesuffix(ending)}{RUN}").is_file() for ending in endings)
+
+
+def manifest_rows(folder: Path, manifest: str | Path | None) -> dict[str, ManifestRow]:
+    """What the manifest says by file; `folder/manifest.csv` if there is one and none is given.
+
+    Raises:
+        ValueError: no such folder or manifest, a bad manifest, or one that names files that are not there.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    path = Path(manifest) if manifest is not None else folder / MANIFEST
+    if manifest is None and not path.exists():
+        return {}
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    rows = read_manifest(path)
+    absent = [name for name in rows if not (folder / name).is_file()]
+    if absent:
+        raise ValueError(f"{path} names files that are not in {folder}: {', '.join(absent)}")
+    return rows
+
+
+def reading_notes(recording: Recording) -> tuple[str, ...]:
+    """What is to be known about a recording as it was read."""
+    report = recording.report
+    notes = [*report.warnings]
+    if report.missing:
+        notes.append(f"lacks {', '.join(report.missing)}")
+    if report.truncated:
+        notes.append(f"cut short: {report.records_read} of {report.records_expected} records")
+    return tuple(notes)
+
+
+def anonymous(code: str) -> str:
+    """A patient code as a hash: a header's code may be a name."""
+    return f"edf-{hashlib.sha256(code.encode()).hexdigest()[:10]}"
+
+
+def _patient(name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
+    """Who a recording is of, and how that is known."""
+    if row.patient:
+        return row.patient, "manifest"
+    if code:
+        return anonymous(code), "EDF patient code"
+    subject = _SUBJECT.search(name)
+    return (subject[1] if subject else Path(name).with_suffix("").as_posix()), "file name"
+
+
+def _is_companion(path: Path, stems: Set[tuple[Path, str]]) -> bool:
+    endings = (ending for ending in COMPANIONS if path.stem.lower().endswith(ending))
+    return any((path.parent, path.stem[: -len(ending)]) in stems for ending in endings)
+
+
+def _sidecars(path: Path) -> list[Path]:
+    names = {f"{path.stem}.csv", f"{path.stem}.tsv", f"{path.stem.removesuffix('_eeg')}_events.tsv"}
+    names |= {f"{path.stem}{ending}.edf" for ending in COMPANIONS}
+    lower = {name.lower() for name in names}
+    return sorted(p for p in path.parent.iterdir() if p.name.lower() in lower and p.is_file())

@@ -1,0 +1,1 @@
+"""Every setting: frozen dataclasses, their checks, presets and JSON."""

@@ -1,0 +1,318 @@
+"""Detection over an archive: thousands of recordings, any number of workers, what is finished is kept.
+
+    OUT/<where the recording lies in its folder>/<stem>_events.csv, ..., <stem>_run.json      OUT/summary.csv
+
+A recording is finished where its run record stands beside its results and says that they were made from the same bytes,
+with the same model and the same settings. The summary is made of the run records alone: it is the same, byte for byte,
+whoever did the work and however often it was interrupted.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from siamese_jax import checkpoints, files
+from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.cohort.sources import RUN, edf_files
+from siamese_jax.config.typed import parse_json
+from siamese_jax.detection.detect import Detections, detect, event_threshold
+from siamese_jax.detection.predict import hop_samples
+from siamese_jax.detection.results import Written, versions, write_csv, write_detections
+from siamese_jax.jobs import run_each
+from siamese_jax.recordings.edf import read_recording
+from siamese_jax.recordings.recording import Recording
+from siamese_jax.tensors import named
+from siamese_jax.vocabulary import SLEEP
+
+SUMMARY = "summary.csv"
+
+
+class Job(NamedTuple):
+    """A recording to analyse, and where its results go."""
+
+    file: Path
+    folder: Path
+    name: str
+    """Its results' folder within OUT, and its own file name, with slashes."""
+
+
+def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
+    """Each file given, and each EDF and BDF file in the folders given, in the order of their names.
+
+    Left out of a folder is what `detect` wrote there, what holds nothing but another file's annotations, and `out`.
+
+    Raises:
+        ValueError: nothing given; a path to nothing; a folder without a recording; two recordings whose results would
+            overwrite one another.
+    """
+    if not given:
+        raise ValueError("give at least one file or folder to analyse")
+    jobs = []
+    for path in given:
+        if not path.exists():
+            raise ValueError(f"no such file or folder: {path}")
+        if not path.is_dir():
+            jobs.append(Job(path, out, path.name))
+            continue
+        is_inside = _lies_in(out, path) and not _lies_in(path, out)
+        found = [file for file in edf_files(path) if not (is_inside and _lies_in(file, out))]
+        if not found:
+            raise ValueError(f"{path}: no .edf or .bdf file to analyse")
+        for file in found:
+            inside = file.relative_to(path)
+            jobs.append(Job(file, out / inside.parent, inside.as_posix()))
+    n_of = Counter(job.folder / job.file.stem for job in jobs)
+    same = sorted({job.name for job in jobs if n_of[job.folder / job.file.stem] > 1})
+    if same:
+        raise ValueError(f"several files are named {', '.join(same)}: their results would overwrite one another")
+    return tuple(sorted(jobs, key=lambda job: job.name))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is done with each recording."""
+
+    checkpoint: Path
+    digest: str
+    """Hash of the checkpoint's content."""
+    model: str
+    """The checkpoint in words."""
+    threshold: float | None
+    """As given; None takes the checkpoint's own."""
+    settings: dict[str, Any]
+    """What decides the results besides the recording's bytes; stands in the run record, as JSON holds it."""
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units to take instead of the header's."""
+        return self.settings["units"]
+
+
+def plan_analysis(
+    folder: Path, checkpoint: Checkpoint, *, threshold: float | None, hop_seconds: float, units: dict[str, str]
+) -> Analysis:
+    """What is to be done, checked before any recording is read.
+
+    Args:
+        folder: where the checkpoint came from.
+        checkpoint: as loaded.
+        threshold: least probability of an event; None takes the checkpoint's own.
+        hop_seconds: from one window to the next.
+        units: units to take instead of the header's, by channel.
+
+    Raises:
+        ValueError: a checkpoint that detects no events; an impossible threshold or hop.
+    """
+    hop_samples(checkpoint.config, hop_seconds)
+    digest = model_digest(checkpoint)
+    least, _ = event_threshold(checkpoint, threshold)
+    settings = {"model_sha256": digest, "threshold": least, "hop_seconds": hop_seconds, "units": units} | versions()
+    words = f"{folder}, step {checkpoint.step}, trained on: {'; '.join(checkpoint.trained_on)}"
+    return Analysis(folder.absolute(), digest, words, threshold, settings)
+
+
+def model_digest(checkpoint: Checkpoint) -> str:
+    """SHA-256 of configuration, tasks and parameters; a checkpoint and the bundle made of it have the same."""
+    digest = hashlib.sha256(f"{checkpoint.config.to_json()} {checkpoint.tasks}".encode())
+    for name, leaf in sorted(named(checkpoint.variables).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def analyse(
+    job: Job,
+    analysis: Analysis,
+    checkpoint: Checkpoint,
+    *,
+    on_read: Callable[[Recording], None] = lambda recording: None,
+    on_progress: Callable[[float], None] = lambda seconds: None,
+) -> tuple[Detections, Written]:
+    """Read one recording, detect, and write what was found.
+
+    Args:
+        job: which.
+        analysis: how.
+        checkpoint: that `analysis` was made for.
+        on_read: told the recording before anything else is done with it.
+        on_progress: told the seconds of signal that are done.
+
+    Raises:
+        ValueError: a recording that cannot be analysed.
+        OSError: it cannot be read, or its results not written.
+    """
+    data, hop_seconds = checkpoint.config.data, analysis.settings["hop_seconds"]
+    recording = read_recording(job.file, ch_names=data.ch_names, sfreq=data.sfreq, units=analysis.units)
+    on_read(recording)
+    source = _signature(job.file) | {"sha256": _digest(job.file)}
+    found = detect(
+        checkpoint, recording, threshold=analysis.threshold, hop_seconds=hop_seconds, on_progress=on_progress
+    )
+    provenance = {"model": analysis.model, "settings": analysis.settings, "recording": source}
+    return found, write_detections(job.folder, recording, found, provenance=provenance)
+
+
+# --- many ---------------------------------------------------------------------------------------------------
+
+
+class Standing(NamedTuple):
+    """Whether a recording is finished."""
+
+    job: Job
+    record: dict[str, Any] | None
+    """Its run record, if it is."""
+    changed: str
+    """Why it is to be done again, if it was done before."""
+
+
+class Result(NamedTuple):
+    """What became of a recording: its run record, or why there is none."""
+
+    job: Job
+    record: dict[str, Any] | None
+    failure: str
+
+
+def standing(job: Job, analysis: Analysis) -> Standing:
+    """Whether a recording's results are there and are those that would be made now."""
+    try:
+        record = _read_record(job)
+        if record is None:
+            return Standing(job, None, "")
+        before, now = record["settings"], analysis.settings
+        changes = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
+        if changes:
+            return Standing(job, None, "; ".join(changes))
+        if not _is_same_file(job.file, record["recording"]):
+            return Standing(job, None, "the recording is another")
+        if not all((job.folder / Path(name).name).is_file() for name in record["files"]):
+            return Standing(job, None, "not all results are there")
+        _summary_row(Result(job, record, ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Standing(job, None, "its run record is damaged, or of an older version")
+    return Standing(job, record, "")
+
+
+def detect_each(
+    jobs: Sequence[Job],
+    analysis: Analysis,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    on_retry: Callable[[Job, str], None] = lambda job, why: None,
+) -> Iterator[Result]:
+    """Analyse recordings, and give what became of each as they are done.
+
+    Args:
+        jobs: from `find_jobs`, without those that are finished.
+        analysis: from `plan_analysis`.
+        workers: as for `jobs.run_each`.
+        scheduler: likewise; its workers must see checkpoint, recordings and results under the same paths.
+        on_retry: told which recording will be tried again, and why.
+    """
+    there = [job._replace(file=job.file.absolute(), folder=job.folder.absolute()) for job in jobs]
+    function = partial(_analyse_in_worker, analysis=analysis)
+    outcomes = run_each(
+        function, there, workers=workers, scheduler=scheduler, on_retry=lambda index, why: on_retry(jobs[index], why)
+    )
+    for outcome in outcomes:
+        job = jobs[outcome.index]
+        # The summary says which file it is about; where that lies on this machine is nobody's business.
+        failure = (outcome.failure or "").replace(str(job.file.absolute()), job.name)
+        yield Result(job, outcome.result, failure)
+
+
+def write_summary(out: Path, results: Sequence[Result]) -> Path:
+    """Write a row for each recording, in the order of their names, as `summary.csv` in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [_summary_row(result) for result in sorted(results, key=lambda result: result.job.name)]
+    write_csv(out / SUMMARY, SUMMARY_COLUMNS, rows)
+    return out / SUMMARY
+
+
+SUMMARY_COLUMNS = (
+    *("file", "status", "note", "ieds", "minutes", "ieds_per_hour"),
+    *(f"{value}_{stage}" for stage in SLEEP.classes for value in ("ieds", "minutes", "ieds_per_hour")),
+    *("threshold", "model_sha256"),
+)
+
+
+def _summary_row(result: Result) -> tuple[str, ...]:
+    if result.record is None:
+        return (result.job.name, "failed", result.failure, *[""] * (len(SUMMARY_COLUMNS) - 3))
+    record, counted = result.record, {row["stage"]: row for row in result.record["events_by_stage"]}
+    notes = list(record["warnings"])
+    notes += [f"lacks {', '.join(record['channels_missing'])}"] if record["channels_missing"] else []
+    notes += ["cut short"] if record["truncated"] else []
+    figures = [text for stage in ("all", *SLEEP.classes) for text in _figures(counted.get(stage))]
+    settings = record["settings"]
+    return (
+        *(result.job.name, "ok", "; ".join(notes)),
+        *figures,
+        *(f"{settings['threshold']:.6g}", settings["model_sha256"]),
+    )
+
+
+def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
+    if row is None:  # of a model that knows no stages
+        return "", "", ""
+    rate = row["per_hour"]
+    return str(row["events"]), f"{row['minutes']:.2f}", "" if rate is None else f"{rate:.2f}"
+
+
+def _analyse_in_worker(job: Job, *, analysis: Analysis) -> dict[str, Any]:
+    analyse(job, analysis, _loaded(analysis.checkpoint, analysis.digest))
+    record = _read_record(job)
+    if record is None:
+        raise OSError("its results are gone as soon as they are written: is another process at work there?")
+    return record
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, digest: str) -> Checkpoint:
+    """A worker's checkpoint, read once."""
+    checkpoint = checkpoints.load(folder)
+    if model_digest(checkpoint) != digest:
+        raise RuntimeError("the checkpoint has changed since the command began: is it still being trained?")
+    return checkpoint
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.absolute().is_relative_to(folder.absolute())
+
+
+def _read_record(job: Job) -> dict[str, Any] | None:
+    name = f"{job.file.stem}{RUN}"
+    text = files.read_text(job.folder, name)
+    return None if text is None else parse_json(text, name)
+
+
+def _signature(file: Path) -> dict[str, int]:
+    about = file.stat()
+    return {"bytes": about.st_size, "modified_ns": about.st_mtime_ns}
+
+
+def _is_same_file(file: Path, before: dict[str, Any]) -> bool:
+    """By size and time, else by content."""
+    try:
+        now = _signature(file)
+        if now["bytes"] != before["bytes"]:
+            return False
+        return now["modified_ns"] == before["modified_ns"] or _digest(file) == before["sha256"]
+    except OSError:
+        return False  # it will say so when it is read
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

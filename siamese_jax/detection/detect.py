@@ -1,0 +1,213 @@
+"""A recording to Detections: events with time, place and stage, the hypnogram, counts by stage, what was analysed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.config.experiment import Config
+from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
+from siamese_jax.evaluation.events import Event, find_events
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, MAX_F1, points_from_json
+from siamese_jax.recordings.recording import Recording, Segment
+from siamese_jax.recordings.windows import window_onsets
+from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
+
+EPOCH_SECONDS = 30.0
+"""AASM sleep-scoring epoch; epochs count from the recording's start."""
+HOP_SECONDS = 1.0
+CRITERIA = (EVENTS_MAX_F1, MAX_F1)
+"""Operating points in order of preference: fixed on events, else on windows."""
+
+
+class Detection(NamedTuple):
+    """One IED; times in seconds from the recording's start, gaps included."""
+
+    onset_seconds: float
+    duration_seconds: float
+    peak_seconds: float
+    probability: float
+    channel: str
+    """Scalp electrode with the largest deflection from the common average within 0.1 s of the peak."""
+    amplitude_uv: float
+    """That deflection; negative is surface-negative."""
+    stage: str | None
+    """Of the epoch that owns the peak; None if the checkpoint knows no stages or the epoch has none."""
+
+
+class Epoch(NamedTuple):
+    """One 30-s epoch of the hypnogram; `probability` is that of its stage, `analysed_seconds` what it rests on."""
+
+    onset_seconds: float
+    stage: str
+    probability: float
+    analysed_seconds: float
+
+
+class StageCount(NamedTuple):
+    """IEDs within one stage: number, minutes analysed, rate."""
+
+    stage: str
+    events: int
+    minutes: float
+
+    @property
+    def per_hour(self) -> float:
+        """IEDs per hour of this stage; NaN if none of it was analysed."""
+        return 60 * self.events / self.minutes if self.minutes else math.nan
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one recording, and what was looked at."""
+
+    events: tuple[Detection, ...]
+    hypnogram: tuple[Epoch, ...]
+    recording_seconds: float
+    analysed_seconds: float
+    threshold: float
+    threshold_origin: str
+    """Where the threshold comes from, in words."""
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """Events and analysed minutes by stage, every stage listed; then `all`."""
+        rows = []
+        for stage in SLEEP.classes if self.hypnogram else ():
+            minutes = sum(e.analysed_seconds for e in self.hypnogram if e.stage == stage) / 60
+            rows.append(StageCount(stage, sum(e.stage == stage for e in self.events), minutes))
+        return (*rows, StageCount("all", len(self.events), self.analysed_seconds / 60))
+
+
+def detect(
+    checkpoint: Checkpoint,
+    recording: Recording,
+    *,
+    threshold: float | None = None,
+    hop_seconds: float = HOP_SECONDS,
+    on_progress: Callable[[float], None] = lambda seconds: None,
+) -> Detections:
+    """IEDs and sleep stages of a recording.
+
+    Args:
+        checkpoint: from `checkpoints.load`; its task `ied` is needed, `sleep` is used if it is there.
+        recording: read with the checkpoint's `data.ch_names` and `data.sfreq`.
+        threshold: least probability of an event; None takes the operating point fixed on validation patients.
+        hop_seconds: from one window to the next.
+        on_progress: called with the seconds of signal done.
+
+    Raises:
+        ValueError: a checkpoint without `ied`, a recording without a gap-free window, an impossible threshold or hop.
+    """
+    config = checkpoint.config
+    least, origin = event_threshold(checkpoint, threshold)
+    predictions = predict_recording(
+        make_predictor(config, checkpoint.tasks),
+        config,
+        checkpoint.variables,
+        recording,
+        hop_seconds=hop_seconds,
+        on_progress=on_progress,
+    )
+    lines = timelines(config, IED.name, predictions, recording.segments, hop_seconds=hop_seconds)
+    events = [event for line, _ in lines for event in find_events(**line._asdict(), threshold=least)]
+    epochs = _hypnogram(config, predictions, recording, hop_seconds)
+    stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
+    located = tuple(
+        _located(recording, event, stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS))) for event in events
+    )
+    return Detections(
+        events=located,
+        hypnogram=epochs,
+        recording_seconds=sum(s.n_times for s in recording.segments) / recording.sfreq,
+        analysed_seconds=_covered(predictions, recording.segments, config) / recording.sfreq,
+        threshold=least,
+        threshold_origin=origin,
+    )
+
+
+def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float, str]:
+    """The least probability of an event, and where it comes from in words.
+
+    Raises:
+        ValueError: a threshold that is no probability; a checkpoint that detects no events.
+    """
+    tasks = checkpoint.config.tasks
+    if IED.name not in tasks:
+        raise ValueError(f"the checkpoint was trained for {tasks}: it has no task {IED.name!r} to detect")
+    if given is not None:
+        if not 0 < given < 1:
+            raise ValueError(f"threshold must be a probability between 0 and 1, given {given}")
+        return given, "given"
+    points = {p.criterion: p for p in points_from_json(checkpoint.operating_points) if p.task == IED.name}
+    for criterion in CRITERIA:
+        if criterion in points and not math.isnan(points[criterion].threshold):
+            return points[criterion].threshold, f"operating point {criterion}, fixed on validation patients"
+    return 0.5, "no operating point in the checkpoint: run `siamese-jax evaluate` to fix one"
+
+
+def _hypnogram(config: Config, predictions: Predictions, recording: Recording, hop_seconds: float) -> tuple[Epoch, ...]:
+    """The stage of each 30-s epoch of which windows' centres cover half: the largest mean probability."""
+    if SLEEP.name not in predictions.window:
+        return ()
+    onsets = window_onsets(recording.segments, predictions.grid, sfreq=recording.sfreq)
+    index = ((onsets + config.data.window_seconds / 2) // EPOCH_SECONDS).astype(np.int64)
+    chance = probabilities(SLEEP, predictions.window[SLEEP.name])
+    count = np.bincount(index)
+    total = np.stack([np.bincount(index, weights=column) for column in chance.T], 1)
+    analysed = np.minimum(count * hop_seconds, EPOCH_SECONDS)
+    epochs = np.flatnonzero(analysed >= EPOCH_SECONDS / 2)
+    mean = total[epochs] / count[epochs, None]
+    return tuple(
+        Epoch(
+            float(epoch * EPOCH_SECONDS),
+            SLEEP.classes[int(row.argmax())],
+            float(row.max()),
+            float(analysed[epoch]),
+        )
+        for epoch, row in zip(epochs, mean, strict=True)
+    )
+
+
+def _located(recording: Recording, event: Event, stage: str | None) -> Detection:
+    channel, amplitude = _deflection(recording, event.peak_seconds)
+    return Detection(
+        event.onset_seconds,
+        event.duration_seconds,
+        event.peak_seconds,
+        event.probability,
+        channel,
+        amplitude,
+        stage,
+    )
+
+
+def _deflection(recording: Recording, peak_seconds: float) -> tuple[str, float]:
+    """The scalp electrode that stands out most from the common average near the peak, and by how many microvolts."""
+    scalp = [i for i, name in enumerate(recording.ch_names) if name in TEN_TWENTY and recording.present[i]]
+    scalp = scalp or np.flatnonzero(recording.present).tolist()
+    index = max(i for i, s in enumerate(recording.segments) if s.onset_seconds <= peak_seconds + 1e-6)
+    segment = recording.segments[index]
+    centre = round((peak_seconds - segment.onset_seconds) * recording.sfreq)
+    reach, near = round(0.5 * recording.sfreq), round(0.1 * recording.sfreq)
+    first, stop = max(centre - reach, 0), min(centre + reach, segment.n_times)
+    eeg: Float32[np.ndarray, "time chan"] = recording.read(index, first, stop)[:, scalp]
+    eeg = eeg - np.median(eeg, 0)
+    if len(scalp) > 1:
+        eeg = eeg - eeg.mean(1, keepdims=True)
+    close = eeg[max(centre - near - first, 0) : centre + near - first + 1]
+    time, chan = np.unravel_index(np.abs(close).argmax(), close.shape)
+    return recording.ch_names[scalp[int(chan)]], float(close[time, chan])
+
+
+def _covered(predictions: Predictions, segments: Sequence[Segment], config: Config) -> int:
+    """Samples within at least one window."""
+    covered = 0
+    for index in range(len(segments)):
+        starts = predictions.grid.start[predictions.grid.segment == index]
+        if len(starts):
+            covered += int(np.minimum(np.diff(starts), config.n_times).sum()) + config.n_times
+    return covered

@@ -1,0 +1,396 @@
+"""How good a model is on shards: thresholds fixed on validation patients, figures on test patients, with intervals.
+
+Every interval is a bootstrap over patients. Windows are scored as they stand in the shards; events are found in the
+frames of whole recordings, as detection finds them, and matched one to one with the annotated peaks.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float32, Float64, Int, Shaped
+
+from siamese_jax.config.experiment import Config
+from siamese_jax.detection.predict import (
+    Predictions,
+    Timeline,
+    make_predictor,
+    predict_shards,
+    probabilities,
+    timelines,
+)
+from siamese_jax.evaluation import metrics
+from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
+from siamese_jax.evaluation.statistics import patient_bootstrap
+from siamese_jax.forward import Variables
+from siamese_jax.models.build import chosen_tasks
+from siamese_jax.recordings.recording import Annotation, Segment
+from siamese_jax.recordings.windows import untouched
+from siamese_jax.shards.labels import IED_RULE, EventMarks
+from siamese_jax.shards.schema import Shard
+from siamese_jax.vocabulary import IED, TaskSpec
+
+Metric = Callable[..., float]
+Arrays = tuple[np.ndarray, np.ndarray]
+RATES = ("sensitivity", "precision", "specificity", "f1")
+"""Measured at each threshold of windows."""
+TOLERANCE_SECONDS = 0.25
+"""Between an annotated and a detected peak that count as the same event."""
+LEAST_PROBABILITY = 0.01
+"""Events less likely than this are not looked at when a threshold is fixed."""
+_INTERVAL = ("onset_seconds", "duration_seconds")
+_TOUCH = 2e-6  # seconds: more than the tolerance of `untouched`
+
+
+class RecordingEvents(NamedTuple):
+    """Found and annotated events of one recording; an annotated run is one event, at its middle."""
+
+    patient: str
+    found: tuple[Event, ...]
+    annotated_seconds: Float64[np.ndarray, "event"]
+    hours: float
+
+
+class Scores(NamedTuple):
+    """A model's answers on some shards.
+
+    Attributes:
+        patients: of each window.
+        labels: by task.
+        weights: by task; 0 where there is no label.
+        probabilities: by task, [window, logit].
+        events: of each recording that is labelled for IEDs; empty without that task.
+    """
+
+    patients: Shaped[np.ndarray, "window"]
+    labels: dict[str, Shaped[np.ndarray, "window ..."]]
+    weights: dict[str, Float32[np.ndarray, "window"]]
+    probabilities: dict[str, Float32[np.ndarray, "window _logits"]]
+    events: tuple[RecordingEvents, ...]
+
+
+def score(
+    config: Config,
+    tasks: tuple[TaskSpec, ...],
+    variables: Variables,
+    shards: Sequence[Shard],
+    *,
+    on_progress: Callable[[int], None] = lambda windows: None,
+) -> Scores:
+    """The model's answers on all labelled windows of `shards`. Errors as for `predict_shards`."""
+    predictor = make_predictor(config, tasks)
+    predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
+    pairs = list(zip(shards, predicted, strict=True))
+    return Scores(
+        patients=np.concatenate([s.patient(windows) for s, (windows, _) in pairs]),
+        labels={t: np.concatenate([s.labels[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
+        weights={t: np.concatenate([s.weights[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
+        probabilities={
+            t.name: np.concatenate([probabilities(t, p.window[t.name]) for _, (_, p) in pairs])
+            for t in chosen_tasks(config, tasks)
+        },
+        events=tuple(
+            events for s, (windows, p) in pairs if IED.name in config.tasks for events in _events(config, s, windows, p)
+        ),
+    )
+
+
+def window_scores(
+    config: Config, tasks: tuple[TaskSpec, ...], variables: Variables, shards: Sequence[Shard]
+) -> dict[str, float]:
+    """A few figures for the log of a training run, named `validation/<task>/<figure>`."""
+    scores = score(config, tasks, variables, shards)
+    line = {}
+    for task in chosen_tasks(config, tasks):
+        figures = _multiclass_figures if task.kind == "multiclass" else _ranking_figures
+        for name, metric in figures(task).items():
+            value = metric(*_arrays(task, scores), weights=scores.weights[task.name])
+            line[f"validation/{task.name}/{name}"] = value
+    return line
+
+
+def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation: Scores) -> tuple[OperatingPoint, ...]:
+    """Thresholds for each binary task's windows and for IED events, from validation patients alone.
+
+    Of a multilabel task each class has the one of maximal F1, as the task `<task>/<class>`.
+    """
+    points: list[OperatingPoint] = []
+    for task in chosen_tasks(config, tasks):
+        sensitivities = metrics.SENSITIVITIES if task.kind == "binary" else ()
+        for suffix, (chance, labels) in _yes_or_no(task, validation):
+            points += metrics.operating_points(
+                chance,
+                labels,
+                task=f"{task.name}{suffix}",
+                weights=validation.weights[task.name],
+                sensitivities=sensitivities,
+            )
+    if validation.events:
+        points.append(_event_point(validation.events))
+    return tuple(points)
+
+
+def report(
+    config: Config,
+    tasks: tuple[TaskSpec, ...],
+    test: Scores,
+    points: Sequence[OperatingPoint],
+    *,
+    seed: int = 0,
+    n_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Figures on test patients, by task, as a JSON-ready tree; each `{value, low, high}` is a 95 % patient bootstrap.
+
+    Args:
+        config: of the model.
+        tasks: definitions.
+        test: from `score`, of patients that neither training nor thresholds saw.
+        points: from `fix_operating_points`.
+        seed: of the bootstrap.
+        n_resamples: of the bootstrap.
+    """
+    tree: dict[str, Any] = {"patients": len(set(test.patients)), "windows": len(test.patients)}
+    for task in chosen_tasks(config, tasks):
+        weights = test.weights[task.name]
+
+        def interval(metric: Metric, arrays: Arrays | None = None, task=task, weights=weights) -> dict[str, Any]:
+            arrays = arrays or _arrays(task, test)
+            bootstrap = {"weights": weights, "seed": seed, "n_resamples": n_resamples}
+            return _plain(patient_bootstrap(metric, test.patients, arrays, **bootstrap)._asdict())
+
+        if task.kind == "multiclass":
+            tree[task.name] = {name: interval(metric) for name, metric in _multiclass_figures(task).items()}
+            tree[task.name]["confusion"] = (
+                _matrix(*_arrays(task, test), weights=weights, task=task).astype(int).tolist()
+            )
+            tree[task.name]["classes"] = list(task.classes)
+            continue
+        tree[task.name] = {name: interval(metric) for name, metric in _ranking_figures(task).items()}
+        if task.kind == "binary":
+            tree[task.name] |= _plain({"prevalence": metrics.prevalence(_arrays(task, test)[1], weights=weights)})
+        for suffix, arrays in _yes_or_no(task, test):
+            for point in points:
+                if point.task == f"{task.name}{suffix}" and point.criterion != EVENTS_MAX_F1:
+                    found = {"threshold": point.threshold, "positives": round(float(weights @ (arrays[1] > 0.5)))}
+                    tree[task.name][f"{point.criterion}{suffix}"] = _plain(found) | {
+                        rate: interval(partial(_rate_at, rate, point.threshold), arrays) for rate in RATES
+                    }
+    for point in points:
+        if point.criterion == EVENTS_MAX_F1 and test.events:
+            tree[point.task][EVENTS_MAX_F1] = _event_report(
+                test.events, point.threshold, seed=seed, n_resamples=n_resamples
+            )
+    return tree
+
+
+# --- windows ---------------------------------------------------------------------------------------------------
+
+
+def _arrays(task: TaskSpec, scores: Scores) -> Arrays:
+    """What metrics of a task take: a probability a window, or the classes' probabilities; and the labels."""
+    chance = scores.probabilities[task.name]
+    return (chance[:, 0] if task.kind == "binary" else chance), scores.labels[task.name]
+
+
+def _yes_or_no(task: TaskSpec, scores: Scores) -> Iterator[tuple[str, Arrays]]:
+    """A binary task, or each class of a multilabel one, behind what its name adds to the task's."""
+    chance, labels = _arrays(task, scores)
+    if task.kind == "binary":
+        yield "", (chance, labels)
+    if task.kind == "multilabel":
+        yield from ((f"/{name}", (chance[:, i], labels[:, i])) for i, name in enumerate(task.classes))
+
+
+def _ranking_figures(task: TaskSpec) -> dict[str, Metric]:
+    if task.kind == "binary":
+        return {"auroc": metrics.auroc, "auprc": metrics.auprc}
+    return {
+        f"{name}/{cls}": partial(_of_class, metric, i)
+        for i, cls in enumerate(task.classes)
+        for name, metric in (("auroc", metrics.auroc), ("auprc", metrics.auprc))
+    }
+
+
+def _of_class(metric: Metric, i: int, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
+    return metric(chance[:, i], labels[:, i], weights=weights)
+
+
+def _multiclass_figures(task: TaskSpec) -> dict[str, Metric]:
+    figures = {"accuracy": metrics.accuracy, "kappa": metrics.cohen_kappa, "macro_f1": metrics.macro_f1}
+    return {name: partial(_from_matrix, figure, task) for name, figure in figures.items()}
+
+
+def _from_matrix(
+    figure: Callable[[np.ndarray], float],
+    task: TaskSpec,
+    chance: np.ndarray,
+    labels: np.ndarray,
+    *,
+    weights: np.ndarray,
+) -> float:
+    return figure(_matrix(chance, labels, weights=weights, task=task))
+
+
+def _matrix(chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray, task: TaskSpec) -> np.ndarray:
+    return metrics.confusion_matrix(chance.argmax(-1), labels, n_classes=len(task.classes), weights=weights)
+
+
+def _rate_at(rate: str, threshold: float, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
+    if math.isnan(threshold):
+        return math.nan
+    return getattr(metrics.confusion(chance, labels, threshold=threshold, weights=weights), rate)
+
+
+# --- events ----------------------------------------------------------------------------------------------------
+
+
+def _events(
+    config: Config, shard: Shard, windows: Int[np.ndarray, "window"], predictions: Predictions
+) -> Iterator[RecordingEvents]:
+    """Each recording's events, where windows have an IED label; what was annotated elsewhere was not looked for.
+
+    Recordings whose windows lie off the grid have none if the model pools: a logit a window tells no time there.
+    """
+    hop, weight = shard.info.hop / shard.info.sfreq, shard.weights[IED.name]
+    table = shard.segments
+    columns = (table["onset_seconds"].tolist(), table["length"].tolist())
+    segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
+    for recording in np.unique(shard.recording[windows[weight[windows] > 0]]).tolist():
+        marks = IED_RULE.marks([Annotation(*row) for row in _rows(shard.events, recording, (*_INTERVAL, "text"))])
+        # Without a label are windows that an IED touches, which count, and those that nobody can judge. A mark
+        # without length that lies where one window ends and the next begins touches both.
+        touched = [(a - _TOUCH, b - a + 2 * _TOUCH) for a, b in zip(marks.start, marks.stop, strict=True)]
+        onsets, seconds = shard.onset_seconds[windows], config.data.window_seconds
+        free = untouched(onsets, touched, window_seconds=seconds)
+        good = untouched(onsets, _rows(shard.bad_intervals, recording, _INTERVAL), window_seconds=seconds)
+        judged = (shard.recording[windows] == recording) & good & ((weight[windows] > 0) | ~free)
+        own = jax.tree.map(lambda x, judged=judged: x[judged], predictions)
+        mine = [line for line, _ in timelines(config, IED.name, own, segments, hop_seconds=hop)]
+        if not mine:
+            continue  # pooled logits off the grid have no place in time
+        found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
+        yield _recording_events(str(shard.recordings["patient"][recording]), found, marks, mine)
+
+
+def _rows(table: dict[str, np.ndarray], recording: int, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """A recording's rows of one of its shard's tables."""
+    mine = table["recording"] == recording
+    return list(zip(*(table[name][mine].tolist() for name in columns), strict=True))
+
+
+def _recording_events(patient: str, found: list[Event], marks: EventMarks, lines: list[Timeline]) -> RecordingEvents:
+    """Events with those found inside one annotated run made one, since nobody counts a run's discharges."""
+    middle = (marks.first_peak + marks.last_peak) / 2
+    for first, last, centre in zip(marks.first_peak, marks.last_peak, middle, strict=True):
+        inside = [e for e in found if first - TOLERANCE_SECONDS <= e.peak_seconds <= last + TOLERANCE_SECONDS]
+        if last > first and inside:
+            best = max(inside, key=lambda event: event.probability)
+            found = [e for e in found if e not in inside] + [best._replace(peak_seconds=float(centre))]
+    seen = np.zeros(len(middle), bool)
+    seconds = 0.0
+    for line in lines:
+        times = line.onset_seconds + line.frame_seconds * np.arange(len(line.frame_logits))
+        times = times[~np.isnan(line.frame_logits)]
+        seconds += len(times) * line.frame_seconds
+        seen |= np.array([np.abs(times - t).min(initial=np.inf) <= line.min_separation_seconds for t in middle], bool)
+    return RecordingEvents(patient, tuple(found), middle[seen], seconds / 3600)
+
+
+def _event_point(events: Sequence[RecordingEvents]) -> OperatingPoint:
+    """The threshold of maximal event F1."""
+    hours = sum(e.hours for e in events)
+    curve = froc(
+        [e.found for e in events],
+        [e.annotated_seconds for e in events],
+        hours=hours,
+        tolerance_seconds=TOLERANCE_SECONDS,
+    )
+    annotated = sum(len(e.annotated_seconds) for e in events)
+    matched, false = curve.sensitivity * annotated, curve.false_detections_per_hour * hours
+    if not annotated or not len(matched):
+        return OperatingPoint(IED.name, EVENTS_MAX_F1, *([math.nan] * 6), n_windows=0)
+    precision, f1 = matched / (matched + false), 2 * matched / (matched + false + annotated)
+    best = int(np.argmax(f1))
+    return OperatingPoint(
+        task=IED.name,
+        criterion=EVENTS_MAX_F1,
+        threshold=float(curve.thresholds[best]),
+        sensitivity=float(curve.sensitivity[best]),
+        precision=float(precision[best]),
+        specificity=math.nan,
+        f1=float(f1[best]),
+        prevalence=math.nan,
+        n_windows=0,
+    )
+
+
+def _event_report(
+    events: Sequence[RecordingEvents], threshold: float, *, seed: int, n_resamples: int
+) -> dict[str, Any]:
+    rows = []
+    for recording in events:
+        peaks = np.array([e.peak_seconds for e in recording.found if e.probability >= threshold], np.float64)
+        rows.append(
+            count_events(peaks, recording.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=recording.hours)
+        )
+    columns = tuple(np.array(column, np.float64) for column in zip(*rows, strict=True))
+    patients = np.array([recording.patient for recording in events], object)
+
+    def interval(rate: str) -> dict[str, Any]:
+        def metric(*columns: np.ndarray, weights: np.ndarray) -> float:
+            matched, false, missed, hours = (float(weights @ column) for column in columns)
+            return getattr(EventCounts(round(matched), round(false), round(missed), hours), rate)
+
+        return _plain(patient_bootstrap(metric, patients, columns, seed=seed, n_resamples=n_resamples)._asdict())
+
+    rates = ("sensitivity", "precision", "f1", "false_detections_per_hour")
+    about = {"threshold": threshold, "tolerance_seconds": TOLERANCE_SECONDS, "hours": float(columns[3].sum())}
+    about["annotated"] = int(columns[0].sum() + columns[2].sum())
+    return _plain(about) | {rate: interval(rate) for rate in rates}
+
+
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for what is not defined: JSON knows no NaN."""
+    return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in figures.items()}
+
+
+# --- text ------------------------------------------------------------------------------------------------------
+
+
+def report_text(tree: dict[str, Any]) -> str:
+    """The figures of `report` as lines to print."""
+    lines = [f"{tree['patients']} test patients, {tree['windows']} windows; [95 % bootstrap over patients]"]
+    for task, figures in tree.items():
+        if not isinstance(figures, dict):
+            continue
+        note = f" (prevalence {figures['prevalence']:.3f})" if figures.get("prevalence") is not None else ""
+        lines.append(f"{task}{note}")
+        lines += [f"  {name:<12} {_bracketed(item)}" for name, item in figures.items() if _is_interval(item)]
+        for name, point in figures.items():
+            if isinstance(point, dict) and "threshold" in point:
+                lines.append(f"  {name}, {_threshold_text(point)}")
+                lines += [f"    {rate:<26} {_bracketed(item)}" for rate, item in point.items() if _is_interval(item)]
+    return "\n".join(lines)
+
+
+def _threshold_text(point: dict[str, Any]) -> str:
+    support = f"; {point['positives']} positive windows" if "positives" in point else ""
+    if point["threshold"] is None:
+        return f"no threshold: no positive among validation patients{support}"
+    return f"threshold {point['threshold']:.3f} from validation patients{support}"
+
+
+def _is_interval(item: Any) -> bool:
+    return isinstance(item, dict) and "value" in item
+
+
+def _bracketed(item: dict[str, Any]) -> str:
+    if item["value"] is None:
+        return "undefined"
+    if item["low"] is None:
+        return f"{item['value']:.3f}"
+    return f"{item['value']:.3f} [{item['low']:.3f}, {item['high']:.3f}]"

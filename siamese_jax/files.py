@@ -1,0 +1,139 @@
+"""Reading files that somebody else may have made, and writing files whole or not at all. Standard library only."""
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+MAX_TEXT_BYTES = 1 << 20
+"""A configuration has some 3 kB, operating points 1 kB."""
+MAX_FILES = 100_000
+"""What a checkpoint folder may hold; Orbax writes some tens of files a step."""
+
+
+def member(folder: Path, name: str) -> Path | None:
+    """The path of `folder/name`, or None if there is nothing of that name.
+
+    Raises:
+        ValueError: it is no plain file, or a link that leads out of the folder.
+    """
+    path = folder / name
+    if not os.path.lexists(path):
+        return None
+    if _leads_out(path, folder):
+        raise ValueError(f"{path} is a link that leads out of its folder: not followed")
+    # A pipe would be waited for, a device read for ever.
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    return path
+
+
+def read_text(folder: Path, name: str) -> str | None:
+    """The text of `folder/name`, or None if there is nothing of that name.
+
+    Raises:
+        ValueError: as `member`; or it is not UTF-8, or larger than any file of this kind.
+    """
+    path = member(folder, name)
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_TEXT_BYTES} bytes: no such file is")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def check_tree(folder: Path) -> None:
+    """Look at everything in `folder`, before a library that follows links reads it.
+
+    Raises:
+        ValueError: a link that leads out, something that is neither file nor folder, or files without end.
+    """
+    count = 0
+    for here, folders, files in os.walk(folder):
+        count += len(folders) + len(files)
+        if count > MAX_FILES:
+            raise ValueError(f"{folder} holds more than {MAX_FILES} files: no checkpoint does")
+        for path in (Path(here, name) for name in (*folders, *files)):
+            if path.is_symlink() and _leads_out(path, folder):
+                raise ValueError(f"{path} is a link that leads out of its folder: not followed")
+            # What is gone since the folder was listed may be a training run's that is saving just now.
+            if not (path.is_file() or path.is_dir()) and os.path.lexists(path):
+                raise ValueError(f"{path} is neither a file nor a folder")
+
+
+def plain(text: str) -> str:
+    """`text` with a space for each character that does not print: a terminal obeys some of those."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is being written."""
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[io.BufferedWriter]:
+    """A binary file to write that gets the name `path` once it is whole and on the disk, and is removed otherwise.
+
+    Until then its name is `.<name>.<random>.partial`, in the same folder: process numbers recur on other machines.
+
+    Raises:
+        OSError: the folder is not writable, or the disk is full; what stood at `path` before is still there.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a file that is whole, and on the disk, its final name, and wait until the name is on the disk too."""
+    partial.replace(path)
+    with suppress(OSError, AttributeError):  # not every system can open a folder
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all; errors as for `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: str | Path, tree: Any) -> None:
+    """Write a tree as JSON, whole or not at all. A number that is not finite becomes null: JSON has no other way."""
+    write_text(path, json.dumps(finite(tree), indent=2, allow_nan=False) + "\n")
+
+
+def finite(tree: Any) -> Any:
+    """A tree of dicts, lists, tuples and values with None in place of every number that is not finite."""
+    if isinstance(tree, Mapping):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        return True

@@ -1,0 +1,1 @@
+"""HDF5 sample shards: schema, writing, labels, batches."""

@@ -1,0 +1,203 @@
+"""Configuration: geometry by hand, JSON round trip, and what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+
+from siamese_jax.config.experiment import Config, ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
+from siamese_jax.config.presets import ECG, PAPER, PRESETS, SMALL
+
+
+def changed(config=SMALL, **sections):
+    new = {k: dataclasses.replace(getattr(config, k), **v) if isinstance(v, dict) else v for k, v in sections.items()}
+    return dataclasses.replace(config, **new)
+
+
+def test_paper_geometry_is_the_published_one():
+    assert (PAPER.n_times, PAPER.n_frames, len(PAPER.data.ch_names)) == (2000, 126, 29)
+    assert PAPER.context == 128  # half of n_fft: frames centred on the first and last samples
+    assert PAPER.frame_seconds == 32 * 16 / 500  # the backbone keeps one of 32 frames, 16 samples apart
+
+
+def test_small_geometry():
+    # 4 s at 200 Hz in hops of 10; the network's kernels reach 1 + 1 + 2 + 4 + 8 frames to each side
+    assert (SMALL.n_times, SMALL.n_frames, SMALL.frame_seconds) == (800, 81, 0.05)
+    assert SMALL.context == 16 + 16 * 10
+    assert SMALL.filter_half == 400
+
+
+def test_ecg_is_ten_seconds_of_twelve_leads_as_they_are():
+    assert (ECG.n_times, ECG.n_frames, len(ECG.data.ch_names)) == (1000, 1000, 12)
+    assert (ECG.context, ECG.filter_half, ECG.tasks) == (0, 200, ("diagnosis",))
+    assert ECG.training.flip == 0 and ECG.preprocess.montage == "referential"  # no mirror image, no scalp
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_margins_cover_filter_and_context_and_make_lengths_that_ffts_like(name):
+    config = PRESETS[name]
+    assert config.margin >= config.filter_half + config.context
+    n = config.n_times + 2 * config.margin
+    for prime in (2, 3, 5):
+        while n % prime == 0:
+            n //= prime
+    assert n == 1
+
+
+def test_a_lowered_rate_keeps_everything_on_whole_samples():
+    config = changed(data={"sfreq": 500.0}, preprocess={"sfreq": 200.0})
+    assert (config.n_times, config.n_times_out) == (2000, 800)
+    # 500 Hz -> 200 Hz: only every fifth input sample falls on an output sample
+    assert config.margin % 5 == 0 and config.filter_half % 5 == 0
+    assert (config.margin - config.filter_half) * 2 / 5 >= config.context
+    # 512 Hz -> 200 Hz: every 64th; neither 2.003 s nor the next FFT-friendly length is whole by itself
+    config = changed(data={"sfreq": 512.0}, preprocess={"sfreq": 200.0, "filter_half_seconds": 2.003})
+    assert config.filter_half == 17 * 64 and config.margin % 64 == 0
+
+
+def test_a_ratio_of_rates_with_a_large_prime_has_a_margin_too():
+    """700 Hz -> 200 Hz: every length is a multiple of 7, so none is of 2, 3 and 5 alone."""
+    config = changed(data={"sfreq": 700.0}, preprocess={"sfreq": 200.0})
+    assert config.margin % 7 == 0 and config.margin >= config.filter_half + config.context * 7 / 2
+    assert (config.n_times + 2 * config.margin) // 7 == 1000
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_round_trip(name):
+    config = PRESETS[name]
+    assert Config.from_json(config.to_json()) == config
+    assert hash(Config.from_json(config.to_json())) == hash(config)
+
+
+def test_a_partial_json_takes_defaults_and_an_unknown_key_is_refused():
+    assert Config.from_json('{"model": {"fusion": "gated"}}') == changed(model={"fusion": "gated"})
+    with pytest.raises(ValueError, match=r"config.training has unknown keys \['epochs'\]"):
+        Config.from_json('{"training": {"epochs": 3}}')
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("model.fusion", "sum", r"config.model.fusion must be one of .*, given 'sum'"),
+        ("model.dropout", "high", r"config.model.dropout must be float, given 'high'"),
+        ("training.steps", 2.5, r"config.training.steps must be int, given 2.5"),
+        ("training.steps", True, r"config.training.steps must be int, given True"),
+        ("data.ch_names", "Cz", r"config.data.ch_names must be a list"),
+        ("data.ch_names", [1], r"config.data.ch_names\[0\] must be str, given 1"),
+        ("preprocess.eeg_band_hz", [1], r"must have 2 items"),
+        ("model", 3, r"config.model must be an object"),
+        ("model.dropout", float("nan"), r"config.model.dropout must be a finite number, given nan"),
+        ("training.learning_rate", 10**400, r"config.training.learning_rate must be a finite number, given inf"),
+        ("training.steps", 1 << 63, r"config.training.steps must be a whole number of 64 bits"),
+        ("data.ch_names", ["\x1b[2J"], r"config.data.ch_names\[0\] must be printable"),
+        ("data.ch_names", ["Cz" * 101], r"config.data.ch_names\[0\] must be printable text of 200 characters at most"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(path, value, message):
+    tree = json.loads(SMALL.to_json())
+    *sections, name = path.split(".")
+    place = tree
+    for section in sections:
+        place = place[section]
+    place[name] = value
+    with pytest.raises(ValueError, match=message):
+        Config.from_json(json.dumps(tree))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"tasks": ("ied",)}, "model.fusion='concat' needs a sleep task in tasks"),
+        ({"tasks": ("ied", "ied")}, "tasks must be distinct"),
+        ({"model": {"shared_stages": 5}}, "model.shared_stages must be 0 to 4"),
+        ({"preprocess": {"scaling": "window"}}, "model.size='small' needs preprocess.scaling='fixed'"),
+        ({"preprocess": {"sfreq": 400.0}}, "it may only lower the rate"),
+        ({"preprocess": {"sfreq": 100.0}}, "preprocess.eeg_band_hz ends at 55.0 Hz, but preprocess.sfreq"),
+        ({"preprocess": {"sfreq": 111.1}}, "data.window_seconds x preprocess.sfreq must be a whole number"),
+        ({"converter": {"hop": 7}}, "converter.hop=7 must divide the window's 800 samples"),
+        ({"training": {"task_weights": (("rem", 1.0),)}}, r"training.task_weights names \['rem'\]"),
+        ({"data": {"window_seconds": 4.001}}, "must be a whole number of samples"),
+        ({"converter": {"band_hz": (0.0, 120.0)}}, "reaches above 100.0 Hz"),
+        (
+            {"freeze": ("stem",), "model": {"shared_stages": 0}},
+            r"freeze=\('stem',\) needs a stem, and model.shared_stages=0",
+        ),
+        (
+            {"freeze": ("stem", "sleep"), "tasks": ("ied",), "model": {"fusion": "none"}},
+            r"freeze=\('stem', 'sleep'\) needs Twins-Sleep, which tasks=\('ied',\)",
+        ),
+        ({"data": {"sfreq": 1e6}}, "a window with its margins would hold .* values of 19 channels"),
+        ({"data": {"window_seconds": 2000.0}, "converter": {"hop": 1}}, "its frequency-temporal map would hold"),
+    ],
+)
+def test_impossible_pairs_are_refused_naming_both(sections, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**sections)
+
+
+def test_a_stop_band_must_fit_below_the_lowered_nyquist():
+    """55 Hz and a transition of 0.825 Hz fit below 64 Hz; 63.9 Hz does not."""
+    kwargs = {"data": {"sfreq": 512.0}, "converter": {"band_hz": (0.0, 60.0), "hop": 8}}
+    assert changed(preprocess={"sfreq": 128.0}, **kwargs).n_times_out == 512
+    with pytest.raises(ValueError, match="needs the stop band"):
+        changed(preprocess={"sfreq": 128.0, "eeg_band_hz": (0.5, 63.9)}, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (lambda: ModelConfig(dilations=(1, 1), shared_stages=1), "model.dilations needs 3 stages"),
+        (lambda: ConverterConfig(kind="stft", n_fft=(64, 128)), "does not fit converter.n_fft"),
+        (lambda: ConverterConfig(kind="multi_resolution"), "does not fit converter.n_fft"),
+        (lambda: ConverterConfig(n_fft=(63,)), "converter.n_fft even"),
+        (lambda: ConverterConfig(band_hz=(40.0, 30.0)), "0 <= low < high"),
+        (lambda: DataConfig(ch_names=("Cz", "Cz")), "distinct"),
+        (lambda: DataConfig(sfreq=0.0), "must be positive"),
+        (lambda: DataConfig(sfreq=float("nan")), "must be positive"),
+        (lambda: DataConfig(window_seconds=float("nan")), "must be positive"),
+        (lambda: ModelConfig(dropout=1.0), "model.dropout must be in"),
+        (lambda: PreprocessConfig(eeg_band_hz=(55.0, 0.5)), "0 < low < high"),
+        (lambda: PreprocessConfig(mains_hz=1e-9), "preprocess.mains_hz must be null or at least 10"),
+        (
+            lambda: PreprocessConfig(filter_half_seconds=1e9),
+            "preprocess.filter_half_seconds must be positive and at most",
+        ),
+        (lambda: PreprocessConfig(sfreq=-1.0), "preprocess.sfreq must be positive or null"),
+        (lambda: DataConfig(window_seconds=1e9), "window_seconds 3600"),
+        (lambda: ConverterConfig(n_fft=(1 << 20,)), "converter.n_fft may name 8 lengths of at most 4096"),
+        (lambda: ModelConfig(dilations=(1, 1, 1 << 20)), "model.dilations may be 64 numbers of at most 4096"),
+        (lambda: ModelConfig(width=1e9), "model.width positive and at most 64"),
+    ],
+)
+def test_each_section_checks_itself(section, message):
+    with pytest.raises(ValueError, match=message):
+        section()
+
+
+def test_a_shift_is_whole_samples_and_never_moves_a_peak_out_of_its_window():
+    config = changed(
+        tasks=("sleep",),
+        data={"sfreq": 100.0},
+        preprocess={"eeg_band_hz": (0.5, 40.0)},
+        converter={"n_fft": (16,), "hop": 5, "band_hz": (0.0, 40.0)},
+    )
+    assert changed(config, training={"time_shift_seconds": 0.29}).shift == 29  # 0.29 * 100 is 28.999... in floats
+    assert changed(config, training={"time_shift_seconds": 0.299}).shift == 29
+    with pytest.raises(ValueError, match=r"time_shift_seconds=0.11 is above 0.1: a peak that the label `ied` tells of"):
+        changed(training={"time_shift_seconds": 0.11})
+    assert changed(training={"time_shift_seconds": 0.1}).shift == 20
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"accumulate": 0}, "training.accumulate must be positive"),
+        ({"accumulate": 3}, "training.accumulate=3 must divide training.batch_size=64"),
+        ({"negatives_per_positive": 0.0}, "training.negatives_per_positive must be positive or null"),
+        ({"row_shuffle": 1.5}, r"training.row_shuffle must be in \[0, 1\]"),
+        ({"time_shift_seconds": -0.1}, "training.time_shift_seconds not negative"),
+    ],
+)
+def test_impossible_training_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        changed(training=fields)

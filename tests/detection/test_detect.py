@@ -1,0 +1,196 @@
+"""From logits to a report: crafted predictions in, events with time, place and stage out."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.config.presets import SMALL
+from siamese_jax.detection import detect as room
+from siamese_jax.detection.predict import Predictions
+from siamese_jax.detection.results import annotations_of, write_detections
+from siamese_jax.recordings.recording import Segment, recording_from_array
+from siamese_jax.recordings.windows import window_grid
+from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
+
+SFREQ = 200.0
+POINTS = [
+    {"task": "ied", "criterion": "max_f1", "threshold": 0.3},
+    {"task": "ied", "criterion": "events_max_f1", "threshold": 0.6},
+]
+FIGURES = dict.fromkeys(("sensitivity", "precision", "specificity", "f1", "prevalence")) | {"n_windows": 1}
+
+
+def checkpoint(points=POINTS) -> Checkpoint:
+    return Checkpoint(SMALL, (IED, SLEEP), ("test",), {}, json.dumps([FIGURES | point for point in points]), 1)
+
+
+def recording(spikes, seconds=120, absent=()):
+    """Quiet EEG with triangles of 100 ms: {(electrode, second): uV}."""
+    rng = np.random.default_rng(0)
+    eeg = rng.normal(0, 3, (int(seconds * SFREQ), 19)).astype(np.float32)
+    for (name, second), uv in spikes.items():
+        centre, half = round(second * SFREQ), round(0.05 * SFREQ)
+        eeg[centre - half : centre + half + 1, TEN_TWENTY.index(name)] += uv * (
+            1 - np.abs(np.arange(-half, half + 1)) / half
+        )
+    there = [i for i, name in enumerate(TEN_TWENTY) if name not in absent]
+    names = [TEN_TWENTY[i] for i in there]
+    return recording_from_array(
+        eeg[:, there], sfreq=SFREQ, ch_names=names, target_ch_names=TEN_TWENTY, target_sfreq=SFREQ
+    )
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """Makes the model say: IED odds by frame, a stage by second of the recording."""
+
+    def say(ied_at, stage_of_second):
+        def predict_recording(predictor, config, variables, rec, *, hop_seconds, on_progress):
+            grid = window_grid(rec.segments, window=config.n_times, hop=round(hop_seconds * SFREQ))
+            start = grid.start / SFREQ
+            frames = start[:, None] + np.arange(config.n_frames) * config.frame_seconds
+            logits = np.full(frames.shape, -9.0)
+            for second, logit in ied_at.items():
+                logits[np.abs(frames - second) < 0.01] = logit
+            stage = np.array([SLEEP.classes.index(stage_of_second(t + 2)) for t in start])
+            sleep = np.where(np.arange(5) == stage[:, None], 3.0, 0.0).astype(np.float32)
+            window = {"ied": logits.max(1, keepdims=True).astype(np.float32), "sleep": sleep}
+            return Predictions(grid, window, {"ied": logits[..., None].astype(np.float32)})
+
+        monkeypatch.setattr(room, "predict_recording", predict_recording)
+
+    return say
+
+
+def test_an_event_has_its_time_place_and_stage(predicted):
+    predicted({10.3: 2.0, 70.0: 1.0}, lambda second: "W" if second < 60 else "N2")
+    found = room.detect(checkpoint(), recording({("T5", 10.3): -150.0, ("F4", 70.0): 90.0}))
+    assert [round(e.peak_seconds, 3) for e in found.events] == [10.3, 70.0]
+    assert [e.channel for e in found.events] == ["T5", "F4"]
+    assert [e.stage for e in found.events] == ["W", "N2"]
+    # Against the mean of 19 electrodes a lone one keeps 18/19 of its deflection.
+    np.testing.assert_allclose([e.amplitude_uv for e in found.events], [-150 * 18 / 19, 90 * 18 / 19], atol=9)
+    np.testing.assert_allclose(found.events[0].probability, 1 / (1 + np.exp(-2)), atol=1e-3)
+
+
+def test_neither_what_all_electrodes_share_nor_an_absent_one_is_called_the_place(predicted):
+    """A deflection of the reference, three times as large as F4's own; Cz was not recorded and reads 0."""
+    predicted({10.3: 2.0}, lambda second: "W")
+    everywhere = {(name, 10.3): 270.0 - 90.0 * (name == "F4") for name in TEN_TWENTY}
+    (event,) = room.detect(checkpoint(), recording(everywhere, absent=("Cz",))).events
+    assert event.channel == "F4"
+    np.testing.assert_allclose(event.amplitude_uv, -90 * 17 / 18, atol=9)
+
+
+def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted):
+    predicted({10.0: 0.5, 20.0: -0.5}, lambda second: "W")
+    rec = recording({})
+    by_events = room.detect(checkpoint(), rec)
+    assert (by_events.threshold, len(by_events.events)) == (0.6, 1)
+    assert "events_max_f1" in by_events.threshold_origin
+    other_task = {"task": "state", "criterion": "events_max_f1", "threshold": 0.9}
+    assert room.detect(checkpoint([*POINTS, other_task]), rec).threshold == 0.6
+    assert len(room.detect(checkpoint(POINTS[:1]), rec).events) == 2
+    none = room.detect(checkpoint([]), rec)
+    assert none.threshold == 0.5 and "siamese-jax evaluate" in none.threshold_origin
+    undefined = room.detect(checkpoint([POINTS[0], POINTS[1] | {"threshold": None}]), rec)
+    assert undefined.threshold == 0.3
+    assert room.detect(checkpoint(), rec, threshold=0.9).events == ()
+    with pytest.raises(ValueError, match="threshold must be a probability"):
+        room.detect(checkpoint(), rec, threshold=1.5)
+
+
+def test_the_epoch_that_owns_the_peak_gives_the_stage(predicted):
+    """AASM: epochs of 30 s from the recording's start; a peak at 30.0 s belongs to the second."""
+    predicted({29.9: 3.0, 30.0 + 0.4: 3.0}, lambda second: "N1" if second < 30 else "N3")
+    found = room.detect(checkpoint(), recording({}))
+    assert [e.stage for e in found.events] == ["N1", "N3"]
+    assert [e.stage for e in found.hypnogram] == ["N1", "N3", "N3", "N3"]
+
+
+def test_rates_are_events_by_minutes_analysed_in_each_stage(predicted):
+    predicted({40.0: 3.0, 45.0: 3.0, 100.0: 3.0}, lambda second: "N2" if 30 <= second < 60 else "R")
+    found = room.detect(checkpoint(), recording({}))
+    rows = {row.stage: row for row in found.counts()}
+    assert [rows[s].events for s in ("W", "N2", "R", "all")] == [0, 2, 1, 3]
+    assert rows["N2"].minutes == 0.5 and rows["N2"].per_hour == 240
+    assert np.isnan(rows["W"].per_hour)
+    # Windows of 4 s: centres reach from 2 s to 118 s.
+    assert [e.analysed_seconds for e in found.hypnogram] == [28, 30, 30, 29]
+    assert rows["R"].minutes == pytest.approx((28 + 30 + 29) / 60)
+    assert rows["all"].minutes == 2 and found.analysed_seconds == found.recording_seconds == 120
+    # Two windows a second still analyse each second once; one in 7 s stands for 7 s, and no epoch for more than 30.
+    dense, sparse = (room.detect(checkpoint(), recording({}), hop_seconds=hop).hypnogram for hop in (0.5, 7.0))
+    assert [e.analysed_seconds for e in dense] == [28, 30, 30, 28.5]
+    assert [e.analysed_seconds for e in sparse] == [28, 30, 28, 28]
+
+
+def test_gaps_are_not_counted_as_analysed(predicted):
+    """A window every 10 s of a recording with pauses: each stands for its hop of 1 s, not for the time to the next."""
+    predicted({}, lambda second: "N2")
+    whole = recording({})
+    pieces = tuple(Segment(10.0 * i, round(4 * SFREQ)) for i in range(12))
+    found = room.detect(checkpoint(), dataclasses.replace(whole, segments=pieces))
+    assert found.hypnogram == () and found.analysed_seconds == 48
+
+
+def test_an_impossible_threshold_is_refused_before_anything_is_predicted(monkeypatch):
+    def predict(*arguments, **options):
+        raise AssertionError("predicted")
+
+    monkeypatch.setattr(room, "predict_recording", predict)
+    for threshold in (-0.1, 0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"threshold must be a probability between 0 and 1, given {threshold}"):
+            room.detect(checkpoint(), recording({}), threshold=threshold)
+
+
+def test_an_epoch_that_was_hardly_seen_has_no_stage(predicted):
+    predicted({95.0: 3.0}, lambda second: "N2")
+    found = room.detect(checkpoint(), recording({}, seconds=100))  # centres reach 98 s: 9 s of the fourth epoch
+    assert [e.onset_seconds for e in found.hypnogram] == [0, 30, 60]
+    assert [e.stage for e in found.events] == [None]
+
+
+def test_what_no_window_covers_is_not_called_analysed(predicted):
+    predicted({}, lambda second: "W")
+    found = room.detect(checkpoint(), recording({}, seconds=10.5))
+    assert (found.recording_seconds, found.analysed_seconds) == (10.5, 10.0)
+    apart = room.detect(checkpoint(), recording({}, seconds=18), hop_seconds=6.0)
+    assert apart.analysed_seconds == 12.0  # windows at 0, 6 and 12 s, 4 s each
+
+
+def test_annotations_are_in_order_and_in_the_standards_words(predicted, tmp_path):
+    predicted({10.3: 2.0}, lambda second: "N2")
+    rec = recording({("T5", 10.3): -150.0})
+    found = room.detect(checkpoint(), rec)
+    marks = annotations_of(found)
+    assert [m.onset_seconds for m in marks] == sorted(m.onset_seconds for m in marks)
+    assert [m.text for m in marks if m.duration_seconds == 30] == ["Sleep stage N2"] * 4
+    (event,) = [m for m in marks if m.text.startswith("IED")]
+    assert (event.text, event.channel) == ("IED p=0.88", "T5")
+    written = write_detections(tmp_path, rec, found, provenance={"model": "test"})
+    assert written.copy is None and "array" in written.copy_refused
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "array_detected.edf",
+        "array_events.csv",
+        "array_hypnogram.csv",
+        "array_run.json",
+    ]
+    assert json.loads(written.run.read_text())["threshold"] == 0.6
+
+
+def test_nothing_of_an_earlier_detection_or_a_killed_process_is_left(predicted, tmp_path):
+    """A second model that knows no stages; a process that was killed while it wrote."""
+    predicted({10.3: 2.0}, lambda second: "N2")
+    rec = recording({})
+    write_detections(tmp_path, rec, room.detect(checkpoint(), rec), provenance={"model": "first"})
+    assert (tmp_path / "array_hypnogram.csv").exists()
+    (tmp_path / ".array_annotated.edf.123.part").touch()
+    found = dataclasses.replace(room.detect(checkpoint(), rec), hypnogram=())
+    written = write_detections(tmp_path, rec, found, provenance={"model": "second"})
+    assert {path.name for path in tmp_path.iterdir()} == {"array_detected.edf", "array_events.csv", "array_run.json"}
+    record = json.loads(written.run.read_text())
+    assert (record["model"], record["files"]) == ("second", ["array_events.csv", "array_detected.edf"])

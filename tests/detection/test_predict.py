@@ -1,0 +1,259 @@
+"""Training and clinic see the same: a window from a shard and in its recording, dense and windowed passes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamese_jax.config.experiment import DataConfig
+from siamese_jax.config.presets import SMALL
+from siamese_jax.detection.predict import (
+    Predictions,
+    make_predictor,
+    predict_recording,
+    predict_shards,
+    probabilities,
+    timelines,
+)
+from siamese_jax.forward import forward, forward_training, initialise
+from siamese_jax.models.blocks import Logits
+from siamese_jax.recordings.recording import Recording, Segment, recording_from_array
+from siamese_jax.recordings.windows import WindowGrid, window_grid, window_onsets
+from siamese_jax.shards.labels import IED_RULE, SLEEP_RULE, label_windows
+from siamese_jax.shards.quantise import LabelledRecording
+from siamese_jax.shards.schema import ShardInfo, open_shard
+from siamese_jax.shards.write import write_shard
+from siamese_jax.signals.augment import shuffle_rows
+from siamese_jax.vocabulary import IED, SLEEP
+from tests.conftest import CH_NAMES
+
+TASKS = (IED, SLEEP)
+
+
+def noise(seconds: float, seed: int = 0, sfreq: float = 100.0) -> np.ndarray:
+    """Coloured noise of some 20 uV on the five electrodes."""
+    rng = np.random.default_rng(seed)
+    white = rng.normal(size=(int(seconds * sfreq), len(CH_NAMES)))
+    eeg = np.apply_along_axis(np.convolve, 0, white, np.ones(5) / 5, "same")
+    return (20 * eeg / eeg.std()).astype(np.float32)
+
+
+def recording_of(eeg: np.ndarray, sfreq: float = 100.0) -> Recording:
+    return recording_from_array(eeg, sfreq=sfreq, ch_names=CH_NAMES, target_ch_names=CH_NAMES, target_sfreq=sfreq)
+
+
+def with_gap(recording: Recording, cut: int, gap_seconds: float) -> Recording:
+    """The same samples, as if recording had paused after sample `cut`."""
+    whole, (only,) = recording.source, recording.segments
+    segments = (Segment(0.0, cut), Segment(cut / recording.sfreq + gap_seconds, only.n_times - cut))
+    source = lambda segment, start, stop: whole(0, start + segment * cut, stop + segment * cut)  # noqa: E731
+    return dataclasses.replace(recording, segments=segments, source=source)
+
+
+@pytest.fixture(scope="module")
+def variables_of():
+    def make(config):
+        variables = initialise(config, TASKS, jax.random.key(0))
+        rng = np.random.default_rng(1)
+        noisy = jax.tree.map(
+            lambda x: x + 0.1 * np.abs(rng.normal(size=x.shape)).astype(np.float32), variables["batch_stats"]
+        )
+        return variables | {"batch_stats": noisy}  # as if trained
+
+    return make
+
+
+@pytest.fixture
+def predict(tiny, variables_of):
+    predictor, variables = make_predictor(tiny, TASKS), variables_of(tiny)
+
+    def run(recording, *, hop_seconds, batch_size=8, **options):
+        return predict_recording(
+            predictor, tiny, variables, recording, hop_seconds=hop_seconds, batch_size=batch_size, **options
+        )
+
+    return run
+
+
+def shard_of(path, recording, config):
+    grid = window_grid(recording.segments, window=config.n_times, hop=config.n_times)
+    labels = label_windows(
+        (IED_RULE, SLEEP_RULE),
+        (),
+        window_onsets(recording.segments, grid, sfreq=recording.sfreq),
+        window_seconds=1.0,
+        labelled_for=("ied",),
+    )
+    info = ShardInfo(config.data.sfreq, CH_NAMES, config.n_times, config.n_times, TASKS)
+    write_shard(path, [LabelledRecording("r", "p1", recording, grid, labels)], info=info)
+    return open_shard(path)
+
+
+def quantised(recording: Recording, shard) -> Recording:
+    """The recording as the shard holds it."""
+    windows = [shard.read_window(i) for i in range(len(shard))]
+    return recording_of(np.concatenate(windows))
+
+
+def test_a_window_from_a_shard_has_the_logits_of_the_same_window_inside_the_recording(
+    tiny,
+    predict,
+    variables_of,
+    tmp_path,
+):
+    recording = recording_of(noise(30))
+    shard = shard_of(tmp_path / "p1.h5", recording, tiny)
+    ((windows, from_shard),) = predict_shards(
+        make_predictor(tiny, TASKS), tiny, variables_of(tiny), [shard], batch_size=8
+    )
+    assert windows.tolist() == list(range(30))
+    exact = predict(quantised(recording, shard), hop_seconds=1.0)
+    close = predict(recording, hop_seconds=1.0)
+    for task in ("ied", "sleep"):
+        # The same int16 samples: the same bits.
+        np.testing.assert_array_equal(from_shard.window[task], exact.window[task])
+        # 0.1 uV per step against 20 uV of EEG.
+        np.testing.assert_allclose(from_shard.window[task], close.window[task], atol=2e-3)
+        assert np.ptp(from_shard.window[task], axis=0).min() > 0.02
+
+
+def test_overlapping_windows_agree_on_every_frame_that_they_share(tiny, predict):
+    """So a pass at any hop gives the same logits a moment, away from the recording's ends."""
+    recording = recording_of(noise(20))
+    (apart, _), (dense, _) = (
+        timelines(tiny, "ied", predict(recording, hop_seconds=hop), recording.segments, hop_seconds=hop)[0]
+        for hop in (1.0, 0.25)
+    )
+    assert len(apart.frame_logits) == len(dense.frame_logits) == 20 * 20 + 1
+    np.testing.assert_allclose(apart.frame_logits, dense.frame_logits, atol=2e-4)
+    assert np.ptp(apart.frame_logits) > 0.1
+
+
+def test_the_size_of_batches_changes_nothing(predict):
+    recording = recording_of(noise(20))
+    some, many = (predict(recording, hop_seconds=0.5, batch_size=size) for size in (5, 16))
+    np.testing.assert_allclose(some.frame["ied"], many.frame["ied"], atol=1e-5)
+    np.testing.assert_array_equal(some.grid.start, many.grid.start)
+
+
+def test_no_window_and_no_frame_crosses_a_gap(tiny, predict):
+    eeg = noise(21)
+    recording = with_gap(recording_of(eeg), 1050, 1000.0)
+    predictions = predict(recording, hop_seconds=1.0)
+    assert np.bincount(predictions.grid.segment).tolist() == [10, 10]
+    lines = timelines(tiny, "ied", predictions, recording.segments, hop_seconds=1.0)
+    assert [line.onset_seconds for line, _ in lines] == [0.0, 1010.5]
+    # The second stretch is judged as if the first had never been.
+    alone = predict(recording_of(eeg[1050:]), hop_seconds=1.0)
+    np.testing.assert_allclose(predictions.window["ied"][10:], alone.window["ied"], atol=1e-5)
+
+
+def test_a_recording_without_a_whole_window_is_refused(predict):
+    with pytest.raises(ValueError, match=r"no gap-free stretch of 1.0 s \(the longest is 0.9 s\)"):
+        predict(recording_of(noise(0.9)), hop_seconds=1.0)
+    with pytest.raises(ValueError, match="a hop of 0.123 s is not a whole number of samples"):
+        predict(recording_of(noise(5)), hop_seconds=0.123)
+
+
+def test_a_recording_in_which_the_model_sees_nothing_is_refused(predict):
+    """One electrode alone is its own common average."""
+    recording = recording_of(noise(5))
+    one = dataclasses.replace(recording, present=np.array([False, False, True, False, False]))
+    with pytest.raises(ValueError, match=r"of the electrodes C3 not one row of the checkpoint's montage \(average\)"):
+        predict(one, hop_seconds=1.0)
+    two = dataclasses.replace(recording, present=np.array([False, True, True, False, False]))
+    assert len(predict(two, hop_seconds=1.0).grid.start) == 5
+
+
+def test_one_configuration_is_compiled_once_however_many_files(tiny, variables_of, predict):
+    first = predict(recording_of(noise(10)), hop_seconds=1.0)
+    compiled = make_predictor(tiny, TASKS)._cache_size()
+    again = predict_recording(
+        make_predictor(tiny, TASKS), tiny, variables_of(tiny), recording_of(noise(20)), hop_seconds=1.0, batch_size=8
+    )
+    assert compiled >= 1 and make_predictor(tiny, TASKS)._cache_size() == compiled
+    assert (len(first.grid.start), len(again.grid.start)) == (10, 20)
+    other = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
+    assert make_predictor(other, TASKS) is not make_predictor(tiny, TASKS)
+
+
+def test_progress_reaches_the_end(predict):
+    seconds = []
+    predict(recording_of(noise(20)), hop_seconds=1.0, on_progress=seconds.append)
+    assert seconds == sorted(seconds) and seconds[-1] == 20
+
+
+def test_averages_where_windows_overlap_and_nan_where_there_is_none():
+    config = dataclasses.replace(SMALL, data=DataConfig(window_seconds=4.0))
+    grid = WindowGrid(np.zeros(2, np.int32), np.array([0, 1600]))
+    frame = np.stack([np.full((81, 1), 1.0), np.full((81, 1), 3.0)]).astype(np.float32)
+    predictions = Predictions(grid, {"ied": frame[:, 0]}, {"ied": frame})
+    ((line, index),) = timelines(config, "ied", predictions, [Segment(5.0, 2400)], hop_seconds=4.0)
+    assert (index, line.onset_seconds, line.frame_seconds) == (0, 5.0, 0.05)
+    np.testing.assert_array_equal(line.frame_logits[[0, 80, 81, 159, 160, 240]], [1, 1, np.nan, np.nan, 3, 3])
+    touching = predictions._replace(grid=WindowGrid(grid.segment, np.array([0, 800])))
+    ((line, _),) = timelines(config, "ied", touching, [Segment(5.0, 1600)], hop_seconds=4.0)
+    assert line.frame_logits[80] == 2 and len(line.frame_logits) == 161
+
+
+def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):
+    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
+    recording = recording_of(noise(10))
+    predictions = predict_recording(
+        make_predictor(config, TASKS), config, variables_of(config), recording, hop_seconds=0.5
+    )
+    assert predictions.frame == {}
+    ((line, _),) = timelines(config, "ied", predictions, recording.segments, hop_seconds=0.5)
+    assert (line.onset_seconds, line.frame_seconds, line.min_separation_seconds) == (0.5, 0.5, 1.0)
+    np.testing.assert_array_equal(line.frame_logits, predictions.window["ied"][:, 0])
+    off_grid = predictions._replace(grid=predictions.grid._replace(start=predictions.grid.start + 7))
+    assert timelines(config, "ied", off_grid, recording.segments, hop_seconds=0.5) == []
+
+
+def test_probabilities_by_kind_of_task():
+    logits = np.array([[0.0], [np.log(3)], [-800.0], [800.0]], np.float32)
+    np.testing.assert_allclose(probabilities(IED, logits)[:, 0], [0.5, 0.75, 0, 1], atol=1e-6)
+    stages = probabilities(SLEEP, np.log(np.array([[1, 2, 3, 3, 1]], np.float32)))
+    np.testing.assert_allclose(stages[0], [0.1, 0.2, 0.3, 0.3, 0.1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("sfreq", [200.0, 500.0])
+def test_an_electrode_that_is_absent_may_hold_anything(tiny, variables_of, sfreq):
+    data = dataclasses.replace(tiny.data, sfreq=sfreq)
+    config = dataclasses.replace(tiny, data=data, preprocess=dataclasses.replace(tiny.preprocess, sfreq=100.0))
+    predictor, variables = make_predictor(config, TASKS), variables_of(config)
+    n = config.n_times + 2 * config.margin
+    eeg = np.random.default_rng(0).normal(0, 20, (2, n, len(CH_NAMES))).astype(np.float32)
+    present = np.ones((2, len(CH_NAMES)), bool)
+    present[:, 2] = False
+    garbage = eeg.copy()
+    garbage[..., 2] = np.nan
+    a, b = (predictor(variables, x, present) for x in (eeg, garbage))
+    np.testing.assert_array_equal(a.window["ied"], b.window["ied"])
+    assert np.isfinite(b.window["ied"]).all()
+
+
+class Spy:
+    """A model that gives back what it sees."""
+
+    def apply(self, variables, maps, row_present, *, keys=None, mutable=None):
+        seen = Logits({"maps": maps, "present": row_present, "keys": keys}, {})
+        return seen if keys is None else (seen, {"batch_stats": {}})
+
+
+def test_training_shuffles_rows_between_preprocessing_and_converter_and_nothing_else_does(tiny):
+    on = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, row_shuffle=1.0))
+    keys = jax.random.split(jax.random.key(3), 4)
+    eeg = jax.random.normal(jax.random.key(0), (4, on.n_times + 2 * on.margin, 5)) * 30
+    present = jnp.ones((4, 5), bool).at[0, 2].set(False)
+    plain, found = (forward_training(c, Spy(), {}, eeg, present, keys=keys)[0].window for c in (tiny, on))
+    assert (jax.random.key_data(found["keys"]) == jax.random.key_data(keys)).all()  # dropout's draws stay
+    numbers = jnp.broadcast_to(jnp.arange(19, dtype=jnp.float32)[None, None], (4, 1, 19))
+    order = np.asarray(shuffle_rows(on, numbers, jnp.ones((4, 19), bool), keys)[0]).astype(int)[:, 0]
+    for i in range(4):
+        assert (found["present"][i] != plain["present"][i]).any()
+        np.testing.assert_array_equal(found["present"][i], plain["present"][i][order[i]])
+        np.testing.assert_allclose(found["maps"][i], plain["maps"][i][..., order[i]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(forward(on, Spy(), {}, eeg, present).window["maps"], plain["maps"])
