@@ -90,6 +90,7 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",
     "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",
     "siamese_jax/cli/supervision.py": "tests/training/test_processes.py",
+    "siamese_jax/cli/evaluation.py": "tests/cli/test_main.py",
     "siamese_jax/cli/training.py": "tests/cli/test_main.py",
     "siamese_jax/detection/results.py": "tests/detection/test_detect.py",
     "siamese_jax/export/model_card.py": "tests/export/test_bundle.py",

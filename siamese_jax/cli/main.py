@@ -7,8 +7,9 @@ import tyro
 
 from siamese_jax.cli.console import NOTICE, run
 from siamese_jax.cli.deployment import detect, export
+from siamese_jax.cli.evaluation import evaluate
 from siamese_jax.cli.recordings import info, prepare
-from siamese_jax.cli.training import evaluate, train, train_command
+from siamese_jax.cli.training import train, train_command
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "info": info,
