@@ -42,7 +42,8 @@ from data_tools.simulator.recording import SimulatedRecording, SimulationConfig,
 from siamese_jax.cli.console import OK, SOME_FAILED, complain, run
 from siamese_jax.jobs import run_each
 from siamese_jax.recordings.edf_write import write_recording
-from siamese_jax.vocabulary import STAGES, is_ied
+from siamese_jax.recordings.texts import is_ied
+from siamese_jax.vocabulary import STAGES
 
 START = datetime(2000, 1, 1)
 """Every simulated recording begins then: the same seed gives the same bytes."""

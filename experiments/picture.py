@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, Recording
+from siamese_jax.recordings.texts import stage_of
 from siamese_jax.shards.labels import IED_RULE
-from siamese_jax.vocabulary import STAGES, TEN_TWENTY, stage_of
+from siamese_jax.vocabulary import STAGES, TEN_TWENTY
 
 PAGE_SECONDS = 10.0
 SPACING_UV = 120.0

@@ -1,4 +1,4 @@
-"""The field's words, as data: electrodes and their aliases, sleep stages, tasks, units, annotation texts.
+"""The field's words, as data: electrodes and their aliases, sleep stages, tasks, units.
 
 Imports the standard library only; every other room may import this one.
 """
@@ -221,50 +221,3 @@ def unit_factor(unit: str) -> float | None:
     `MV` is read as millivolts, which the reader of files says in a warning.
     """
     return _UNITS_ANY_CASE.get(unit.strip().lower())
-
-
-# --- annotation texts ---------------------------------------------------------------------------------------
-
-_STAGE_TOKENS: dict[str, str] = {
-    **dict.fromkeys(("W", "WAKE", "WAKING", "AWAKE", "S0"), "W"),
-    **dict.fromkeys(("N1", "S1", "NREM1"), "N1"),
-    **dict.fromkeys(("N2", "S2", "NREM2"), "N2"),
-    **dict.fromkeys(("N3", "N4", "S3", "S4", "NREM3", "NREM4"), "N3"),
-    **dict.fromkeys(("R", "REM"), "R"),
-}
-_STAGE_DIGITS: dict[str, str] = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R"}
-"""A bare digit is a stage only after the word "stage": alone it may be any event code."""
-
-_STAGE_TEXT = re.compile(r"(?P<word>(sleep[\s_-]*)?stage[\s_:-]*|sleep[\s_:-]+)?(?P<token>[a-z]*\d?)", re.IGNORECASE)
-
-
-def stage_of(text: str) -> str | None:
-    """The AASM stage (`W N1 N2 N3 R`) that an annotation text names, or None.
-
-    Rechtschaffen and Kales stages 3 and 4 are both N3 (AASM manual 2007); movement time and `Sleep stage ?`
-    are no stage. Sources: EDF+ standard texts ("Sleep stage W"), Sleep-EDF, CAP (`SLEEP-S2`), vEpiSet
-    (`Waking`).
-    """
-    match = _STAGE_TEXT.fullmatch(text.strip())
-    if match is None:
-        return None
-    token = match["token"].upper()
-    if match["word"] and "stage" in match["word"].lower() and token in _STAGE_DIGITS:
-        return _STAGE_DIGITS[token]
-    return _STAGE_TOKENS.get(token)
-
-
-_IED_TEXT = re.compile(
-    r"(ied|spsw|(poly-?)?spikes?)(?![a-z])|(interictal[\s-]*)?epileptiform"
-    r"|sharp[\s-]*(and[\s-]*slow[\s-]*)?wave|!(?!g)",
-    re.IGNORECASE,
-)
-
-
-def is_ied(text: str) -> bool:
-    """Whether an annotation text marks an interictal epileptiform discharge, judged by how it begins.
-
-    Sources: IFCN glossary 2017 (spike, polyspike, sharp wave, spike-and-slow-wave), TUEV (`SPSW`), vEpiSet
-    (`!`, but not `!g`).
-    """
-    return _IED_TEXT.match(text.strip()) is not None

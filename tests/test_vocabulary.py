@@ -6,8 +6,6 @@ from siamese_jax.vocabulary import (
     TWELVE_LEADS,
     channel_kind,
     common_reference,
-    is_ied,
-    stage_of,
     standard_name,
     unit_factor,
 )
@@ -136,56 +134,3 @@ def test_the_common_reference_of_a_label(label, reference):
 )
 def test_microvolts_in_a_unit(unit, factor):
     assert unit_factor(unit) == factor
-
-
-@pytest.mark.parametrize(
-    ("text", "stage"),
-    [
-        *(("Sleep stage W", "W"), ("Sleep stage 1", "N1"), ("Sleep stage 2", "N2"), ("Sleep stage R", "R")),
-        *(
-            ("Sleep stage 3", "N3"),
-            ("Sleep stage 4", "N3"),
-            ("Sleep stage N1", "N1"),
-            ("Sleep stage N3", "N3"),
-        ),
-        *(("W", "W"), ("N1", "N1"), ("S1", "N1"), ("S4", "N3"), ("REM", "R"), ("R", "R"), ("Waking", "W")),
-        *(("Stage 1", "N1"), ("stage n2", "N2"), ("SLEEP-S2", "N2"), ("SLEEP-REM", "R"), ("Wake", "W")),
-        *(
-            ("Sleep stage ?", None),
-            ("Movement time", None),
-            ("SLEEP-MT", None),
-            ("Sleeping", None),
-            ("", None),
-        ),
-        *(("1", None), ("stage", None), ("rt", None), ("square", None), ("spike", None), ("N5", None)),
-        *(("Sleep stage W to N1", None), ("Sleep spindle", None)),
-    ],
-)
-def test_stages_of_both_manuals_become_those_of_the_aasm(text, stage):
-    assert stage_of(text) == stage
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        *(("ied", True), ("IED F7", True), ("spike", True), ("Spikes", True), ("spike-and-wave", True)),
-        *(
-            ("Sharp wave", True),
-            ("sharp-and-slow-wave complex", True),
-            ("polyspike", True),
-            ("Poly-spike", True),
-        ),
-        *(("SPSW", True), ("epileptiform discharge", True), ("Interictal epileptiform discharge", True)),
-        *(("!", True), ("!start", True), ("!g", False), ("!G1", False)),
-        *(
-            ("spindle", False),
-            ("Sleep spindle", False),
-            ("seizure", False),
-            ("K-complex", False),
-            ("", False),
-        ),
-        *(("vertex sharp wave", False), ("no spikes", False), ("iedereen", False)),
-    ],
-)
-def test_texts_that_mark_interictal_discharges(text, expected):
-    assert is_ied(text) is expected

@@ -20,7 +20,8 @@ from data_tools.dreams import CLIPPED_UV, read_excerpt
 from experiments.provenance import hash_of
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, recording_from_array
-from siamese_jax.vocabulary import STAGES, stage_of
+from siamese_jax.recordings.texts import stage_of
+from siamese_jax.vocabulary import STAGES
 
 UNKNOWN = -1
 """Stage of a second that nobody scored."""

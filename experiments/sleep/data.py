@@ -22,8 +22,9 @@ from siamese_jax.cohort.sources import Opened, Source
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.resample import resample, resampled_length
+from siamese_jax.recordings.texts import stage_of
 from siamese_jax.shards.labels import SLEEP_RULE, Rule, StateRule, TextClasses
-from siamese_jax.vocabulary import SLEEP, TaskSpec, stage_of
+from siamese_jax.vocabulary import SLEEP, TaskSpec
 
 CHANNEL = "Cz"
 CENTRAL = ("C3-A1", "Cz-A1")

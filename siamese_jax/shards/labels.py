@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from siamese_jax.recordings.recording import Annotation
-from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, SLEEP, STATE, TaskSpec, is_ied, stage_of
+from siamese_jax.recordings.texts import ied_meaning, sleep_meaning
+from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, SLEEP, STATE, TaskSpec
 
 RUN_SECONDS = 1.0
 """From this duration on, an IED annotation is a run of discharges rather than one of them."""
@@ -27,8 +28,6 @@ ClassOf = Callable[[str], str | None]
 """The class that an annotation's text names: one of the task's, UNKNOWN, or None if it is about something else."""
 
 _TOLERANCE = 1e-6  # seconds: onsets are sums of rounded decimals, and the rules' limits count as inside
-_SLEEPING = re.compile(r"(sleeping|asleep|sleep)", re.IGNORECASE)
-_UNSCORED = re.compile(r"((sleep )?stage (\?|mt?|unknown|unscored))|\?|(not |un)scored|movement( time)?", re.IGNORECASE)
 
 
 class Labels(NamedTuple):
@@ -240,27 +239,21 @@ def described(rule: Rule) -> str:
 
 
 def ied_class(text: str) -> str | None:
-    """`ied` if a text marks an interictal epileptiform discharge."""
-    return IED.classes[1] if is_ied(text) else None
+    """`ied` if a text marks an interictal epileptiform discharge; UNKNOWN if it may mark one."""
+    return {"ied": IED.classes[1], "doubt": UNKNOWN}.get(ied_meaning(text) or "")
 
 
 def sleep_class(text: str) -> str | None:
-    """The AASM stage that a text names; UNKNOWN if it says 'asleep' or 'not scored'."""
-    stage = stage_of(text)
-    return stage if stage is not None else _unstaged(text)
+    """The AASM stage that a text names; UNKNOWN if it means asleep, or not scored."""
+    meaning = sleep_meaning(text)
+    return UNKNOWN if meaning in ("asleep", "unscored") else meaning
 
 
 def state_class(text: str) -> str | None:
-    """`wake` or `sleep`, in whatever stage; vEpiSet marks 'Waking' and 'Sleeping' only."""
+    """`wake` or `sleep`, in whatever stage (vEpiSet marks 'Waking' and 'Sleeping' only); UNKNOWN if not scored."""
     wake, sleep = STATE.classes
-    stage = stage_of(text)
-    if stage is not None:
-        return wake if stage == "W" else sleep
-    return sleep if _SLEEPING.fullmatch(text.strip()) else _unstaged(text)
-
-
-def _unstaged(text: str) -> str | None:
-    return UNKNOWN if _SLEEPING.fullmatch(text.strip()) or _UNSCORED.fullmatch(text.strip()) else None
+    meaning = sleep_meaning(text)
+    return {None: None, "unscored": UNKNOWN, "W": wake}.get(meaning, sleep)
 
 
 IED_RULE = EventRule(IED, ied_class, run_seconds=RUN_SECONDS)

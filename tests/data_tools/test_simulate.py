@@ -20,7 +20,8 @@ from data_tools.simulator.patients import draw_profile
 from data_tools.simulator.recording import SIMULATED
 from siamese_jax.cli.console import OK, SOME_FAILED
 from siamese_jax.recordings.edf import read_recording
-from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY, is_ied, stage_of
+from siamese_jax.recordings.texts import is_ied, stage_of
+from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY
 from tests.data_tools.simulator.scenes import SFREQ
 
 MINUTE = SimulationConfig(minutes=1)

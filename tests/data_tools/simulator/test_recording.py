@@ -8,8 +8,9 @@ from scipy.signal import welch
 
 from data_tools.simulator.patients import draw_profile
 from data_tools.simulator.recording import SIMULATED, SimulationConfig, simulate_patient
+from siamese_jax.recordings.texts import is_ied, stage_of
 from siamese_jax.shards.labels import IED_RULE
-from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY, is_ied, stage_of
+from siamese_jax.vocabulary import LEADS_29, STAGES, TEN_TWENTY
 from tests.data_tools.simulator.scenes import SFREQ, profile
 
 # --- no shortcut --------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import pytest
 from data_tools.simulator import physiology
 from data_tools.simulator.physiology import Range
 from data_tools.simulator.transients import ARTEFACTS, MIMICS, SLEEP, TRANSIENTS, draw_habits, lognormal
-from siamese_jax.vocabulary import STAGES, is_ied, stage_of
+from siamese_jax.recordings.texts import is_ied, stage_of
+from siamese_jax.vocabulary import STAGES
 from tests.data_tools.simulator.scenes import named
 
 # Key 7.2 of physiology, typed in anew: Hz, microvolts, stages; (None, None) where it says nothing.
