@@ -86,7 +86,8 @@ def simulate_cohort(
     """Write a cohort to the folder `out`, yielding the path of each EDF+ file once it is there, in whatever order.
 
     Files are `SIM0001.edf` and so on; `patients.csv` tells who they are, `events.csv` everything that was put into
-    them, both complete when the iterator ends, and `simulation.json` how they were made. `round(patients * ied_free)`
+    them, both complete when the iterator ends, `manifest.csv` tells `prepare` whose each file is, so that splits depend
+    on no laboratory's salt, and `simulation.json` how they were made. `round(patients * ied_free)`
     of the patients have no IED. The same arguments give the same bytes, whatever the number of workers. Recordings
     that an earlier call with the same settings finished are kept. `on_retry` is told which patient's recording is tried
     again, and why.
@@ -253,11 +254,12 @@ def _append(path: Path, rows: list[tuple[str, ...]]) -> None:
 
 
 def _write_tables(out: Path, tables: dict[str, _Table]) -> None:
-    """Write patients.csv and events.csv anew, by patient."""
+    """Write patients.csv, events.csv and manifest.csv anew, by patient."""
     in_order = [tables[code] for code in sorted(tables)]
     for name, columns, rows in (
         ("events.csv", ("patient", *Event._fields), [row for table in in_order for row in table.events]),
         ("patients.csv", _PATIENT_COLUMNS, [table.patient for table in in_order]),
+        ("manifest.csv", ("file", "patient"), [(f"{table.code}.edf", table.code) for table in in_order]),
     ):
         with (out / f"{name}.part").open("w", newline="") as file:
             csv.writer(file).writerows([columns, *rows])

@@ -19,6 +19,7 @@ XLA_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}".strip()
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ["SIAMESE_JAX_SALT"] = "of the tests"  # the user's own stays out of it
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand where a float is asked for

@@ -5,7 +5,6 @@ It reads nothing ahead and is pickled to other processes; all else (labels, spli
 sources.
 """
 
-import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from siamese_jax.cohort.pseudonyms import Pseudonyms, laboratory_pseudonyms
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.edf import read_annotations, read_recording
 from siamese_jax.recordings.recording import Annotation, Recording
@@ -120,6 +120,8 @@ class Folder(Source):
     """Units to read channels in instead of the header's, as for `read_recording`."""
     more_rules: tuple[Rule, ...] = ()
     """Tasks besides IEDs, sleep and state."""
+    pseudonyms: Pseudonyms = field(default_factory=laboratory_pseudonyms)
+    """Of patients whom only an EDF patient code names."""
 
     @property
     def title(self) -> str:
@@ -162,9 +164,18 @@ class Folder(Source):
             is_edf = sidecar.suffix.lower() == ".edf"
             annotations += read_annotations(sidecar) if is_edf else read_annotation_table(sidecar)
         row = self.manifest.get(name, _NOTHING_SAID)
-        patient, patient_from = _patient(name, recording.patient_code, row)
+        patient, patient_from = self._patient(name, recording.patient_code, row)
         looked = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         return Opened(recording, tuple(annotations), patient, patient_from, row.split, looked, reading_notes(recording))
+
+    def _patient(self, name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
+        """Who a recording is of, and how that is known."""
+        if row.patient:
+            return row.patient, "manifest"
+        if code:
+            return self.pseudonyms.of(code), "EDF patient code"
+        subject = _SUBJECT.search(name)
+        return (subject[1] if subject else Path(name).with_suffix("").as_posix()), "file name"
 
     def options(self) -> dict[str, object]:
         """Units decide the signal."""
@@ -225,21 +236,6 @@ def reading_notes(recording: Recording) -> tuple[str, ...]:
     if report.truncated:
         notes.append(f"cut short: {report.records_read} of {report.records_expected} records")
     return tuple(notes)
-
-
-def anonymous(code: str) -> str:
-    """A patient code as a hash: a header's code may be a name."""
-    return f"edf-{hashlib.sha256(code.encode()).hexdigest()[:10]}"
-
-
-def _patient(name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
-    """Who a recording is of, and how that is known."""
-    if row.patient:
-        return row.patient, "manifest"
-    if code:
-        return anonymous(code), "EDF patient code"
-    subject = _SUBJECT.search(name)
-    return (subject[1] if subject else Path(name).with_suffix("").as_posix()), "file name"
 
 
 def _is_companion(path: Path, stems: Set[tuple[Path, str]]) -> bool:

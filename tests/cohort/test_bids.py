@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.recordings.bids_tree import CH_NAMES, brainvision, data_set, edf, table
 
 from siamese_jax.cli.main import command
 from siamese_jax.cohort.bids import Bids
@@ -20,6 +19,7 @@ from siamese_jax.recordings.recording import Annotation
 from siamese_jax.shards.labels import EventRule, StateRule, TextClasses
 from siamese_jax.shards.schema import open_shard
 from siamese_jax.vocabulary import TaskSpec, standard_name
+from tests.cohort.bids_tree import CH_NAMES, brainvision, data_set, edf, table
 from tests.recordings.in_memory import noise
 
 DATA = DataConfig(ch_names=CH_NAMES, sfreq=100.0, window_seconds=2.0)

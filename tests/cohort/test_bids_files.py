@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.recordings.bids_tree import edf, table
 
 from siamese_jax.cohort.bids_files import (
     applies,
@@ -17,6 +16,7 @@ from siamese_jax.cohort.bids_files import (
     read_json,
     seconds_before,
 )
+from tests.cohort.bids_tree import edf, table
 
 
 def test_a_name_says_whose_it_is_and_what():

@@ -42,10 +42,11 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
         return contents(tmp_path / name)
 
     first = written("a", 0)
-    assert set(first) == {"SIM0001.edf", "SIM0002.edf", "patients.csv", "events.csv", "simulation.json"}
+    assert set(first) == {"SIM0001.edf", "SIM0002.edf", "patients.csv", "events.csv", "manifest.csv", "simulation.json"}
     assert written("b", 0) == first
     other = written("c", 1)
-    assert all(other[name] != content for name, content in first.items())
+    assert all(other[name] != content for name, content in first.items() if name != "manifest.csv")
+    assert first["manifest.csv"].split() == [b"file,patient", b"SIM0001.edf,SIM0001", b"SIM0002.edf,SIM0002"]
     assert first["SIM0001.edf"][500_000:] != first["SIM0002.edf"][500_000:]
 
 
@@ -159,7 +160,7 @@ def test_settings_without_a_recording_bind_nobody(tmp_path, monkeypatch):
         patch.setattr(simulate, "_make", broken)
         with pytest.raises(simulate.Unfinished, match="SIM0001: no such head"):
             list(simulate_cohort(tmp_path, SHORT, patients=1, seed=3))
-    assert set(contents(tmp_path)) == {"simulation.json", "patients.csv", "events.csv"}
+    assert set(contents(tmp_path)) == {"simulation.json", "patients.csv", "events.csv", "manifest.csv"}
     (path,) = simulate_cohort(tmp_path, SHORT, patients=1, seed=4)
     assert path.exists() and '"seed": 4' in (tmp_path / "simulation.json").read_text()
     path.unlink()
