@@ -141,7 +141,7 @@ def check_shards(folder: Path) -> int:
     with progress_bar() as progress:
         checked = check(folder, progress)
     print(checked.text())
-    for line in checked.complaints():
+    for line in checked.error_lines():
         complain(line)
     return NOT_ANALYSED if checked.errors else OK
 

@@ -1,31 +1,44 @@
 """Whether a folder of prepared shards is fit to train and test on (`siamese-jax prepare --check`).
 
-Errors make results wrong: damaged files, and people or signals that stand on both sides of a split. Warnings are to be
-known before training: signals stored twice, dead electrodes, classes that are rare or missing.
+Errors make results wrong: damaged files, a set that is not complete, people or signals on both sides of a split.
+Warnings are to be known before training: signals stored twice, dead electrodes, classes that are rare or missing.
+
+Signals are compared window by window: by a digest of the stored integers, less each channel's offset and whole-number
+gain. It finds a window that was stored twice; a copy that was cut elsewhere, filtered, referenced otherwise, resampled
+or rounded anew is not found.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int16, Int64, Shaped, UInt64
+from jaxtyping import Bool, Float64, Int16, Int64
 
-from siamese_jax.cohort import duplicates
-from siamese_jax.cohort.balance import imbalances
-from siamese_jax.cohort.duplicates import FINGERPRINT, WORD_SECONDS, Part
 from siamese_jax.cohort.prepare import Progress
+from siamese_jax.cohort.report import REPORT
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import PARTIAL_SUFFIX, SUFFIX, Shard, verify_shard
 from siamese_jax.shards.summary import ShardSummary, shards_of_split, summary_of
+from siamese_jax.vocabulary import TaskSpec
 
 STILL_SHARE = 0.5
-"""A channel that stands still in more of a recording's seconds is named."""
+"""A channel that stands still in more of a recording's windows is named."""
+RARE_SHARE = 0.01
+"""A class that fewer of the labelled windows have is rare."""
+APART = 3.0
+"""A class whose share differs between two splits by a greater factor may be dealt unevenly ..."""
+DEALS = 999
+"""... and is, if it differs by less in each of so many random deals of the patients to the splits: p = 0.001."""
 SHOWN = 5
 """Of more errors or warnings of one kind, so many are printed, and the number of the others."""
 
-_BLOCK_SECONDS = 60
+_FEW_VALUES = 16  # a channel with no more of them in a window (a hum in step with the clock, a rail) proves nothing
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class Check:
             found = f"all shards are sound; {found}" if found else "all shards are sound"
         return "\n".join([*lines, found])
 
-    def complaints(self) -> list[str]:
+    def error_lines(self) -> list[str]:
         """The errors to print: the first of each kind."""
         return [line for finding in self.findings for line in _first(finding.errors)]
 
@@ -78,27 +91,32 @@ class Check:
 def check(folder: str | Path, progress: Progress | None = None) -> Check:
     """Verify every shard under `folder` against its checksum, and look through all of them together.
 
-    Errors are: a shard that was cut short, edited or is of another schema; shards that do not fit one another;
-    leftovers of an interrupted preparation; no shard at all; a patient in two splits or shards; one signal or window in
-    two splits, or under two patients' names. The signals are read twice, a minute at a time.
+    Errors are: a shard that was cut short, edited or is of another schema; shards that do not fit one another; a
+    preparation that was not finished, or recordings of it that no shard holds; no shard at all; a patient in two splits
+    or shards; one recording or window in two splits, or under two patients' names. The signals are read twice.
     """
-    progress = progress or (lambda *_: None)
+    folder, progress = Path(folder), progress or (lambda *_: None)
     splits, errors = _verified(folder, progress)
     shards = [shard for group in splits.values() for shard in group]
     summary = summary_of(folder, splits)
     megabytes = sum(split.megabytes for split in summary.splits)
     looked_at = f"{len(shards)} shards, {megabytes:.1f} MB, by checksum and schema"
-    findings = [Finding("files", looked_at, (*errors, *_misfits(shards)))]
+    findings = [
+        Finding("files", looked_at, (*errors, *_misfits(shards))),
+        _complete(folder, None if errors else shards),
+    ]
     if shards:
-        scan = _scan(shards, progress)
         recordings = _recordings(splits)
-        shared, same = _same_signals(scan, recordings)
-        findings += [_patients(splits), same, _windows(shards, scan, recordings, shared)]
-        findings += [_channels(shards, scan, recordings), _labels(splits)]
+        scan = _scan(shards, recordings, progress)
+        findings += [_patients(splits), _equal(scan, recordings), _still(shards, scan, recordings)]
+        findings += [_labels(splits)]
     return Check(summary, tuple(findings))
 
 
-def _verified(folder: str | Path, progress: Progress) -> tuple[dict[str, list[Shard]], list[str]]:
+# --- files and patients -------------------------------------------------------------------------------------
+
+
+def _verified(folder: Path, progress: Progress) -> tuple[dict[str, list[Shard]], list[str]]:
     """The sound shards of each split, and what is wrong with the other files."""
     paths = [(split, path) for split in SPLITS for path in shards_of_split(folder, split)]
     errors, splits = [], {split: [] for split in SPLITS}
@@ -112,7 +130,7 @@ def _verified(folder: str | Path, progress: Progress) -> tuple[dict[str, list[Sh
         errors.append(f"{folder}: no shards (*{SUFFIX}) in {', '.join(SPLITS)}")
     errors += [
         f"{path}: left by a preparation that was interrupted; run it again or delete the file"
-        for path in sorted(Path(folder).rglob(f"*{PARTIAL_SUFFIX}"))
+        for path in sorted(folder.rglob(f"*{PARTIAL_SUFFIX}"))
     ]
     return splits, errors
 
@@ -124,6 +142,27 @@ def _misfits(shards: Sequence[Shard]) -> list[str]:
         for name in ("sfreq", "ch_names", "window", "hop", "tasks")
         if getattr(shards[0].info, name) != getattr(shard.info, name)
     ]
+
+
+def _complete(folder: Path, shards: Sequence[Shard] | None) -> Finding:
+    """Whether `prepare` came to its end, and whether the shards hold all that it used (None: some are damaged)."""
+    path = folder / REPORT
+    if not path.is_file():
+        warning = f"{path}: no such file, so nothing says which recordings belong to the set"
+        return Finding("complete", f"no {REPORT}", (), (warning,))
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if not report["finished"]:
+            error = f"{folder}: preparing it was not finished; run `siamese-jax prepare` again"
+            return Finding("complete", REPORT, (error,))
+        used, skipped = ([str(file["name"]) for file in report[key]] for key in ("used", "skipped"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Finding("complete", REPORT, (f"{path} cannot be read: {type(error).__name__}: {error}",))
+    there = used if shards is None else {name for shard in shards for name in shard.recordings["name"].tolist()}
+    gone = [name for name in used if name not in there]
+    errors = tuple(f"{name}: used by the preparation, but no shard holds it" for name in gone)
+    warnings = tuple(f"{name}: left out by the preparation; {REPORT} has the reason" for name in skipped)
+    return Finding("complete", f"{len(used)} recordings used, {len(skipped)} left out ({REPORT})", errors, warnings)
 
 
 def _patients(splits: Mapping[str, Sequence[Shard]]) -> Finding:
@@ -139,132 +178,84 @@ def _patients(splits: Mapping[str, Sequence[Shard]]) -> Finding:
     return Finding("patients", f"{len(seen)} patients in {sum(map(bool, splits.values()))} splits", tuple(errors))
 
 
-# --- what the signals say -----------------------------------------------------------------------------------
+# --- signals ------------------------------------------------------------------------------------------------
 
 
 class _Recording(NamedTuple):
     name: str
     patient: str
     split: str
+    digest: str
+    """Of its file, or empty."""
 
     def __str__(self) -> str:
         return f"{self.name} (patient {self.patient}, {self.split})"
 
 
 class _Scan(NamedTuple):
-    """What one reading of all signals gives."""
+    """What one reading of all windows gives."""
 
-    parts: list[Part]
-    fingerprints: Shaped[np.ndarray, "word"]
-    digests: UInt64[np.ndarray, "window"]
-    still_windows: Bool[np.ndarray, "window"]
-    seconds: Int64[np.ndarray, "recording"]
-    """Whole seconds looked at."""
-    still_seconds: list[Int64[np.ndarray, "chan"]]
-    """In how many of them each channel stands still, by recording."""
+    windows: int
+    equal: dict[tuple[int, int], list[tuple[float, float]]]
+    """Onsets of equal windows in two recordings, or twice in one (numbers in the cohort)."""
+    listed_twice: list[str]
+    without_signal: list[str]
+    still: list[Int64[np.ndarray, "chan"]]
+    """In how many windows each channel stands still, by recording."""
+    counts: Int64[np.ndarray, "recording"]
+    """Windows of each recording."""
 
 
 def _recordings(splits: Mapping[str, Sequence[Shard]]) -> list[_Recording]:
-    return [
-        _Recording(str(name), str(patient), split)
-        for split, shards in splits.items()
-        for shard in shards
-        for name, patient in zip(shard.recordings["name"], shard.recordings["patient"], strict=True)
-    ]
+    found = []
+    for split, shards in splits.items():
+        for table in (shard.recordings for shard in shards):
+            digests = table.get("digest", np.full(len(table["name"]), ""))
+            rows = zip(table["name"].tolist(), table["patient"].tolist(), digests.tolist(), strict=True)
+            found += [_Recording(name, patient, split, digest) for name, patient, digest in rows]
+    return found
 
 
-def _scan(shards: Sequence[Shard], progress: Progress) -> _Scan:
-    parts = duplicates.cohort_parts(shards)
-    one_in = duplicates.one_in(parts)
-    digests = [np.zeros(len(shard), np.uint64) for shard in shards]
-    still = [np.zeros(len(shard), bool) for shard in shards]
-    counts = [np.zeros(len(s.info.ch_names), np.int64) for s in shards for _ in s.recordings["name"]]
-    seconds, words = np.zeros(len(counts), np.int64), [np.zeros(0, FINGERPRINT)]
-    total, done = sum(part.length for part in parts), 0
-    for number, start, n, block in _blocks(parts):
-        progress("comparing signals", done, total)
-        part, info = parts[number], parts[number].shard.info
-        present, second, row = part.shard.recordings["present"][part.row], _second(part), part.start + start
-        found = duplicates.fingerprints(block, present, n_starts=n, sfreq=info.sfreq, one_in=one_in)
-        found["segment"], found["position"] = number, found["position"] + start
-        words.append(found)
-        here = np.flatnonzero((part.shard.start >= row) & (part.shard.start < row + n))
-        hashes = duplicates.window_digests(block, part.shard.start[here] - row, info.window)
-        digests[part.number][here], still[part.number][here] = hashes
-        whole = block[: n // second * second].reshape(-1, second, block.shape[1])
-        seconds[part.recording] += len(whole)
-        counts[part.recording] += (whole.max(axis=1) == whole.min(axis=1)).sum(axis=0)
-        done += n
-    progress("comparing signals", total, total)
-    return _Scan(parts, np.concatenate(words), np.concatenate(digests), np.concatenate(still), seconds, counts)
-
-
-def _blocks(parts: Sequence[Part]) -> Iterator[tuple[int, int, int, Int16[np.ndarray, "time chan"]]]:
-    """All signals, a minute at a time: the segment, where in it the minute begins, how many samples it has.
-
-    The samples go on for as long as a window or word that begins in the minute. One file is open at a time.
-    """
-    for number, part in enumerate(parts):
-        tail = max(part.shard.info.window, int(WORD_SECONDS * part.shard.info.sfreq) + 2)
-        step = _BLOCK_SECONDS * _second(part)
-        for start in range(0, part.length, step):
-            n = min(step, part.length - start)
-            row = part.start + start
-            yield number, start, n, part.shard.read_integers(row, row + min(n + tail, part.length - start))
-        if part is parts[-1] or parts[number + 1].number != part.number:
-            part.shard.close()
-
-
-def _second(part: Part) -> int:
-    """A second in whole samples."""
-    return max(round(part.shard.info.sfreq), 1)
-
-
-def _same_signals(scan: _Scan, recordings: Sequence[_Recording]) -> tuple[set[tuple[int, int]], Finding]:
-    """The finding, and the pairs of recordings that it is about."""
-    leaks, errors, warnings, pairs = [], [], [], set()
-    for i, j, seconds in duplicates.shared_signals(scan.parts, scan.fingerprints):
-        pairs.add((i, j))
-        one, other = recordings[i], recordings[j]
-        line = f"{one} and {other} hold the same signal, about {_duration(seconds)} of it: leave one out"
-        if one.patient != other.patient:
-            (leaks if one.split != other.split else errors).append(line)
-        elif one.split == other.split:  # if not, the patient is in two splits: that was said
-            warnings.append(line)
-    hours = sum(part.length / part.shard.info.sfreq for part in scan.parts) / 3600
-    owner = np.array([part.recording for part in scan.parts])[scan.fingerprints["segment"]]
-    words = np.bincount(owner, minlength=len(recordings))
-    without = int((words < duplicates.MATCHES).sum())
-    looked_at = f"{hours:.2f} h, {len(scan.fingerprints)} fingerprints"
-    looked_at += f", too few of {without} recordings" if without else ""
-    return pairs, Finding("same signal", looked_at, (*leaks, *errors), tuple(warnings))
-
-
-def _windows(
-    shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording], known: set[tuple[int, int]]
-) -> Finding:
-    """Windows that stand in several places, and labelled ones without a signal."""
-    errors, warnings, begin, n_known = [], [], 0, 0
-    first = np.zeros(len(scan.digests), bool)
+def _scan(shards: Sequence[Shard], recordings: Sequence[_Recording], progress: Progress) -> _Scan:
+    first: dict[bytes, tuple[int, float]] = {}
+    still = [np.zeros(len(shard.info.ch_names), np.int64) for shard in shards for _ in shard.recordings["name"]]
+    scan = _Scan(sum(map(len, shards)), defaultdict(list), [], [], still, np.zeros(len(recordings), np.int64))
+    before, done = 0, 0
     for shard in shards:
-        stop, listed_twice = begin + len(shard), np.ones(len(shard), bool)
-        listed_twice[np.unique(shard.start, return_index=True)[1]] = False
-        first[begin:stop] = ~listed_twice
+        empty, again = np.zeros(len(shard), bool), np.ones(len(shard), bool)
+        again[np.unique(shard.start, return_index=True)[1]] = False
+        for i in np.flatnonzero(~again).tolist():
+            progress("comparing windows", done + i, scan.windows)
+            block = shard.read_integers(int(shard.start[i]), int(shard.start[i]) + shard.info.window)
+            recording, onset = before + int(shard.recording[i]), float(shard.onset_seconds[i])
+            moves = block.max(axis=0) != block.min(axis=0)
+            scan.still[recording][~moves] += 1
+            scan.counts[recording] += 1
+            empty[i] = not moves.any()
+            there, there_onset = (
+                (recording, onset) if empty[i] else first.setdefault(_digest(block), (recording, onset))
+            )
+            if (there, there_onset) != (recording, onset) and _proves_something(block):
+                scan.equal[there, recording].append((there_onset, onset))
         used = np.any([weight > 0 for weight in shard.weights.values()], axis=0)
-        errors += _told(shard, listed_twice, "listed twice")
-        warnings += _told(shard, scan.still_windows[begin:stop] & used, "with labels but a signal that stands still")
-        begin = stop
-    for i, j, count, (at_one, at_other) in duplicates.shared_windows(shards, scan.digests, first & ~scan.still_windows):
-        one, other, where = recordings[i], recordings[j], f"first at {at_one:g} s and {at_other:g} s"
-        if i == j:
-            warnings.append(f"{one} holds {_count(count, 'window')} twice, {where}")
-        elif (i, j) not in known:
-            line = f"{one} and {other} share {_count(count, 'identical window')}, {where}"
-            (errors if one.split != other.split else warnings).append(line)
-        else:
-            n_known += count
-    again = f", {n_known} of them again in recordings named above" if n_known else ""
-    return Finding("duplicate windows", f"{len(scan.digests)} windows{again}", tuple(errors), tuple(warnings))
+        scan.listed_twice.extend(_told(shard, again, "listed twice"))
+        scan.without_signal.extend(_told(shard, empty & used, "with labels but a signal that stands still"))
+        before, done = before + len(shard.recordings["name"]), done + len(shard)
+        shard.close()  # one file is open at a time
+    progress("comparing windows", done, scan.windows)
+    return scan
+
+
+def _digest(block: Int16[np.ndarray, "time chan"]) -> bytes:
+    """Of a window, the same with another offset in any channel, and with a gain that is a whole number."""
+    steps = np.diff(block.astype(np.int32), axis=0)
+    first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)[0]
+    gain = np.maximum(np.gcd.reduce(steps, axis=0), 1) * np.where(first < 0, -1, 1)
+    return hashlib.sha256(steps // gain).digest()[:16]
+
+
+def _proves_something(block: Int16[np.ndarray, "time chan"]) -> bool:
+    return any(len(np.unique(channel)) > _FEW_VALUES for channel in block.T)
 
 
 def _told(shard: Shard, windows: Bool[np.ndarray, "window"], what: str) -> list[str]:
@@ -275,27 +266,148 @@ def _told(shard: Shard, windows: Bool[np.ndarray, "window"], what: str) -> list[
     return [f"{shard.path}: {_count(int(windows.sum()), 'window')} {what}, the first in {name} at {onset:g} s"]
 
 
-def _channels(shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording]) -> Finding:
-    """Channels that a recording has, and that stand still in most of it."""
+def _equal(scan: _Scan, recordings: Sequence[_Recording]) -> Finding:
+    """Recordings of one file, and windows that stand in several places; first those in two splits."""
+    said = {pair: _shared(pair, onsets, recordings) for pair, onsets in scan.equal.items()}
+    of_file = defaultdict(list)
+    for i, recording in enumerate(recordings):
+        of_file[recording.digest].append(i)
+    for digest, same in of_file.items():
+        for i, j in combinations(same if digest else (), 2):
+            said[i, j] = f"{recordings[i]} and {recordings[j]} are one file under two names"
+    leaks, errors, warnings = [], [], []
+    for (i, j), line in sorted(said.items()):
+        one, other = recordings[i], recordings[j]
+        if one.patient != other.patient:
+            (leaks if one.split != other.split else errors).append(line)
+        elif one.split == other.split:  # if not, the patient is in two splits: that is an error above
+            warnings.append(line)
+    looked_at = f"{scan.windows} windows of {len(recordings)} recordings"
+    return Finding("equal signals", looked_at, (*scan.listed_twice, *leaks, *errors), tuple(warnings))
+
+
+def _shared(pair: tuple[int, int], onsets: list[tuple[float, float]], recordings: Sequence[_Recording]) -> str:
+    one, other = (recordings[i] for i in pair)
+    count, where = _count(len(onsets), "window"), "first at {:g} s and {:g} s".format(*min(onsets))
+    if one is other:
+        return f"{one} holds {count} twice, {where}"
+    return f"{one} and {other} share {count}, {where}: leave one out"
+
+
+def _still(shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording]) -> Finding:
+    """Channels that a recording has, and that stand still in most of its windows; windows without any signal."""
     rows = [(shard, row) for shard in shards for row in range(len(shard.recordings["name"]))]
-    warnings, n_channels = [], 0
+    warnings, n_channels = list(scan.without_signal), 0
     for i, (shard, row) in enumerate(rows):
         present = shard.recordings["present"][row]
         n_channels += int(present.sum())
-        share = scan.still_seconds[i] / max(scan.seconds[i], 1)
+        share = scan.still[i] / max(scan.counts[i], 1)
         dead = np.flatnonzero(present & (share > STILL_SHARE))
         said = [f"{shard.info.ch_names[k]} {100 * share[k]:.0f} %" for k in dead]
         if len(dead) == present.sum() > 1:
             said = [f"all {len(dead)} channels {100 * share[dead].min():.0f} %"]
-        warnings += [f"{recordings[i]} stands still for much of its time: {', '.join(said)}"] if said else []
-    looked_at = f"{n_channels} channels of {len(rows)} recordings, by seconds"
+        warnings += [f"{recordings[i]} stands still in many of its windows: {', '.join(said)}"] if said else []
+    looked_at = f"{n_channels} channels of {len(rows)} recordings, by windows"
     return Finding("constant channels", looked_at, (), tuple(warnings))
+
+
+# --- labels -------------------------------------------------------------------------------------------------
+
+
+class PatientCounts(NamedTuple):
+    """One task's labelled windows of one patient."""
+
+    split: str
+    labelled: int
+    having: Int64[np.ndarray, "class"]
+    """Windows of each class."""
 
 
 def _labels(splits: Mapping[str, Sequence[Shard]]) -> Finding:
     tasks = next(shard for group in splits.values() for shard in group).info.tasks
+    lines = [
+        f"{task.name}: {line}"
+        for task in tasks
+        for line in imbalances(task, [n for split, group in splits.items() for n in _counts(task, split, group)])
+    ]
     looked_at = f"classes of {', '.join(task.name for task in tasks)} by split and patient"
-    return Finding("label balance", looked_at, (), tuple(imbalances(splits)))
+    return Finding("label balance", looked_at, (), tuple(lines))
+
+
+def _counts(task: TaskSpec, split: str, shards: Sequence[Shard]) -> list[PatientCounts]:
+    found = []
+    for shard in (shard for shard in shards if task in shard.info.tasks):
+        used, patient = shard.weights[task.name] > 0, shard.patient(np.arange(len(shard)))
+        labels, several = shard.labels[task.name], task.kind == "multilabel"
+        classes = labels > 0.5 if several else np.rint(labels)[:, None] == np.arange(len(task.classes))
+        for name in shard.patients:
+            here = used & (patient == name)
+            found.append(PatientCounts(split, int(here.sum()), classes[here].sum(axis=0)))
+    return found
+
+
+def imbalances(task: TaskSpec, patients: Sequence[PatientCounts]) -> list[str]:
+    """One line for each thing that is wrong with a task's labels; none if nobody labelled it.
+
+    - A split has no labelled window, or none of a class, that another split has.
+    - A class has no window at all, or fewer than `RARE_SHARE` of all.
+    - The share of a class is `APART` in two splits, and more so than in any of `DEALS` random deals. Patients are
+      dealt, not windows: a patient with many events is no surprise, wherever he is.
+    """
+    if not any(counts.labelled for counts in patients):
+        return []
+    names = list(dict.fromkeys(counts.split for counts in patients))
+    members = np.array([[counts.split == name for counts in patients] for name in names], float)
+    labelled, having = (np.array(column, float) for column in list(zip(*patients, strict=True))[1:])
+    lines, total, by_split = [], labelled.sum(), members @ having
+    for name, n, own in zip(names, members @ labelled, by_split, strict=True):
+        gone = [
+            f"{task.classes[c]} ({names[by_split[:, c].argmax()]} has {by_split[:, c].max():.0f})"
+            for c in np.flatnonzero((own == 0) & by_split.any(axis=0))
+        ]
+        if not n:
+            most = (members @ labelled).argmax()
+            lines.append(f"{name} has no labelled window, {names[most]} has {(members @ labelled)[most]:.0f}")
+        elif gone:
+            lines.append(f"{name} has no window of {', '.join(gone)}")
+    of_class = dict(zip(task.classes, by_split.sum(axis=0), strict=True))
+    absent = [label for label, n in of_class.items() if not n]
+    rare = sorted((n, label) for label, n in of_class.items() if 0 < n < RARE_SHARE * total)
+    lines += [f"no window of {', '.join(absent)} in any split"] if absent else []
+    ratios = ", ".join(f"{label} 1 : {total / n:.0f}" for n, label in rare)
+    lines += [f"rare among {total:.0f} labelled windows: {ratios}"] if rare else []
+    return lines + _uneven(task, names, members[:, labelled > 0], labelled[labelled > 0], having[labelled > 0])
+
+
+def _uneven(
+    task: TaskSpec,
+    names: Sequence[str],
+    members: Float64[np.ndarray, "split patient"],
+    labelled: Float64[np.ndarray, "patient"],
+    having: Float64[np.ndarray, "patient class"],
+) -> list[str]:
+    """Classes whose share differs between splits more than chance would have it."""
+    inside = np.flatnonzero(members.any(axis=1)).tolist()
+    names, members = [names[i] for i in inside], members[inside]
+
+    def shares(members: Float64[np.ndarray, "split patient"]) -> Float64[np.ndarray, "split class"]:
+        return members @ having / (members @ labelled)[:, None]
+
+    def factor(shares: Float64[np.ndarray, "split class"]) -> Float64[np.ndarray, "class"]:
+        most, least = shares.max(axis=0), shares.min(axis=0)
+        return np.divide(most, least, out=np.full_like(most, np.inf), where=least > 0)
+
+    found, rng = shares(members), np.random.default_rng(0)
+    apart = (factor(found) > APART) & (factor(found) < np.inf)  # a split without the class was named before
+    for _ in range(DEALS):
+        if not apart.any():
+            break
+        apart &= factor(shares(rng.permutation(members, axis=1))) < factor(found)
+    lines = []
+    for label, share in zip(np.array(task.classes)[apart], found.T[apart], strict=True):
+        said = ", ".join(f"{100 * x:.2g} % of {name}" for name, x in zip(names, share, strict=True))
+        lines.append(f"{label} is {said}: more than chance among {len(labelled)} patients")
+    return lines
 
 
 # --- in words -----------------------------------------------------------------------------------------------
@@ -313,9 +425,3 @@ def _count(n: int, what: str) -> str:
 def _first(lines: Sequence[str]) -> list[str]:
     shown = list(lines[:SHOWN])
     return [*shown, f"... and {len(lines) - SHOWN} more of this kind"] if len(lines) > SHOWN else shown
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
