@@ -158,7 +158,7 @@ _STANDARD: dict[str, str] = {
 }
 """Every known name, in capitals and without spaces, and its standard name."""
 
-_TYPE_WORD = re.compile(r"^(EEG|ECG|EKG|EMG|EOG|PSG)[\s_:-]*", re.IGNORECASE)
+_TYPE_WORD = re.compile(r"^(EEG|ECG|EKG|EMG|EOG|PSG|POL)[\s_:-]*", re.IGNORECASE)
 _REFERENCE = re.compile(r"-(REF\d?|LE|LER|CLE|AR|AVG|AVE|AV|CAR|ORG|CPZ|VREF|G2)$", re.IGNORECASE)
 _DUPLICATE = re.compile(r"-\d+$")
 
@@ -170,7 +170,7 @@ def standard_name(label: str) -> str | None:
     both sides (`T8-P8-0` gives `T4-T6`, `C3-M2` gives `C3-A2`) and is never mistaken for its first electrode.
     A suffix that names a common reference, `-CPz` among them, is dropped; `common_reference` returns it.
     Sources: EDF+ standard texts (labels as "type electrode-reference"); names and suffixes met in TUH,
-    CHB-MIT, Sleep-EDF, MASS, Siena and eegmmidb files.
+    CHB-MIT, Sleep-EDF, MASS, Siena and eegmmidb files, and in those of Nihon Kohden (`POL Fp1`).
     """
     text = re.sub(r"\s*-\s*", "-", label.strip())
     for candidate in (text, _TYPE_WORD.sub("", text)):

@@ -41,6 +41,8 @@ def test_standard_names_stand_for_themselves_in_any_dress(name):
             ("eeg cz", "Cz"),
             ("EEG F3-REF-1", "F3"),
         ),
+        # Nihon Kohden
+        *(("POL Fp1", "Fp1"), ("POL T7", "T3"), ("POL EKG1", "ECG1"), ("POL", None), ("POL DC01", None)),
         # extended 10-10
         *(("EEG FC5", "FC5"), ("po7", "PO7"), ("AFZ", "AFz"), ("OZ", "Oz"), ("FT10", "FT10"), ("cpz", "CPz")),
         # other kinds

@@ -212,8 +212,7 @@ def detection_text(found: "Detections", written: "Written") -> str:
     ]
     paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run]
     lines.append("wrote     " + "\n          ".join(str(path) for path in paths if path is not None))
-    if written.copy is None:
-        lines.append(f"note      no annotated copy: {written.copy_refused}")
+    lines += [f"note      {note}" for note in written.notes]
     return "\n".join(lines)
 
 

@@ -113,11 +113,12 @@ def detect(
         on_progress=on_progress,
     )
     lines = timelines(config, IED.name, predictions, recording.segments, hop_seconds=hop_seconds)
-    events = [event for line, _ in lines for event in find_events(**line._asdict(), threshold=least)]
+    events = [(event, index) for line, index in lines for event in find_events(**line._asdict(), threshold=least)]
     epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
     located = tuple(
-        _located(recording, event, stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS))) for event in events
+        _located(recording, index, event, stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS)))
+        for event, index in events
     )
     return Detections(
         events=located,
@@ -172,8 +173,8 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording, h
     )
 
 
-def _located(recording: Recording, event: Event, stage: str | None) -> Detection:
-    channel, amplitude = _deflection(recording, event.peak_seconds)
+def _located(recording: Recording, index: int, event: Event, stage: str | None) -> Detection:
+    channel, amplitude = _deflection(recording, index, event.peak_seconds)
     return Detection(
         event.onset_seconds,
         event.duration_seconds,
@@ -185,11 +186,10 @@ def _located(recording: Recording, event: Event, stage: str | None) -> Detection
     )
 
 
-def _deflection(recording: Recording, peak_seconds: float) -> tuple[str, float]:
+def _deflection(recording: Recording, index: int, peak_seconds: float) -> tuple[str, float]:
     """The scalp electrode that stands out most from the common average near the peak, and by how many microvolts."""
     scalp = [i for i, name in enumerate(recording.ch_names) if name in TEN_TWENTY and recording.present[i]]
     scalp = scalp or np.flatnonzero(recording.present).tolist()
-    index = max(i for i, s in enumerate(recording.segments) if s.onset_seconds <= peak_seconds + 1e-6)
     segment = recording.segments[index]
     centre = round((peak_seconds - segment.onset_seconds) * recording.sfreq)
     reach, near = round(0.5 * recording.sfreq), round(0.1 * recording.sfreq)

@@ -5,13 +5,13 @@ Each file is written under a temporary name and renamed, so that a file that is 
 
 import csv
 import glob
-import json
-import math
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siamese_jax import files
 from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN
 from siamese_jax.detection.detect import EPOCH_SECONDS, Detections
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
@@ -19,14 +19,15 @@ from siamese_jax.recordings.recording import Annotation, Recording
 
 
 class Written(NamedTuple):
-    """The files of one detection; `copy` is None if there could be none, and `copy_refused` says why."""
+    """The files of one detection; `copy` is None if there could be none, and then `notes` say why."""
 
     events: Path
     hypnogram: Path | None
     annotations: Path
     copy: Path | None
-    copy_refused: str
     run: Path
+    notes: tuple[str, ...]
+    """What is to be known about the files: what of a patient's identity is hidden, why there is no copy."""
 
 
 def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
@@ -35,10 +36,13 @@ def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
     An event reads `IED p=0.93` and names its channel; a stage reads `Sleep stage N2` (EDF+ standard texts).
     """
     events = [
-        Annotation(e.onset_seconds, e.duration_seconds, f"IED p={e.probability:.2f}", e.channel)
+        Annotation(e.onset_seconds, e.duration_seconds, f"IED p={e.probability:.2f}", e.channel, "machine")
         for e in detections.events
     ]
-    stages = [Annotation(e.onset_seconds, EPOCH_SECONDS, f"Sleep stage {e.stage}") for e in detections.hypnogram]
+    stages = [
+        Annotation(e.onset_seconds, EPOCH_SECONDS, f"Sleep stage {e.stage}", origin="machine")
+        for e in detections.hypnogram
+    ]
     return tuple(sorted(stages + events, key=lambda a: a.onset_seconds))
 
 
@@ -70,7 +74,7 @@ def write_detections(
     if run.exists():  # an earlier detection's: from here on it is none, and not all of its files may be written anew
         for path in (run, annotated, folder / f"{stem}_hypnogram.csv"):
             path.unlink(missing_ok=True)
-    for unfinished in folder.glob(f".{glob.escape(stem)}_*.part"):  # of a process that was killed
+    for unfinished in folder.glob(f".{glob.escape(stem)}_*{files.PARTIAL}"):  # of a process that was killed
         unfinished.unlink()
     write_csv(events, EVENT_COLUMNS, (_event_row(e) for e in detections.events))
     if detections.hypnogram:
@@ -81,12 +85,13 @@ def write_detections(
         )
         write_csv(hypnogram, ("onset", "duration", "stage", "probability"), rows)
     only = folder / f"{stem}{DETECTED}"
-    write_annotations(only, annotations, start=recording.start_datetime, patient_code=recording.patient_code)
-    copy, refused = _write_copy(annotated, recording, annotations)
-    files = [path.name for path in (events, hypnogram, only, copy) if path is not None]
-    record = {**provenance, **_run_record(recording, detections), "files": files}
-    _write_text(run, json.dumps(record, indent=2) + "\n")
-    return Written(events, hypnogram, only, copy, refused, run)
+    start, code = recording.start_datetime, recording.patient_code
+    notes = [f"{only.name}: {note}" for note in write_annotations(only, annotations, start=start, patient_code=code)]
+    copy, of_copy = _write_copy(annotated, recording, annotations)
+    notes += of_copy
+    names = [path.name for path in (events, hypnogram, only, copy) if path is not None]
+    files.write_json(run, {**provenance, **_run_record(recording, detections, notes), "files": names})
+    return Written(events, hypnogram, only, copy, run, tuple(notes))
 
 
 EVENT_COLUMNS = ("onset", "duration", "peak", "probability", "channel", "amplitude_uv", "stage")
@@ -104,17 +109,18 @@ def _event_row(event: Any) -> tuple[str, ...]:
     )
 
 
-def _write_copy(path: Path, recording: Recording, annotations: Sequence[Annotation]) -> tuple[Path | None, str]:
+def _write_copy(
+    path: Path, recording: Recording, annotations: Sequence[Annotation]
+) -> tuple[Path | None, Sequence[str]]:
     if recording.path is None:
-        return None, "the recording is an array, not a file"
+        return None, ["no annotated copy: the recording is an array, not a file"]
     try:
-        write_annotated_copy(recording.path, path, annotations)
+        return path, [f"{path.name}: {note}" for note in write_annotated_copy(recording.path, path, annotations)]
     except ValueError as error:
-        return None, str(error)
-    return path, ""
+        return None, [f"no annotated copy: {error}"]
 
 
-def _run_record(recording: Recording, detections: Detections) -> dict[str, Any]:
+def _run_record(recording: Recording, detections: Detections, notes: Sequence[str]) -> dict[str, Any]:
     report = recording.report
     return {
         "versions": versions(),
@@ -126,12 +132,9 @@ def _run_record(recording: Recording, detections: Detections) -> dict[str, Any]:
         "channels_used": dict(report.used),
         "channels_missing": list(report.missing),
         "channels_ignored": dict(report.ignored),
-        "warnings": list(report.warnings),
+        "warnings": [*report.warnings, *notes],
         "truncated": report.truncated,
-        "events_by_stage": [
-            row._asdict() | {"per_hour": row.per_hour if math.isfinite(row.per_hour) else None}
-            for row in detections.counts()
-        ],
+        "events_by_stage": [row._asdict() | {"per_hour": row.per_hour} for row in detections.counts()],
         "notice": "Research use only. Not a medical device.",
     }
 
@@ -143,15 +146,8 @@ def versions() -> dict[str, str]:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    temporary.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())

@@ -1,7 +1,6 @@
 """Which channel of a file serves each electrode asked for, and what became of the others."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -66,51 +65,69 @@ class ChannelReport:
 
 
 def choose_channels(
-    channels: Sequence[FileChannel], ch_names: Sequence[str], *, units: Mapping[str, str], source: str
+    channels: Sequence[FileChannel],
+    ch_names: Sequence[str],
+    *,
+    units: Mapping[str, str],
+    source: str,
+    spreads: Callable[[Sequence[int]], Mapping[int, list[float]]],
 ) -> tuple[dict[str, Chosen], ChannelReport]:
     """The channel for each of `ch_names`, and the report on all of them.
 
-    An electrode is looked for by its standard name; if it is not there by itself, its derivation against an
-    ear or mastoid (`C3-A2`) stands for it, with a warning. Of two channels of one name the first is used.
-    `units` maps a file's label, a standard name or `*` to the unit to read it in, whatever the header says.
+    An electrode is looked for by its standard name; if it is not there by itself, its derivation against an ear or
+    mastoid (`C3-A2`) stands for it, with a warning, or, where all EEG of the file is recorded against one scalp
+    electrode (`C3-Pz`, `O1-Pz`), its derivation against that one, which is then absent itself. Of several channels
+    the first that carries a signal in a unit of voltage is used; that others were passed over is said.
+
+    Where no channel chosen is EEG, amplitude is judged on ECG by its leads' median: single leads may be all but flat.
 
     Args:
         channels: what the file holds.
         ch_names: electrodes wanted.
-        units: overrides of the header's units.
+        units: unit to read a channel in, whatever the header says, by the file's label or the standard name in any
+            letter case, or `*` for all.
         source: the file's name, for messages.
+        spreads: measures channels, given by their positions: `spreads_of` stretches of them, each in its own unit.
 
     Returns:
         the chosen channel by name, in the order of `ch_names` and without those missing; and the report.
 
     Raises:
         ValueError: no wanted EEG channel can be used; a needed channel has an unknown unit; channels that
-            name different common references would be mixed.
+            name different common references would be mixed; a unit for a channel that is neither there nor wanted.
     """
-    ignored: dict[str, str] = {}
-    warnings: list[str] = []
+    names = [standard_name(channel.label) or channel.label for channel in channels]
     keys = _distinct([channel.label for channel in channels])
-    by_name: dict[str, int] = {}
-    for index, channel in enumerate(channels):
-        name = standard_name(channel.label) or channel.label
-        reason = _unusable(channel)
-        if reason is None and name in by_name:
-            reason = f"{name} again: the first one is used"
-            if name in ch_names:
-                warnings.append(f"{name} occurs more than once: {channels[by_name[name]].label!r} is used")
-        if reason is None:
-            by_name[name] = index
-        else:
-            ignored[keys[index]] = reason
-    found = {name: index for name in ch_names if (index := _find(by_name, name)) is not None}
-    _check_any(channels, ch_names, found, ignored, source)
-    _check_references([channels[index].label for index in found.values()], source)
-    chosen = {name: Chosen(i, _factor(channels[i], name, units, source)) for name, i in found.items()}
-    warnings += _warnings(channels, chosen, units)
-    for index, channel in enumerate(channels):
-        if index not in found.values() and keys[index] not in ignored:
-            ignored[keys[index]] = _why_not_asked(channel)
-    used = {name: channels[index].label for name, index in found.items()}
+    given, warnings = _given_units(channels, names, ch_names, units, source)
+    reference, is_bipolar = _second_electrodes(names)
+    candidates = {name: _candidates(names, standard_name(name) or name, reference) for name in ch_names}
+    problems = {i: why for i, channel in enumerate(channels) if (why := _unusable(channel))}
+    problems |= {i: "the reference of the other channels" for i, name in enumerate(names) if name == reference}
+    spread = spreads(sorted({i for found in candidates.values() for i in found} - set(problems)))
+    problems |= {i: "constant" for i, values in spread.items() if not values}
+    factors = {i: unit_factor(given.get(i, channel.unit)) for i, channel in enumerate(channels)}
+    found = {}
+    for name, places in candidates.items():
+        usable = [i for i in places if i not in problems]
+        if usable:
+            found[name] = next((i for i in usable if factors[i] is not None), usable[0])
+    ignored = {
+        keys[i]: problems.get(i) or _why_not_asked(names[i], channel, found, is_bipolar=is_bipolar)
+        for i, channel in enumerate(channels)
+        if i not in found.values()
+    }
+    _check_any(keys, names, ch_names, found, ignored, source)
+    _check_references([channels[i].label for i in found.values()], source)
+    chosen = {name: _chosen(i, name, channels[i], factors[i], source) for name, i in found.items()}
+    warnings += [f"{channels[i].label}: {said}" for i in found.values() if (said := channels[i].warning)]
+    warnings += _passed_over(names, keys, candidates, found, ignored)
+    warnings += _unit_warnings(channels, found, given)
+    warnings += _reference_warnings(names, keys, found, reference)
+    dead = [name for name in ch_names if name not in found and any(not spread.get(i, [0]) for i in candidates[name])]
+    if dead:
+        warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
+    warnings += _amplitude({name: float(np.median(spread[one.index])) * one.factor_uv for name, one in chosen.items()})
+    used = {name: channels[i].label for name, i in found.items()}
     report = ChannelReport(
         used=used,
         renamed={label: name for name, label in used.items() if name.lower() not in label.lower()},
@@ -121,11 +138,96 @@ def choose_channels(
     return chosen, report
 
 
+def spreads_of(stretches: Iterable[Mapping[int, Float[np.ndarray, "_"]]]) -> dict[int, list[float]]:
+    """Each channel's robust standard deviation in every stretch in which it is not constant.
+
+    It is 1.4826 times the median absolute deviation.
+    """
+    found: dict[int, list[float]] = {}
+    for stretch in stretches:
+        for index, signal in stretch.items():
+            spreads = found.setdefault(index, [])
+            if signal.min() != signal.max():
+                spreads.append(1.4826 * float(np.median(np.abs(signal - np.median(signal)))))
+    return found
+
+
 def _distinct(labels: Sequence[str]) -> list[str]:
     """Labels with a count after those that occur again, so that each is one key of the report."""
     return [
         f"{label} (#{labels[:i].count(label) + 1})" if label in labels[:i] else label for i, label in enumerate(labels)
     ]
+
+
+# --- units --------------------------------------------------------------------------------------------------
+
+
+def _given_units(
+    channels: Sequence[FileChannel],
+    names: Sequence[str],
+    ch_names: Sequence[str],
+    units: Mapping[str, str],
+    source: str,
+) -> tuple[dict[int, str], list[str]]:
+    """The unit given for each channel, if any: by its label rather than its standard name, by that rather than `*`."""
+    by_label, by_name, warnings = {}, {}, []
+    wanted = {standard_name(name) or name for name in ch_names}
+    for key, unit in units.items():
+        if unit_factor(unit) is None:
+            raise ValueError(f"{source}: the unit given, {key}={unit}, is no known unit of voltage")
+        name = standard_name(key)
+        labelled = [i for i, channel in enumerate(channels) if channel.label.lower() == key.lower()]
+        named = [i for i, other in enumerate(names) if name in (other, other.partition("-")[0])]
+        by_label |= dict.fromkeys(labelled, unit)
+        by_name |= dict.fromkeys(named, unit)
+        if name in wanted and not labelled and not named:
+            warnings.append(f"there is no {name}, for which the unit {unit} is given")
+        elif key != "*" and not labelled and not named:
+            labels = ", ".join(channel.label for channel in channels)
+            raise ValueError(f"{source}: a unit is given for {key} ({key}={unit}), but the channels are {labels}")
+    every = {i: units["*"] for i in range(len(channels)) if "*" in units}
+    return every | by_name | by_label, warnings
+
+
+def _chosen(index: int, name: str, channel: FileChannel, factor: float | None, source: str) -> Chosen:
+    if factor is None:
+        raise ValueError(
+            f"{source}: {name} is needed (label {channel.label!r}), but the header's unit {channel.unit!r} is no known"
+            f" unit of voltage; say which it is, as in --units {name}=uV"
+        )
+    return Chosen(index, factor)
+
+
+def _unit_warnings(channels: Sequence[FileChannel], found: Mapping[str, int], given: Mapping[int, str]) -> list[str]:
+    megavolts = [channels[i].label for i in found.values() if channels[i].unit == "MV" and i not in given]
+    return [f"the unit MV of {', '.join(megavolts)} is read as mV"] if megavolts else []
+
+
+# --- which channel ------------------------------------------------------------------------------------------
+
+
+def _second_electrodes(names: Sequence[str]) -> tuple[str | None, bool]:
+    """The one scalp electrode that all EEG is recorded against, if so; and whether channels are bipolar.
+
+    They are bipolar if their second electrodes differ. Beside EEG against one electrode, no other may stand alone:
+    that one's reference would be unknown.
+    """
+    eeg = [name for name in names if channel_kind(name) == "eeg" and standard_name(name) == name]
+    pairs = [name.split("-") for name in eeg if "-" in name]
+    seconds = {second for _, second in pairs if second not in EARS}
+    if len(seconds) != 1:
+        return None, len(seconds) > 1
+    (second,) = seconds
+    alone = {name for name in eeg if "-" not in name} - {*EARS, second}
+    is_common = len({first for first, _ in pairs}) > 1 and all(other == second for _, other in pairs) and not alone
+    return (second if is_common else None), False
+
+
+def _candidates(names: Sequence[str], wanted: str, reference: str | None) -> list[int]:
+    """Channels that may serve an electrode, the best first."""
+    alone = [i for i, name in enumerate(names) if name == wanted]
+    against = {f"{wanted}-{other}" for other in (*EARS, reference)}
+    return alone + [i for i, name in enumerate(names) if name in against]
 
 
 def _unusable(channel: FileChannel) -> str | None:
@@ -135,14 +237,57 @@ def _unusable(channel: FileChannel) -> str | None:
     return "it has no samples" if channel.sfreq == 0 else channel.problem
 
 
-def _find(by_name: Mapping[str, int], name: str) -> int | None:
-    wanted = standard_name(name) or name
-    ears = [by_name[key] for ear in EARS if (key := f"{wanted}-{ear}") in by_name]
-    return by_name.get(wanted, min(ears, default=None))
+def _why_not_asked(name: str, channel: FileChannel, found: Mapping[str, int], *, is_bipolar: bool) -> str:
+    first, dash, second = name.partition("-")
+    is_asked = name in (standard_name(wanted) or wanted for wanted in found)
+    if standard_name(channel.label) is None:
+        return f"no known electrode (unit {channel.unit!r})"
+    if unit_factor(channel.unit) is None:
+        return f"{'' if is_asked else 'not asked for, and '}{channel.unit!r} is no known unit of voltage"
+    if is_asked:
+        return f"{name} again: another is used"
+    if dash and is_bipolar and channel_kind(first) == "eeg" and second not in EARS:
+        return "bipolar, not asked for"
+    return "not asked for"
+
+
+def _passed_over(
+    names: Sequence[str],
+    keys: Sequence[str],
+    candidates: Mapping[str, Sequence[int]],
+    found: Mapping[str, int],
+    ignored: Mapping[str, str],
+) -> list[str]:
+    """Which channel is used where an electrode has several of its name, or the first could not be used."""
+    warnings = []
+    for name, index in found.items():
+        places = candidates[name]
+        worse = [f"{keys[i]} ({ignored[keys[i]]})" for i in places[: places.index(index)]]
+        again = [i for i in places[places.index(index) + 1 :] if names[i] == names[index]]
+        if worse:
+            warnings.append(f"{name} is taken from {keys[index]}, not from {', '.join(worse)}")
+        elif again:
+            warnings.append(f"{name} occurs more than once: {keys[index]!r} is used")
+    return warnings
+
+
+def _reference_warnings(
+    names: Sequence[str], keys: Sequence[str], found: Mapping[str, int], reference: str | None
+) -> list[str]:
+    """Which electrodes are taken from derivations."""
+    taken = {name: i for name, i in found.items() if names[i] != (standard_name(name) or name)}
+    ears = [f"{name} from {keys[i]}" for name, i in taken.items() if names[i].partition("-")[2] in EARS]
+    warnings = [f"taken from derivations, referenced to the ear: {', '.join(ears)}"] if ears else []
+    if len(taken) > len(ears):
+        warnings.append(
+            f"all EEG is recorded against {reference}: taken as one common reference; {reference} itself is absent"
+        )
+    return warnings
 
 
 def _check_any(
-    channels: Sequence[FileChannel],
+    keys: Sequence[str],
+    names: Sequence[str],
     ch_names: Sequence[str],
     found: Mapping[str, int],
     ignored: Mapping[str, str],
@@ -152,8 +297,8 @@ def _check_any(
     if any(name in found for name in eeg):
         return
     by_reason: dict[str, list[str]] = {}
-    for label in [c.label for c in channels if standard_name(c.label)] or [c.label for c in channels]:
-        by_reason.setdefault(ignored.get(label, "not wanted"), []).append(label)
+    for key in [key for key, name in zip(keys, names, strict=True) if standard_name(name)] or keys:
+        by_reason.setdefault(ignored.get(key, "not wanted"), []).append(key)
     said = (f"{', '.join(labels)} ({reason})" for reason, labels in by_reason.items())
     raise ValueError(
         f"{source} has none of the electrodes wanted ({' '.join(eeg)}) in usable form;"
@@ -172,98 +317,15 @@ def _check_references(labels: Sequence[str], source: str) -> None:
         )
 
 
-def _factor(channel: FileChannel, name: str, units: Mapping[str, str], source: str) -> float:
-    given = next((units[key] for key in (channel.label, name, "*") if key in units), None)
-    factor = unit_factor(channel.unit if given is None else given)
-    if factor is not None:
-        return factor
-    what = f"the header's unit {channel.unit!r}" if given is None else f"the unit given, {given!r},"
-    raise ValueError(
-        f"{source}: {name} is needed (label {channel.label!r}), but {what} is no known unit of voltage;"
-        f" say which it is, as in --units {name}=uV"
-    )
+# --- amplitude ----------------------------------------------------------------------------------------------
 
 
-def _warnings(channels: Sequence[FileChannel], chosen: Mapping[str, Chosen], units: Mapping[str, str]) -> list[str]:
-    labels = {name: channels[one.index].label for name, one in chosen.items()}
-    warnings = [f"{labels[name]}: {w}" for name, one in chosen.items() if (w := channels[one.index].warning)]
-    megavolts = [
-        label
-        for name, label in labels.items()
-        if channels[chosen[name].index].unit == "MV" and not {label, name, "*"} & set(units)
-    ]
-    if megavolts:
-        warnings.append(f"the unit MV of {', '.join(megavolts)} is read as mV")
-    ears = [f"{name} from {label}" for name, label in labels.items() if _is_stand_in(name, label)]
-    if ears:
-        warnings.append(f"taken from derivations, referenced to the ear: {', '.join(ears)}")
-    return warnings
-
-
-def _is_stand_in(name: str, label: str) -> bool:
-    found = standard_name(label)
-    return found is not None and found != (standard_name(name) or name)
-
-
-def _why_not_asked(channel: FileChannel) -> str:
-    if standard_name(channel.label) is None:
-        return f"no known electrode (unit {channel.unit!r})"
-    if unit_factor(channel.unit) is None:
-        return f"not asked for, and {channel.unit!r} is no known unit of voltage"
-    return "not asked for"
-
-
-def without_implausible(
-    chosen: Mapping[str, Chosen],
-    report: ChannelReport,
-    stretches: Iterable[Mapping[str, Float[np.ndarray, "_"]]],
-    *,
-    source: str,
-) -> tuple[dict[str, Chosen], ChannelReport]:
-    """The channels that carry a signal, and the report with warnings on amplitude.
-
-    A channel that is constant in every stretch is absent. An EEG channel whose robust standard deviation
-    (1.4826 times the median absolute deviation; the median over stretches) is outside 2 to 500 uV gets a
-    warning with the factor that would mend it; nothing is scaled. Where no EEG was chosen, ECG is judged by its
-    leads' median: single leads may be all but flat.
-
-    Raises:
-        ValueError: no EEG channel that was chosen carries a signal, or none at all.
-    """
-    spreads: dict[str, list[float]] = {name: [] for name in chosen}
-    flat = dict.fromkeys(chosen, True)
-    for stretch in stretches:
-        for name, signal in stretch.items():
-            if signal.min() != signal.max():
-                flat[name] = False
-                spreads[name].append(1.4826 * float(np.median(np.abs(signal - np.median(signal)))))
-    dead = [name for name in chosen if flat[name]]
-    alive = {name: one for name, one in chosen.items() if not flat[name]}
-    if not alive or (_any_eeg(chosen) and not _any_eeg(alive)):
-        kind = "EEG channel" if _any_eeg(chosen) else "channel"
-        raise ValueError(f"{source}: every wanted {kind} is constant: {', '.join(dead)}")
-    warnings = list(report.warnings)
-    if dead:
-        warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
-    typical = {name: float(np.median(spreads[name])) for name in alive}
-    eeg = {name: spread for name, spread in typical.items() if channel_kind(name) == "eeg"}
-    ecg = [spread for name, spread in typical.items() if channel_kind(name) == "ecg"]
+def _amplitude(spreads_uv: Mapping[str, float]) -> list[str]:
+    eeg = {name: spread for name, spread in spreads_uv.items() if channel_kind(name) == "eeg"}
+    ecg = [spread for name, spread in spreads_uv.items() if channel_kind(name) == "ecg"]
     if eeg:
-        warnings += _amplitude_warnings(eeg, PLAUSIBLE_UV, "scalp EEG")
-    elif ecg:
-        warnings += _amplitude_warnings({"the leads' median": float(np.median(ecg))}, PLAUSIBLE_ECG_UV, "an ECG")
-    return alive, dataclasses.replace(
-        report,
-        used={name: label for name, label in report.used.items() if name in alive},
-        renamed={label: name for label, name in report.renamed.items() if name in alive},
-        missing=(*report.missing, *dead),
-        ignored={**report.ignored, **{report.used[name]: "constant" for name in dead}},
-        warnings=tuple(warnings),
-    )
-
-
-def _any_eeg(names: Iterable[str]) -> bool:
-    return any(channel_kind(name) == "eeg" for name in names)
+        return _amplitude_warnings(eeg, PLAUSIBLE_UV, "scalp EEG")
+    return _amplitude_warnings({"the leads' median": float(np.median(ecg))}, PLAUSIBLE_ECG_UV, "an ECG") if ecg else []
 
 
 def _amplitude_warnings(spreads: Mapping[str, float], plausible: tuple[float, float], what: str) -> list[str]:

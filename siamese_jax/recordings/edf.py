@@ -17,22 +17,9 @@ import edfio
 import numpy as np
 from jaxtyping import Float32
 
-from siamese_jax.recordings.channels import (
-    Chosen,
-    FileChannel,
-    choose_channels,
-    without_implausible,
-)
-from siamese_jax.recordings.edf_records import (
-    Layout,
-    Run,
-    Stamps,
-    find_runs,
-    patient_code,
-    read_layout,
-    read_stamps,
-    start_datetime,
-)
+from siamese_jax.recordings.channels import FileChannel, choose_channels, spreads_of
+from siamese_jax.recordings.edf_records import Layout, patient_code, read_layout, start_datetime
+from siamese_jax.recordings.edf_times import Run, Stamps, find_runs, read_stamps
 from siamese_jax.recordings.recording import N_SAMPLED, SAMPLED_SECONDS, Annotation, Recording, Segment, exact_rate
 from siamese_jax.recordings.resample import resample
 from siamese_jax.vocabulary import standard_name
@@ -40,6 +27,7 @@ from siamese_jax.vocabulary import standard_name
 _BLOCK_SECONDS = 60
 _ABSURD = 1e15
 """No physical range reaches this; float32 would still hold it if the unit were volts."""
+_LIMITS = ("digital minimum", "digital maximum", "physical minimum", "physical maximum")
 
 
 def read_recording(
@@ -71,14 +59,22 @@ def read_recording(
     layout = read_layout(Path(path))
     if not layout.ordinary or not layout.record_seconds:
         raise ValueError(f"{layout.path.name} holds annotations only, no signals")
-    stamps = read_stamps(layout)
     channels, gains = _file_channels(layout)
     channels = channels if amend is None else [amend(channel) for channel in channels]
-    chosen, report = choose_channels(channels, ch_names, units=units or {}, source=layout.path.name)
+    chosen, report = choose_channels(
+        channels,
+        ch_names,
+        units=units or {},
+        source=layout.path.name,
+        spreads=lambda indices: spreads_of(_stretches(layout, {i: gains[i] for i in indices}, sfreq)),
+    )
+    stamps = read_stamps(layout)
     fastest = max(channels[one.index].sfreq for one in chosen.values())
-    runs, run_warnings = find_runs(layout, stamps, tolerance_seconds=float(1 / fastest) / 2)
-    samples = _EdfSamples(layout, runs, _lanes(layout, chosen, gains, ch_names, sfreq), len(ch_names), sfreq)
-    chosen, report = without_implausible(chosen, report, samples.stretches(), source=layout.path.name)
+    runs, run_warnings = find_runs(layout, stamps, sfreq=float(fastest))
+    picked = [
+        _Picked(index, list(ch_names).index(name), gains[index][0] * factor_uv, gains[index][1] * factor_uv)
+        for name, (index, factor_uv) in chosen.items()
+    ]
     return Recording(
         path=layout.path,
         sfreq=float(sfreq),
@@ -97,12 +93,14 @@ def read_recording(
             records_expected=layout.records_expected,
             records_read=layout.n_records,
         ),
-        source=dataclasses.replace(samples, lanes=_lanes(layout, chosen, gains, ch_names, sfreq)),
+        source=_EdfSamples(layout, runs, _lanes(layout, picked, sfreq), len(ch_names), sfreq),
     )
 
 
 def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
     """The annotations of an EDF+ or BDF+ file, by onset; annotation-only files (hypnograms) included.
+
+    Those that this package wrote have the origin that stands in the header, all others are human.
 
     Raises:
         ValueError: the file is no EDF or BDF, or is damaged, in one sentence that names it.
@@ -112,9 +110,9 @@ def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
 
 def _annotations(stamps: Stamps) -> tuple[Annotation, ...]:
     found = []
-    for onset, duration, said in stamps.annotations:
-        text, _, label = said.partition("@@")  # EDF+ standard texts: an annotation of one signal
-        found.append(Annotation(onset, duration, text, (standard_name(label) or label) if label else None))
+    for annotation in stamps.annotations:
+        text, _, label = annotation.text.partition("@@")  # EDF+ standard texts: an annotation of one signal
+        found.append(annotation._replace(text=text, channel=(standard_name(label) or label) if label else None))
     return tuple(sorted(found, key=lambda annotation: annotation.onset_seconds))
 
 
@@ -133,71 +131,86 @@ def _file_channels(layout: Layout) -> tuple[list[FileChannel], list[tuple[float,
     """Every signal that is no annotation, with the gain and offset from digital values to its unit."""
     channels, gains = [], []
     for position, signal in zip(layout.ordinary, _decode(layout, 0, 1).signals, strict=True):
-        gain, offset, problem, warning = _calibration(signal, bits=24 if layout.bdf else 16)
+        limits = [repr(layout.signal_field(position, name)) for name in _LIMITS]
+        gain, offset, warning = _calibration(signal, bits=24 if layout.bdf else 16)
+        problem = "it cannot be calibrated: digital {} to {} is physical {} to {}".format(*limits)
         rate = layout.samples[position] / layout.record_seconds
-        channels.append(FileChannel(signal.label, signal.physical_dimension, rate, problem, warning))
+        channels.append(FileChannel(signal.label, signal.physical_dimension, rate, None if gain else problem, warning))
         gains.append((gain, offset))
     return channels, gains
 
 
-def _calibration(
-    signal: edfio.EdfSignal | edfio.BdfSignal, *, bits: int
-) -> tuple[float, float, str | None, str | None]:
-    """Gain and offset; why there are none; what to say about them (EDF: two points on a straight line)."""
+def _calibration(signal: edfio.EdfSignal | edfio.BdfSignal, *, bits: int) -> tuple[float, float, str | None]:
+    """Gain, 0 if there is none, and offset; what to say about them (EDF: two points on a straight line)."""
     try:
         (low, high), (bottom, top) = signal.digital_range, signal.physical_range
     except ValueError:
-        return 0.0, 0.0, "it cannot be calibrated: its digital or physical range is no number", None
+        return 0.0, 0.0, None
     if low >= high or bottom == top or not max(abs(bottom), abs(top)) < _ABSURD:
-        return (
-            0.0,
-            0.0,
-            f"it cannot be calibrated: digital {low} to {high} is physical {bottom:g} to {top:g}",
-            None,
-        )
+        return 0.0, 0.0, None
     gain = (top - bottom) / (high - low)
     warning = None
     if low < -(2 ** (bits - 1)) or high >= 2 ** (bits - 1):
         warning = f"its digital range, {low} to {high}, is beyond {bits} bits: larger values were cut when written"
-    return gain, bottom - low * gain, None, warning
+    return gain, bottom - low * gain, warning
+
+
+class _Picked(NamedTuple):
+    """A signal (among those that are no annotations), where it goes, and how its digital values are to be scaled."""
+
+    signal: int
+    column: int
+    gain: float
+    offset: float
 
 
 class _Lane(NamedTuple):
-    """Channels of one rate: where they are in the file, and where they go."""
+    """Signals of one rate."""
 
-    signals: tuple[int, ...]  # among the signals that are not annotations
-    columns: tuple[int, ...]  # among the ch_names asked for
-    names: tuple[str, ...]
+    signals: tuple[int, ...]
+    columns: tuple[int, ...]
     gains: Float32[np.ndarray, "chan"]
     offsets: Float32[np.ndarray, "chan"]
     n_in_record: int
     ratio: Fraction
 
 
-def _lanes(
-    layout: Layout,
-    chosen: Mapping[str, Chosen],
-    gains: Sequence[tuple[float, float]],
-    ch_names: Sequence[str],
-    sfreq: float,
-) -> tuple[_Lane, ...]:
+def _lanes(layout: Layout, picked: Sequence[_Picked], sfreq: float) -> tuple[_Lane, ...]:
+    def n_in_record(one: _Picked) -> int:
+        return layout.samples[layout.ordinary[one.signal]]
+
     lanes = []
-    n_in_record = {name: layout.samples[layout.ordinary[one.index]] for name, one in chosen.items()}
-    for n, group in itertools.groupby(sorted(chosen, key=n_in_record.__getitem__), key=n_in_record.__getitem__):
-        names = tuple(group)
-        picked = [chosen[name] for name in names]
-        lanes.append(
-            _Lane(
-                signals=tuple(one.index for one in picked),
-                columns=tuple(list(ch_names).index(name) for name in names),
-                names=names,
-                gains=np.array([gains[one.index][0] * one.factor_uv for one in picked], np.float32),
-                offsets=np.array([gains[one.index][1] * one.factor_uv for one in picked], np.float32),
-                n_in_record=n,
-                ratio=exact_rate(sfreq) * layout.record_seconds / n,
-            )
-        )
+    for n, group in itertools.groupby(sorted(picked, key=n_in_record), key=n_in_record):
+        signals, columns, gains, offsets = zip(*group, strict=True)
+        ratio = exact_rate(sfreq) * layout.record_seconds / n
+        lanes.append(_Lane(signals, columns, np.array(gains, np.float32), np.array(offsets, np.float32), n, ratio))
     return tuple(lanes)
+
+
+def _native(layout: Layout, lane: _Lane, record: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+    """Samples [start, stop) after the beginning of a record, at the channels' own rate."""
+    whole, skip = divmod(start, lane.n_in_record)
+    out = np.empty((stop - start, len(lane.signals)), np.float32)
+    if start < stop:
+        signals = _decode(layout, record + whole, record - (-stop // lane.n_in_record)).signals
+        for column, signal in enumerate(lane.signals):
+            out[:, column] = signals[signal].digital[skip : skip + stop - start]
+    out *= lane.gains
+    out += lane.offsets
+    return out
+
+
+def _stretches(
+    layout: Layout, gains: Mapping[int, tuple[float, float]], sfreq: float
+) -> Iterator[dict[int, Float32[np.ndarray, "time"]]]:
+    """Short stretches of some signals from all over the file, at each one's own rate and in its own unit."""
+    lanes = _lanes(layout, [_Picked(signal, 0, *scale) for signal, scale in gains.items()], sfreq)
+    n = min(layout.n_records, max(1, round(SAMPLED_SECONDS / layout.record_seconds)))
+    for start in np.unique(np.linspace(0, layout.n_records - n, N_SAMPLED).astype(int)).tolist():
+        stretch = {}
+        for lane in lanes:
+            stretch |= dict(zip(lane.signals, _native(layout, lane, start, 0, n * lane.n_in_record).T, strict=True))
+        yield stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,33 +228,10 @@ class _EdfSamples:
         out = np.zeros((stop - start, self.n_chans), np.float32)
         n_block = max(1, round(_BLOCK_SECONDS * self.sfreq))  # so that a long read needs little beside its result
         for lane in self.lanes:
-            native = functools.partial(self._native, lane, run.first)
+            native = functools.partial(_native, self.layout, lane, run.first)
             for a in range(start, stop, n_block):
                 b = min(a + n_block, stop)
                 out[a - start : b - start, lane.columns] = resample(
                     native, run.n_records * lane.n_in_record, ratio=lane.ratio, start=a, stop=b
                 )
         return out
-
-    def _native(self, lane: _Lane, record: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
-        """Samples [start, stop) after the beginning of a record, at the channels' own rate."""
-        whole, skip = divmod(start, lane.n_in_record)
-        out = np.empty((stop - start, len(lane.signals)), np.float32)
-        if start < stop:
-            signals = _decode(self.layout, record + whole, record - (-stop // lane.n_in_record)).signals
-            for column, signal in enumerate(lane.signals):
-                out[:, column] = signals[signal].digital[skip : skip + stop - start]
-        out *= lane.gains
-        out += lane.offsets
-        return out
-
-    def stretches(self) -> Iterator[dict[str, Float32[np.ndarray, "time"]]]:
-        """Short stretches from all over the file, at each channel's own rate, by channel name."""
-        n = min(self.layout.n_records, max(1, round(SAMPLED_SECONDS / self.layout.record_seconds)))
-        starts = np.linspace(0, self.layout.n_records - n, N_SAMPLED).astype(int)
-        for start in sorted(set(starts.tolist())):
-            stretch = {}
-            for lane in self.lanes:
-                signals = self._native(lane, start, 0, n * lane.n_in_record)
-                stretch |= dict(zip(lane.names, signals.T, strict=True))
-            yield stretch

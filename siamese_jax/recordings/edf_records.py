@@ -1,28 +1,41 @@
 """The bytes of an EDF or BDF file: its header checked, its records, its time-stamped annotation lists.
 
 edfio decodes signals (in `edf.py`); what it leaves to its callers stands here: bounds on every header number
-before anything is allocated, records read from the middle of a file, and the onset of each record. Source:
+before anything is allocated, records read from the middle of a file, and annotations of damaged lists. Source:
 EDF (Kemp et al. 1992), EDF+ (Kemp and Olivan 2003, sections 2.1 and 2.2), www.edfplus.info.
 """
 
 import datetime
+import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import get_args
 
 import numpy as np
-from jaxtyping import Float64
+
+from siamese_jax.recordings.recording import Origin
 
 MAX_RECORD_BYTES = 1 << 28
 """A larger record is refused: the least we read is one, and EDF recommends at most 61,440 bytes."""
 
-SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
+SIGNAL_FIELDS = {
+    **{"label": 16, "transducer": 80, "unit": 8},
+    **{"physical minimum": 8, "physical maximum": 8, "digital minimum": 8, "digital maximum": 8},
+    **{"prefiltering": 80, "samples in a record": 8, "reserved": 32},
+}
 """Bytes of each header field of a signal; the header holds the first of all signals, then the second."""
-_SAMPLES_FIELD = 8
-
-_TIMING = re.compile(rb"([+-]\d{1,15}(?:\.\d*)?)(?:\x15(\d{1,15}(?:\.\d*)?))?")
+_NUMBERS = ((184, 192, True), (236, 244, True), (244, 252, False), (252, 256, True))  # from, to, whether whole
+_SIGNAL_NUMBERS = {
+    **{"physical minimum": False, "physical maximum": False},
+    **{"digital minimum": True, "digital maximum": True, "samples in a record": True},
+}
+MAKER = "siamese-jax"
+"""Stands before the origin of annotations that this package wrote, in their signal's reserved field (EDFlib, and
+programs built on it, refuse a file with any other text there) or in the recording field of the file."""
+_ORIGIN = re.compile(rf"{MAKER} ({'|'.join(get_args(Origin))})\b")
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,9 @@ class Layout:
 
     path: Path
     header: bytes
-    """The header as it stands in the file, 256 bytes and 256 a signal."""
+    """256 bytes and 256 a signal; as in the file but for NUL bytes and numbers that EDF writes otherwise."""
+    mended: tuple[str, ...]
+    """Numbers that EDF writes otherwise, and how they are read."""
     bdf: bool
     labels: tuple[str, ...]
     samples: tuple[int, ...]
@@ -61,11 +76,15 @@ class Layout:
         return tuple(i for i, label in enumerate(self.labels) if label != name)
 
     @property
-    def annotation_spans(self) -> tuple[tuple[int, int], ...]:
-        """First and last byte (excluded) in a record of each annotation signal."""
+    def annotation_spans(self) -> tuple[tuple[int, int, Origin], ...]:
+        """First and last byte (excluded) in a record of each annotation signal, and who made the annotations."""
         ends = np.cumsum((0, *self.samples)) * self.sample_bytes
-        others = set(range(len(self.labels))) - set(self.ordinary)
-        return tuple((int(ends[i]), int(ends[i + 1])) for i in sorted(others))
+        others = sorted(set(range(len(self.labels))) - set(self.ordinary))
+        return tuple((int(ends[i]), int(ends[i + 1]), self._origin(i)) for i in others)
+
+    def _origin(self, position: int) -> Origin:
+        said = _ORIGIN.search(f"{self.signal_field(position, 'reserved')}\n{self.field(88, 80)}")
+        return next((origin for origin in get_args(Origin) if said and said[1] == origin), "human")
 
     @property
     def kind(self) -> str:
@@ -73,6 +92,14 @@ class Layout:
         plain = "BDF" if self.bdf else "EDF"
         plus = self.field(192, 44)[:5].upper()
         return plus if plus in (f"{plain}+C", f"{plain}+D") else plain
+
+    @functools.cached_property
+    def first_seconds(self) -> float:
+        """From the header's date and time to the first sample, by the first record's time stamp (EDF+ 2.2.4)."""
+        for start, stop, _ in self.annotation_spans[:1]:
+            onset = time_stamp(self.read_records(0, 1)[start:stop])
+            return 0.0 if onset is None else float(onset)
+        return 0.0
 
     @property
     def truncated(self) -> bool:
@@ -82,7 +109,7 @@ class Layout:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with the file's length, one sentence each."""
+        """What is wrong with the file's length and its header's numbers, one sentence each."""
         found = []
         expected = self.records_expected
         if expected != self.n_records:
@@ -92,11 +119,18 @@ class Layout:
             found.append(f"the last data record is cut ({self.n_left_over} of {self.record_bytes} bytes): left out")
         if self.field(184, 8) != str(len(self.header)):
             found.append(f"the header's own length is wrong in it: {self.field(184, 8)!r}, not {len(self.header)}")
+        if self.mended:
+            more = f" and {len(self.mended) - 3} more" if len(self.mended) > 3 else ""
+            found.append(f"numbers in the header are not as EDF has them: {', '.join(self.mended[:3])}{more}")
         return tuple(found)
 
     def field(self, start: int, length: int) -> str:
         """A field of the header's first 256 bytes, as text."""
         return _text(self.header[start : start + length])
+
+    def signal_field(self, position: int, name: str) -> str:
+        """A field of a signal's header, as text; `name` is one of SIGNAL_FIELDS."""
+        return _text(self.header[_signal_span(name, position, len(self.labels))])
 
     def read_records(self, start: int, stop: int) -> bytes:
         """The bytes of records [start, stop), straight from the file.
@@ -115,13 +149,15 @@ class Layout:
 
     def as_file(self, start: int, stop: int) -> bytes:
         """An EDF or BDF of records [start, stop) alone, for a decoder of whole files."""
-        header = self.header.replace(b"\x00", b" ")
-        counts = b"%-8d%b%-8d" % (len(header), header[192:236], stop - start)
-        return b"".join((header[:184], counts, header[244:], self.read_records(start, stop)))
+        counts = b"%-8d%b%-8d" % (len(self.header), self.header[192:236], stop - start)
+        return b"".join((self.header[:184], counts, self.header[244:], self.read_records(start, stop)))
 
 
 def read_layout(path: Path) -> Layout:
     """The layout of an EDF or BDF file.
+
+    A decimal comma in a header number is read as a point, `60.0` as the whole number it is; both are said in
+    the layout's warnings.
 
     Raises:
         ValueError: one sentence that names the file, if it is empty, neither EDF nor BDF, cut inside its
@@ -131,13 +167,17 @@ def read_layout(path: Path) -> Layout:
     with path.open("rb") as file:
         start = file.read(256)
         n_signals = _check_start(path.name, start, size)
-        header = start + file.read(256 * n_signals)
-    bdf = start.startswith(b"\xff")
-    at = 256 + n_signals * sum(SIGNAL_FIELDS[:_SAMPLES_FIELD])
+        header, mended = _with_plain_numbers(start + file.read(256 * n_signals), n_signals)
     samples = tuple(
-        _integer(header[i : i + 8], f"{path.name}: samples in a record", 0, MAX_RECORD_BYTES)
-        for i in range(at, at + 8 * n_signals, 8)
+        _integer(
+            header[_signal_span("samples in a record", i, n_signals)],
+            f"{path.name}: samples in a record",
+            0,
+            MAX_RECORD_BYTES,
+        )
+        for i in range(n_signals)
     )
+    bdf = start.startswith(b"\xff")
     record_bytes = sum(samples) * (3 if bdf else 2)
     if not 0 < record_bytes <= MAX_RECORD_BYTES:
         raise ValueError(
@@ -150,14 +190,23 @@ def read_layout(path: Path) -> Layout:
     return Layout(
         path=path,
         header=header,
+        mended=mended,
         bdf=bdf,
-        labels=tuple(_text(header[256 + 16 * i : 272 + 16 * i]) for i in range(n_signals)),
+        labels=tuple(_text(header[_signal_span("label", i, n_signals)]) for i in range(n_signals)),
         samples=samples,
         record_seconds=_record_seconds(header[244:252], path.name),
         records_expected=None if expected < 0 else expected,
         n_records=n_records,
         n_left_over=n_left_over,
     )
+
+
+def _signal_span(name: str, position: int, n_signals: int) -> slice:
+    """Where a field of a signal lies in the header."""
+    names = list(SIGNAL_FIELDS)
+    before = sum(SIGNAL_FIELDS[other] for other in names[: names.index(name)])
+    at = 256 + before * n_signals + SIGNAL_FIELDS[name] * position
+    return slice(at, at + SIGNAL_FIELDS[name])
 
 
 def _check_start(name: str, start: bytes, size: int) -> int:
@@ -167,12 +216,35 @@ def _check_start(name: str, start: bytes, size: int) -> int:
         raise ValueError(f"{name} is neither EDF nor BDF: it begins with {start[:8]!r}")
     if len(start) < 256:
         raise ValueError(f"{name} is cut inside its header: {len(start)} of at least 512 bytes")
-    n_signals = _integer(start[252:256], f"{name}: number of signals", 1, 9999)
+    n_signals = _integer(_plain_number(start[252:256], whole=True), f"{name}: number of signals", 1, 9999)
     if size < 256 * (n_signals + 1):
         raise ValueError(
             f"{name} is cut inside its header: {size} of {256 * (n_signals + 1)} bytes for {n_signals} signals"
         )
     return n_signals
+
+
+def _with_plain_numbers(header: bytes, n_signals: int) -> tuple[bytes, tuple[str, ...]]:
+    """The header with every number as EDF has it and spaces for NUL bytes; and which numbers that changed."""
+    spans = [(slice(start, stop), whole) for start, stop, whole in _NUMBERS]
+    spans += [(_signal_span(f, i, n_signals), whole) for f, whole in _SIGNAL_NUMBERS.items() for i in range(n_signals)]
+    new, mended = bytearray(header.replace(b"\x00", b" ")), dict[str, None]()
+    for span, whole in spans:
+        number = _plain_number(bytes(new[span]), whole=whole)
+        if number.strip() != new[span].strip():
+            mended[f"{_text(bytes(new[span]))!r} is read as {_text(number)}"] = None
+        new[span] = number
+    return bytes(new), tuple(mended)
+
+
+def _plain_number(field: bytes, *, whole: bool) -> bytes:
+    """A header number with a point for a decimal comma and, if it is a whole one, without decimals that are 0."""
+    text = field.strip(b" \x00")
+    if whole:
+        text = re.sub(rb"^([+-]?\d+)[.,]0*$", rb"\1", text)
+    elif re.fullmatch(rb"[+-]?\d*,\d+([eE][+-]?\d+)?", text):
+        text = text.replace(b",", b".")
+    return text.ljust(len(field))
 
 
 def _integer(field: bytes, what: str, low: int, high: int) -> int:
@@ -196,47 +268,24 @@ def _text(field: bytes) -> str:
     return field.decode("latin-1").replace("\x00", " ").rstrip()
 
 
-class Stamps(NamedTuple):
-    """What the annotation signals of a file say."""
+# --- annotation lists ---------------------------------------------------------------------------------------
 
-    onsets: Float64[np.ndarray, "record"]
-    """Start of each record in seconds from the file's start; NaN where a record has no time stamp."""
-    annotations: tuple[tuple[float, float, str], ...]
-    """Onset and duration in seconds, and text, as they stand in the file."""
-    n_damaged: int
-    """Lists that could not be read."""
+_TIMING = re.compile(rb"([+-]\d{1,15}(?:\.\d*)?)(?:\x15(\d{1,15}(?:\.\d*)?))?")
 
 
-def read_stamps(layout: Layout) -> Stamps:
-    """Time stamps and annotations from every record's annotation signals; reads those bytes alone.
-
-    Clauses (EDF+ 2.2.4): the first list in the first annotation signal of each record begins with an empty
-    annotation, and its onset is the record's start.
-    """
-    onsets = np.full(layout.n_records, np.nan)
-    annotations: list[tuple[float, float, str]] = []
-    n_damaged = 0
-    spans = layout.annotation_spans
-    with layout.path.open("rb", buffering=0) as file:
-        for record in range(layout.n_records if spans else 0):
-            for which, (start, stop) in enumerate(spans):
-                file.seek(len(layout.header) + record * layout.record_bytes + start)
-                for position, chunk in enumerate(_lists(file.read(stop - start))):
-                    timing = _TIMING.fullmatch(chunk[0])
-                    if timing is None:
-                        n_damaged += 1
-                        continue
-                    onset, duration = float(timing[1]), float(timing[2] or 0)
-                    if which == position == 0 and chunk[1:2] == [b""]:
-                        onsets[record] = onset
-                    annotations += [(onset, duration, _annotation_text(t)) for t in chunk[1:] if t]
-    return Stamps(onsets, tuple(annotations), n_damaged)
+def annotation_lists(data: bytes) -> Iterator[tuple[str, float, list[str]] | None]:
+    """Onset as it is written, duration and texts of each time-stamped list (EDF+ 2.2.2); None for a damaged one."""
+    for chunk in filter(None, data.split(b"\x00")):
+        timing, *texts = chunk.split(b"\x14")
+        times = _TIMING.fullmatch(timing)
+        # the byte 20 ends a text, so nothing stands behind the last
+        yield times and (times[1].decode(), float(times[2] or 0), [_annotation_text(text) for text in texts[:-1]])
 
 
-def _lists(data: bytes) -> list[list[bytes]]:
-    """Each time-stamped annotation list as its timing and texts (EDF+ 2.2.2: onset, 20, text, 20, ..., 0)."""
-    chunks = (chunk.split(b"\x14") for chunk in data.split(b"\x00") if chunk)
-    return [chunk[:-1] if len(chunk) > 1 else chunk for chunk in chunks]
+def time_stamp(data: bytes) -> str | None:
+    """The onset of a record, as written in its first annotation signal: that of an empty text, before all others."""
+    first = next(annotation_lists(data), None)
+    return first[0] if first and first[2][:1] == [""] else None
 
 
 def _annotation_text(text: bytes) -> str:
@@ -247,52 +296,11 @@ def _annotation_text(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-class Run(NamedTuple):
-    """Records that follow each other without a gap."""
-
-    first: int
-    n_records: int
-    onset_seconds: float
-
-
-def find_runs(layout: Layout, stamps: Stamps, *, tolerance_seconds: float) -> tuple[tuple[Run, ...], tuple[str, ...]]:
-    """The gap-free runs of records, and warnings.
-
-    A record follows the one before without a gap if it starts where that ends (EDF+ 2.2.4), within the
-    tolerance. The stamps decide, also in a file that calls itself continuous. A record without a stamp is
-    taken to follow.
-    """
-    step = float(layout.record_seconds)
-    onsets = np.arange(layout.n_records) * step
-    known = np.isfinite(stamps.onsets)
-    if known.any():
-        # each record counts from the last one that has a stamp; those before the first count from 0
-        last = np.maximum.accumulate(np.where(known, np.arange(layout.n_records), -1))
-        since = np.where(last >= 0, stamps.onsets[last] - last * step, 0.0)
-        onsets = onsets + since
-    off = np.diff(onsets) - step
-    breaks = np.flatnonzero(np.abs(off) > tolerance_seconds) + 1
-    firsts = np.concatenate([[0], breaks, [layout.n_records]]).astype(int)
-    runs = tuple(
-        Run(int(first), int(end - first), max(0.0, float(onsets[first])))
-        for first, end in zip(firsts[:-1], firsts[1:], strict=True)
-    )
-    warnings = []
-    gaps, overlaps = off[off > tolerance_seconds], off[off < -tolerance_seconds]
-    if len(gaps):
-        warnings.append(f"{len(gaps)} gap(s) in time, {gaps.sum():g} s in all, part the recording")
-    if len(overlaps):
-        warnings.append(f"{len(overlaps)} data record(s) start before the one before them ends: kept apart")
-    if layout.annotation_spans and not known.all():
-        warnings.append(f"{(~known).sum()} data record(s) without a time stamp: taken to follow the one before")
-    if stamps.n_damaged:
-        warnings.append(f"{stamps.n_damaged} annotation list(s) are damaged and left out")
-    return runs, tuple(warnings)
-
+# --- who and when -------------------------------------------------------------------------------------------
 
 _NO_CODE = re.compile(r"[x0-]*|unknown|anon\w*|patient|none|n/?a", re.IGNORECASE)
 _PATIENT = re.compile(r"(\S+) [MFX] (?:X|\d\d-[A-Z]{3}-\d{4}) \S+.*", re.IGNORECASE)
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
 def patient_code(layout: Layout) -> str | None:
@@ -302,21 +310,26 @@ def patient_code(layout: Layout) -> str | None:
 
 
 def start_datetime(layout: Layout) -> datetime.datetime | None:
-    """The file's start, by "Startdate dd-MMM-yyyy" (EDF+) or the header's date; None if hidden or no date."""
+    """When the first sample was taken; None if the date is hidden or there is none.
+
+    The date is that of "Startdate dd-MMM-yyyy" (EDF+) or the header's, the fraction of a second that of the first
+    record's time stamp.
+    """
     clock = re.fullmatch(r"(\d\d)[.:](\d\d)[.:](\d\d)", layout.field(176, 8))
     recording = layout.field(88, 80).upper()
     plus = re.match(r"STARTDATE (\d\d)-([A-Z]{3})-(\d{4})\b", recording)
-    plain = re.fullmatch(r"(\d\d)[.:](\d\d)[.:](\d\d)", layout.field(168, 8))
+    plain = re.fullmatch(r"(\d\d)[.:/' -](\d\d)[.:/' -](\d\d)", layout.field(168, 8))
     if clock is None or recording.startswith("STARTDATE X"):
         return None
-    if plus and plus[2] in _MONTHS:
-        date = int(plus[3]), _MONTHS.index(plus[2]) + 1, int(plus[1])
+    if plus and plus[2] in MONTHS:
+        date = int(plus[3]), MONTHS.index(plus[2]) + 1, int(plus[1])
     elif plain:
         century = 1900 if int(plain[3]) >= 85 else 2000  # EDF+: 1985 to 2084
         date = century + int(plain[3]), int(plain[2]), int(plain[1])
     else:
         return None
     try:
-        return datetime.datetime(*date, int(clock[1]), int(clock[2]), int(clock[3]))
-    except ValueError:
+        start = datetime.datetime(*date, int(clock[1]), int(clock[2]), int(clock[3]))
+        return start + datetime.timedelta(seconds=layout.first_seconds)
+    except (ValueError, OverflowError):
         return None

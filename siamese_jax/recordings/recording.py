@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from siamese_jax.recordings.channels import ChannelReport, FileChannel, choose_channels, without_implausible
+from siamese_jax.recordings.channels import ChannelReport, FileChannel, choose_channels, spreads_of
 from siamese_jax.recordings.resample import resample, resampled_length
 
 N_SAMPLED, SAMPLED_SECONDS = 20, 10
@@ -26,7 +26,7 @@ class Annotation(NamedTuple):
     """A mark in time."""
 
     onset_seconds: float
-    """From the start of the file by the clock, gaps included."""
+    """From the first sample of the recording by the clock, gaps included."""
     duration_seconds: float
     text: str
     channel: str | None = None
@@ -39,7 +39,7 @@ class Segment(NamedTuple):
     """A stretch without a gap."""
 
     onset_seconds: float
-    """From the start of the file by the clock."""
+    """From the first sample of the recording by the clock."""
     n_times: int
     """Samples at the recording's sfreq."""
 
@@ -57,7 +57,7 @@ class Recording:
     patient_code: str | None
     """The EDF patient code; None if the file gives none or a placeholder."""
     start_datetime: datetime.datetime | None
-    """Of the file's start, in whole seconds; None if the file gives none or hides it."""
+    """When the first sample was taken, to the microsecond; None if the file does not say or hides it."""
     report: ChannelReport
     source: Callable[[int, int, int], Float32[np.ndarray, "time chan"]] = field(repr=False)
     """Samples [start, stop) of a segment; `read` checks its arguments."""
@@ -108,14 +108,16 @@ def recording_from_array(
         raise ValueError("the array has samples that are not finite")
     rate = exact_rate(sfreq)
     channels = [FileChannel(label, "uV", rate) for label in ch_names]
-    chosen, report = choose_channels(channels, target_ch_names, units={}, source="the array")
     signal = eeg_uv.astype(np.float32, copy=False)
     n_sampled = max(2, int(SAMPLED_SECONDS * sfreq))
     starts = range(0, len(signal), max(n_sampled, len(signal) // N_SAMPLED))
-    stretches = (
-        {name: signal[start : start + n_sampled, one.index] for name, one in chosen.items()} for start in starts
+    chosen, report = choose_channels(
+        channels,
+        target_ch_names,
+        units={},
+        source="the array",
+        spreads=lambda indices: spreads_of({i: signal[a : a + n_sampled, i] for i in indices} for a in starts),
     )
-    chosen, report = without_implausible(chosen, report, stretches, source="the array")
     columns = [(list(target_ch_names).index(name), one.index) for name, one in chosen.items()]
     ratio = exact_rate(target_sfreq) / rate
     return Recording(

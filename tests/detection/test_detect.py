@@ -11,6 +11,8 @@ from siamese_jax.config.presets import SMALL
 from siamese_jax.detection import detect as room
 from siamese_jax.detection.predict import Predictions
 from siamese_jax.detection.results import annotations_of, write_detections
+from siamese_jax.files import PARTIAL
+from siamese_jax.recordings.edf import read_annotations
 from siamese_jax.recordings.recording import Segment, recording_from_array
 from siamese_jax.recordings.windows import window_grid
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
@@ -172,7 +174,8 @@ def test_annotations_are_in_order_and_in_the_standards_words(predicted, tmp_path
     (event,) = [m for m in marks if m.text.startswith("IED")]
     assert (event.text, event.channel) == ("IED p=0.88", "T5")
     written = write_detections(tmp_path, rec, found, provenance={"model": "test"})
-    assert written.copy is None and "array" in written.copy_refused
+    assert {m.origin for m in marks} == {"machine"} and read_annotations(written.annotations) == marks
+    assert written.copy is None and written.notes == ("no annotated copy: the recording is an array, not a file",)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "array_detected.edf",
         "array_events.csv",
@@ -188,7 +191,7 @@ def test_nothing_of_an_earlier_detection_or_a_killed_process_is_left(predicted, 
     rec = recording({})
     write_detections(tmp_path, rec, room.detect(checkpoint(), rec), provenance={"model": "first"})
     assert (tmp_path / "array_hypnogram.csv").exists()
-    (tmp_path / ".array_annotated.edf.123.part").touch()
+    (tmp_path / f".array_annotated.edf.123{PARTIAL}").touch()
     found = dataclasses.replace(room.detect(checkpoint(), rec), hypnogram=())
     written = write_detections(tmp_path, rec, found, provenance={"model": "second"})
     assert {path.name for path in tmp_path.iterdir()} == {"array_detected.edf", "array_events.csv", "array_run.json"}

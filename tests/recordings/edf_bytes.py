@@ -1,5 +1,6 @@
 """EDF, EDF+ and BDF files made byte by byte from the standard's tables: no reader or writer judges itself."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,21 @@ def edf_bytes(
 def stamp(onset: str, *annotations: bytes) -> bytes:
     """A record's annotation block: its time stamp, then whole annotation lists."""
     return b"".join((f"{onset}\x14\x14\x00".encode(), *annotations))
+
+
+def noise(n_records: int, n_samples: int, seed: int = 0) -> np.ndarray:
+    """White noise of 30 uV in steps of 0.1 uV."""
+    return np.rint(300 * np.random.default_rng(seed).standard_normal((n_records, n_samples))).astype(int)
+
+
+def save(folder: Path, *arguments, name: str = "a.edf", **keywords) -> Path:
+    path = folder / name
+    path.write_bytes(edf_bytes(*arguments, **keywords))
+    return path
+
+
+def whole(recording, segment: int = 0) -> np.ndarray:
+    return recording.read(segment, 0, recording.segments[segment].n_times)
 
 
 def _encode(digital: np.ndarray, width: int) -> np.ndarray:

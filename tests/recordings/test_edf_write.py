@@ -8,6 +8,7 @@ import pytest
 
 from siamese_jax.recordings import edf_write
 from siamese_jax.recordings.edf import read_annotations, read_recording
+from siamese_jax.recordings.edf_records import read_layout, start_datetime
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations, write_recording
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.vocabulary import LEADS_29
@@ -116,9 +117,112 @@ def test_times_must_be_numbers(tmp_path, onset, duration):
         write_annotations(tmp_path / "a.edf", [Annotation(onset, duration, "ied")])
 
 
-def test_a_start_with_a_fraction_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="whole second"):
-        write_annotations(tmp_path / "a.edf", EVENTS, start=datetime.datetime(2031, 1, 1, 0, 0, 0, 500))
+def test_a_start_with_a_fraction_stands_in_the_time_stamp_and_every_reader_finds_the_marks(tmp_path, pyedflib):
+    """EDF+ 2.2.4: the header has whole seconds, the first time stamp the rest, and onsets count from the header's."""
+    mne = pytest.importorskip("mne")
+    start = datetime.datetime(2031, 1, 1, 22, 14, 5, 750_000)
+    marks = [Annotation(0.25, 0.0, "one"), Annotation(10.1, 2.0, "two")]
+    write_annotations(tmp_path / "a.edf", marks, start=start)
+    write_recording(tmp_path / "b.edf", noise(20, 200).reshape(-1, 1) / 10, sfreq=200, ch_names=["C3"], start=start)
+    assert b"+0.75\x14\x14\x00+1\x14one\x14\x00+10.85\x152\x14two\x14" in (tmp_path / "a.edf").read_bytes()
+    assert list(read_annotations(tmp_path / "a.edf")) == marks
+    assert list(mne.read_annotations(tmp_path / "a.edf").onset) == [0.25, 10.1]
+    assert [a.onset for a in edfio.read_edf(tmp_path / "a.edf").annotations] == [0.25, 10.1]
+    with pyedflib.EdfReader(str(tmp_path / "a.edf")) as oracle:
+        np.testing.assert_allclose(oracle.readAnnotations()[0], [0.25, 10.1], atol=1e-6)
+    for name in ("a.edf", "b.edf"):
+        assert start_datetime(read_layout(tmp_path / name)) == edfio.read_edf(tmp_path / name).startdatetime == start
+
+
+# --- who made annotations -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("origin", ["human", "machine", "reviewed", "simulated"])
+def test_who_made_annotations_is_known_after_renaming_and_copying(tmp_path, origin):
+    """Human marks of the source stay human in its copy, and a machine's stay a machine's in a copy of that."""
+    marks = [a._replace(origin=origin) for a in EVENTS]
+    path = source(tmp_path, "EDF+C")
+    write_annotations(tmp_path / "alone.edf", marks)
+    write_annotated_copy(path, tmp_path / "copy.edf", marks)
+    write_annotated_copy(tmp_path / "copy.edf", tmp_path / "again.edf", [Annotation(3.0, 0.0, "mine", "T3")])
+    write_recording(
+        tmp_path / "new.edf", np.ones((400, 1)), sfreq=200, ch_names=["C3"], annotations=marks, patient_code="P7"
+    )
+    old = read_annotations(path)
+    assert {a.origin for a in old} == {"human"}
+    for name, expected in (
+        ("alone.edf", marks),
+        ("new.edf", marks),
+        ("copy.edf", [*old, *marks]),
+        ("again.edf", [*old, *marks, Annotation(3.0, 0.0, "mine", "T3")]),
+    ):
+        (tmp_path / name).rename(tmp_path / "renamed.edf")
+        assert Counter(read_annotations(tmp_path / "renamed.edf")) == Counter(expected), name
+        assert (b"siamese-jax" in (tmp_path / "renamed.edf").read_bytes()) is (origin != "human")
+
+
+def test_a_file_without_annotations_is_a_machines(tmp_path):
+    """A person who found nothing says so in other ways; a machine that found nothing must not become negatives."""
+    write_annotations(tmp_path / "a.edf", ())
+    assert edfio.read_edf(tmp_path / "a.edf").recording.equipment_code == "siamese-jax"
+
+
+def test_annotations_of_two_origins_are_refused(tmp_path):
+    two = [Annotation(0.0, 0.0, "a"), Annotation(0.0, 0.0, "b", origin="machine")]
+    with pytest.raises(ValueError, match="one origin .* given human, machine"):
+        write_annotations(tmp_path / "a.edf", two)
+
+
+# --- who was recorded, and when -------------------------------------------------------------------------------
+
+HIDDEN = "the start date is hidden: EDF+ holds the years 1985 to 2084, not {}"
+
+
+@pytest.mark.parametrize(("year", "hidden"), [(1984, True), (1985, False), (2084, False), (2085, True), (1900, True)])
+def test_a_year_that_edf_cannot_hold_is_hidden_and_said_and_the_time_of_day_is_kept(tmp_path, pyedflib, year, hidden):
+    start = datetime.datetime(year, 3, 12, 22, 14, 5)
+    notes = write_annotations(tmp_path / "a.edf", EVENTS, start=start, patient_code="P7")
+    assert notes == ((HIDDEN.format(year),) if hidden else ())
+    oracle = edfio.read_edf(tmp_path / "a.edf")
+    assert oracle.recording._to_str().split()[1] == ("X" if hidden else f"12-MAR-{year}")
+    assert oracle.starttime == start.time() and oracle.patient.code == "P7"
+    assert start_datetime(read_layout(tmp_path / "a.edf")) == (None if hidden else start)
+    path = source(tmp_path, "EDF+C", recording=f"Startdate 12-MAR-{year} ward X X", date=f"12.03.{year % 100:02}")
+    assert write_annotated_copy(path, tmp_path / "copy.edf", EVENTS) == notes
+    copy = edfio.read_edf(tmp_path / "copy.edf")
+    assert copy.local_recording_identification == f"Startdate {'X' if hidden else f'12-MAR-{year}'} ward X X"
+    pyedflib.EdfReader(str(tmp_path / "copy.edf")).close()
+
+
+@pytest.mark.parametrize("code", ["Pü7", "P\x017", "P 7", "P" * 75, ""])
+def test_a_code_that_edf_cannot_hold_is_hidden_and_said(tmp_path, code):
+    (note,) = write_annotations(tmp_path / "a.edf", EVENTS, patient_code=code)
+    assert "patient code is hidden" in note and (not code or code not in note)
+    assert edfio.read_edf(tmp_path / "a.edf").patient.code == "X"
+    assert write_recording(tmp_path / "b.edf", np.ones((200, 1)), sfreq=200, ch_names=["C3"], patient_code=code) == (
+        note,
+    )
+    assert write_annotations(tmp_path / "c.edf", EVENTS, patient_code="P" * 74) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "patient", "recording", "copied"),
+    [
+        ("EDF+C", "Pü7 F X Müller", "Startdate X X Jørgen X", ("X F X X", "Startdate X X X X")),
+        ("EDF", "Anna Müller", "Schlaf, 3. Stock", ("X X X X Anna X", "Startdate 17-NOV-2003 X X X Schlaf, 3. Stock")),
+    ],
+)
+def test_words_of_the_header_that_edf_cannot_hold_are_hidden_in_a_copy(
+    tmp_path, pyedflib, kind, patient, recording, copied
+):
+    fields = {**KINDS[kind], "patient": patient, "recording": recording}
+    path = tmp_path / "source.edf"
+    path.write_bytes(edf_bytes([Signal("C3", noise(4, 200))], **fields))
+    notes = write_annotated_copy(path, tmp_path / "copy.edf", EVENTS)
+    assert len(notes) == 1 + (kind == "EDF+C") and "patient field are hidden" in notes[0]
+    copy = edfio.read_edf(tmp_path / "copy.edf")
+    assert (copy.local_patient_identification, copy.local_recording_identification) == copied
+    pyedflib.EdfReader(str(tmp_path / "copy.edf")).close()
 
 
 # --- write_annotated_copy -----------------------------------------------------------------------------------
@@ -152,20 +256,29 @@ def test_a_copy_keeps_every_signal_byte_and_gets_the_annotations(tmp_path, kind)
             now.digital_range,
         )
     before, after = (read_recording(p, ch_names=("T3",), sfreq=200) for p in (path, target))
-    assert after.segments == before.segments
+    assert after.segments == before.segments and before.segments[0].onset_seconds == 0
     assert Counter(after.annotations) == Counter(before.annotations) + Counter(EVENTS)
     assert after.start_datetime == before.start_datetime
     np.testing.assert_array_equal(before.read(0, 0, 400), after.read(0, 0, 400))
 
 
-def test_a_copy_is_a_valid_edf_plus_file_to_pyedflib(tmp_path, pyedflib):
-    write_annotated_copy(source(tmp_path, "EDF"), tmp_path / "target.edf", EVENTS)
+@pytest.mark.parametrize("late", [None, "0", "0.75", "0.0625"])
+def test_a_copy_is_a_valid_edf_plus_file_to_pyedflib_and_mne(tmp_path, pyedflib, late):
+    mne = pytest.importorskip("mne")
+    lists = None if late is None else [stamp(f"+{i + float(late):g}") for i in range(4)]
+    fields = {} if late is None else {"lists": lists, "reserved": "EDF+C"}
+    path = tmp_path / "source.edf"
+    path.write_bytes(edf_bytes([Signal("EEG T7-REF", noise(4, 200))], **fields))
+    write_annotated_copy(path, tmp_path / "target.edf", EVENTS)
     with pyedflib.EdfReader(str(tmp_path / "target.edf")) as oracle:  # strict about records that follow each other
         assert oracle.filetype == pyedflib.FILETYPE_EDFPLUS
         onsets, durations, texts = oracle.readAnnotations()
         np.testing.assert_allclose(onsets, [0.5, 1.25, 2.123456], atol=1e-6)
         assert texts.tolist() == ["Sleep stage N2", "ied@@EEG T7-REF", "Füße"]
         np.testing.assert_array_equal(oracle.readSignal(0, digital=True), noise(4, 200).ravel())
+    raw = mne.io.read_raw_edf(tmp_path / "target.edf", verbose="error")
+    np.testing.assert_allclose(raw.annotations.onset, [0.5, 1.25, 2.123456], atol=1e-6)
+    assert read_annotations(tmp_path / "target.edf") == by_onset(EVENTS)
 
 
 def test_a_plain_edf_keeps_its_identification_behind_that_of_edf_plus(tmp_path):
@@ -237,11 +350,11 @@ def test_a_copy_that_reads_back_differently_is_thrown_away(tmp_path, monkeypatch
     path = source(tmp_path, "EDF")
     check = edf_write._check_copy
 
-    def spoilt(old, new, stamped):
+    def spoilt(old, new, *expected):
         data = new.path.read_bytes()
         assert spoil(data) != data
         new.path.write_bytes(spoil(data))
-        check(old, edf_write.read_layout(new.path), stamped)
+        check(old, edf_write.read_layout(new.path), *expected)
 
     monkeypatch.setattr(edf_write, "_check_copy", spoilt)
     with pytest.raises(ValueError, match=message):
@@ -255,9 +368,6 @@ def test_a_failed_write_leaves_the_old_file_as_it_was(tmp_path):
     before = target.read_bytes()
     with pytest.raises(ValueError, match="printable"):
         write_annotations(target, [Annotation(0.0, 0.0, "")])
-    with pytest.raises(RuntimeError), edf_write._replacing(target) as file:
-        file.write(b"half")
-        raise RuntimeError
     assert target.read_bytes() == before and list(tmp_path.iterdir()) == [target]
 
 
