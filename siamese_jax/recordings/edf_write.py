@@ -307,7 +307,7 @@ def _header_with_annotations(layout: Layout, n_samples: int, origin: Origin) -> 
     identification, notes = _identification(layout)
     reserved = b"EDF+C".ljust(44) if layout.kind == "EDF" else old[192:236]
     size, records, count = 256 * (n_signals + 2), layout.n_records, n_signals + 1
-    parts = [old[:8], identification, old[176:184], b"%-8d" % size, reserved]
+    parts = [old[:8], identification, b"%-8d" % size, reserved]
     parts += [b"%-8d" % records, old[244:252], b"%-4d" % count]
     mark = "" if origin == "human" else f"{MAKER} {origin}"
     added = ("EDF Annotations", "", "", "-1", "1", "-32768", "32767", "", str(n_samples), mark)
@@ -319,8 +319,9 @@ def _header_with_annotations(layout: Layout, n_samples: int, origin: Origin) -> 
 
 
 def _identification(layout: Layout) -> tuple[bytes, tuple[str, ...]]:
-    """Patient, recording and start date with EDF+'s subfields, a plain EDF's old text behind them if it fits."""
-    patient, recording, date = layout.field(8, 80), layout.field(88, 80), layout.header[168:176]
+    """Patient, recording, start date and time as in EDF+, a plain EDF's old text behind subfields if it fits."""
+    patient, recording = layout.field(8, 80), layout.field(88, 80)
+    clock = re.sub(rb"(?<=\d)[:/' -](?=\d)", b".", layout.header[168:184])
     start = start_datetime(layout)
     notes = []
     if layout.kind == "EDF":
@@ -331,13 +332,13 @@ def _identification(layout: Layout) -> tuple[bytes, tuple[str, ...]]:
             recording = _behind(f"Startdate {said} X X X", recording)
     if start and not _can_hold(start.date()):
         notes.append(_DATE_HIDDEN.format(start.year))
-        recording, date = re.sub(r"(?i)^(startdate) \S+", r"\1 X", recording), b"01.01.85"
+        recording, clock = re.sub(r"(?i)^(startdate) \S+", r"\1 X", recording), b"01.01.85" + clock[8:]
     fields = []
     for text, what in ((patient, "patient"), (recording, "recording")):
         fields.append(re.sub(r"[^ ]*[^ -~][^ ]*", "X", text))
         if fields[-1] != text:
             notes.append(f"words of the {what} field are hidden: EDF+ holds printable ASCII characters")
-    return b"".join(text.encode().ljust(80) for text in fields) + date, tuple(notes)
+    return b"".join(text.encode().ljust(80) for text in fields) + clock, tuple(notes)
 
 
 def _behind(first: str, text: str) -> str:

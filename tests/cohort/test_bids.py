@@ -101,7 +101,7 @@ def test_columns_as_bids_has_them(night):
     table(night, f"{NIGHT}_events.tsv", columns, *rows)
     found = opened(night)
     expected = [(-3.5, 0.0, "start", None), (2.5, 0.0, "spike", "Fp1"), (4.0, 0.2, "spike", None)]
-    assert [tuple(mark) for mark in found.annotations] == expected
+    assert [mark[:4] for mark in found.annotations] == expected
     assert {"marks without an onset are left out", "marks without a text are left out"} <= set(found.notes)
 
 
