@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,6 +100,27 @@ def replacing(path: str | Path) -> Iterator[io.BufferedWriter]:
         publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill that gets the name `path` once all in it is written, and is removed otherwise.
+
+    Until then its name is `.<name>.<random>.partial`, in the same folder. `path` is not there, or an empty folder.
+
+    Raises:
+        OSError: the folder around it is not writable, the disk is full, or `path` holds something.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.is_dir():
+            path.rmdir()  # not every system replaces a folder
+        publish(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def publish(partial: Path, path: Path) -> None:

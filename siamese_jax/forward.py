@@ -35,6 +35,9 @@ def forward(
 ) -> Logits:
     """Logits of a batch, each sample judged by itself (running statistics, no dropout).
 
+    A window gets NaN in every logit if a present electrode has a sample in it, or in its margins, that is NaN or
+    infinite.
+
     Args:
         config: what the model was built from.
         model: what `build_model` gave.
@@ -43,7 +46,7 @@ def forward(
         present: electrodes that were recorded; what `eeg` holds of the others is not looked at.
     """
     maps, row_present = _maps(config, eeg, present)
-    return model.apply(variables, maps, row_present)
+    return _where_finite(model.apply(variables, maps, row_present), eeg, present)
 
 
 def forward_training(
@@ -55,10 +58,13 @@ def forward_training(
     *,
     keys: Key[Array, "batch"],
 ) -> tuple[Logits, Variables]:
-    """As `forward`, with shuffled rows (if so configured), batch statistics and dropout; also the new `batch_stats`."""
+    """As `forward`, with shuffled rows (if so configured), batch statistics and dropout; also the new `batch_stats`.
+
+    A sample that is not finite reaches every logit of the batch through its statistics: the loss is NaN too.
+    """
     maps, row_present = _maps(config, eeg, present, keys)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
-    return logits, updated["batch_stats"]
+    return _where_finite(logits, eeg, present), updated["batch_stats"]
 
 
 def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""]) -> Variables:
@@ -85,3 +91,9 @@ def _maps(
     if keys is not None:
         rows, row_present = shuffle_rows(config, rows, row_present, keys)
     return convert(config, rows), row_present
+
+
+def _where_finite(logits: Logits, eeg: Float32[Array, "batch time chan"], present: Bool[Array, "batch chan"]) -> Logits:
+    """NaN for windows that are not finite: not every layer passes a NaN on, and in ONNX not every runtime."""
+    finite = jnp.isfinite(jnp.where(present[:, None], eeg, 0.0)).all((1, 2))
+    return jax.tree.map(lambda x: jnp.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan), logits)

@@ -415,6 +415,35 @@ def test_a_chunk_that_swells_when_unpacked_is_refused(copy, capfd):
     refused(folder, capfd, naming="", matching="can be read")
 
 
+# --- writing ---
+
+
+def test_a_folder_gets_its_name_once_it_is_whole(tmp_path):
+    out = tmp_path / "new" / "out"
+    with files.replacing_folder(out) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "a").write_text("x")
+        assert not out.exists() and folder.parent == out.parent and folder.name.endswith(files.PARTIAL)
+    assert (out / "inner" / "a").read_text() == "x"
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_folder_that_fails_leaves_nothing_and_what_stood_there_stays(tmp_path):
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), files.replacing_folder(tmp_path / "out") as folder:
+            (folder / "a").touch()
+            raise error
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(OSError), files.replacing_folder(tmp_path / "out"):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "out"]
+    (tmp_path / "out" / "mine").unlink()
+    with files.replacing_folder(tmp_path / "out") as folder:
+        (folder / "a").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "out"]
+
+
 # --- the rule behind it ---
 
 

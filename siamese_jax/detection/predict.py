@@ -86,6 +86,9 @@ def predict_recording(
 ) -> Predictions:
     """Logits of every window of a recording, read block by block.
 
+    Windows of which a present electrode has a sample that is not finite have no logits: they are left out, as if they
+    lay in a gap.
+
     Args:
         predictor: from `make_predictor` for the same configuration.
         config: of the checkpoint; `recording` must have been read at its `data.sfreq` with its `data.ch_names`.
@@ -96,8 +99,8 @@ def predict_recording(
         on_progress: called with the seconds of signal done.
 
     Raises:
-        ValueError: the hop is not a whole number of samples, no segment is as long as a window, or the electrodes
-            that are there make no row of the montage.
+        ValueError: the hop is not a whole number of samples, no segment is as long as a window, the electrodes that are
+            there make no row of the montage, or every window has a sample that is not finite.
     """
     hop = hop_samples(config, hop_seconds)
     _check_rows(config, recording)
@@ -114,7 +117,15 @@ def predict_recording(
         parts.append(logits)
         done += len(next(iter(logits.window.values())))
         on_progress(done * hop_seconds)
-    return Predictions(grid, *_concatenated(parts))
+    window, frame = _concatenated(parts)
+    finite = np.all([np.isfinite(logits).all(-1) for logits in window.values()], axis=0)
+    if not finite.any():
+        raise ValueError(
+            f"{recording.path or 'the recording'}: every window of {config.data.window_seconds} s has a sample that is"
+            " NaN or infinite in an electrode that is present"
+        )
+    kept = WindowGrid(grid.segment[finite], grid.start[finite])
+    return Predictions(kept, *jax.tree.map(lambda logits: logits[finite], (window, frame)))
 
 
 def hop_samples(config: Config, hop_seconds: float) -> int:

@@ -234,7 +234,7 @@ def match_peaks(
     Raises:
         ValueError: a negative tolerance, a time that is NaN.
     """
-    if tolerance_seconds < 0 or np.isnan(detected_seconds).any() or np.isnan(reference_seconds).any():
+    if not tolerance_seconds >= 0 or np.isnan(detected_seconds).any() or np.isnan(reference_seconds).any():
         raise ValueError(f"times must be numbers and tolerance_seconds 0 or more, given {tolerance_seconds}")
     by_time, reference_by_time = np.argsort(detected_seconds), np.argsort(reference_seconds)
     times, reference_times = detected_seconds[by_time].tolist(), reference_seconds[reference_by_time].tolist()
@@ -329,9 +329,13 @@ class Froc(NamedTuple):
     thresholds: Float64[np.ndarray, "threshold"]
     sensitivity: Float64[np.ndarray, "threshold"]
     false_detections_per_hour: Float64[np.ndarray, "threshold"]
+    n_reference: int
+    """Reference events; without one, no sensitivity is defined."""
 
     def sensitivity_at(self, false_detections_per_hour: float) -> float:
-        """The highest sensitivity at no more false detections than this; 0 if no threshold does that."""
+        """The highest sensitivity at no more false detections than this; 0 if no threshold does that; or NaN."""
+        if not self.n_reference:
+            return math.nan
         reached = self.sensitivity[self.false_detections_per_hour <= false_detections_per_hour]
         return float(reached.max()) if reached.size else 0.0
 
@@ -358,7 +362,7 @@ def froc(
     Raises:
         ValueError: not as many references as recordings, no hours; and as `match_peaks`.
     """
-    if len(detected) != len(reference_seconds) or hours <= 0:
+    if len(detected) != len(reference_seconds) or not hours > 0:
         raise ValueError(
             f"each recording needs its reference and hours must be positive, given {len(detected)}"
             f" recordings, {len(reference_seconds)} references and {hours} hours"
@@ -379,7 +383,7 @@ def froc(
     matched, false_detections = np.array(points, float).reshape(-1, 2).T
     n_reference = sum(map(len, reference_seconds))
     sensitivity = matched / n_reference if n_reference else np.full_like(matched, np.nan)
-    return Froc(thresholds, sensitivity, false_detections / hours)
+    return Froc(thresholds, sensitivity, false_detections / hours, n_reference)
 
 
 def _quotient(numerator: float, denominator: float) -> float:

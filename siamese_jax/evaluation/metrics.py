@@ -69,7 +69,8 @@ def curve(scores: Scores, labels: Labels, *, weights: Weights = None) -> Curve:
     """The counts at every threshold that tells windows apart; ties are one threshold.
 
     Raises:
-        ValueError: lengths that differ, a negative weight, a window that counts but has no finite score.
+        ValueError: lengths that differ, a weight that is negative or not finite, a window that counts but has no score
+            or no label (NaN).
     """
     scores, positive, weights = _selected(scores, labels, weights)
     order = np.argsort(-scores, kind="stable")
@@ -142,7 +143,9 @@ class Confusion(NamedTuple):
 
 
 def confusion(scores: Scores, labels: Labels, *, threshold: float, weights: Weights = None) -> Confusion:
-    """Counts where a score at or above `threshold` is a detection. Arguments and errors as for `curve`."""
+    """Counts where a score at or above `threshold` is a detection; NaN if that is NaN. Otherwise as for `curve`."""
+    if math.isnan(threshold):
+        return Confusion(math.nan, math.nan, math.nan, math.nan)
     scores, positive, weights = _selected(scores, labels, weights)
     detected = scores >= threshold
     true_positives = float(weights @ (detected & positive))
@@ -225,7 +228,7 @@ def operating_points(
                 specificity=counts.specificity,
                 f1=counts.f1,
                 prevalence=prevalence(labels, weights=weights),
-                n_windows=round(sum(counts)),
+                n_windows=round(float(_checked_weights(weights, len(labels), len(labels)).sum())),
             )
         )
     return tuple(points)
@@ -350,12 +353,13 @@ def _selected(
     """Scores, positives and weights of the windows that count."""
     weights = _checked_weights(weights, len(labels), len(scores))
     used = weights > 0
-    scores = scores[used].astype(np.float64)
-    bad = np.isnan(scores)
-    if bad.any():
-        window = np.flatnonzero(used)[np.argmax(bad)]
-        raise ValueError(f"{bad.sum()} of {scores.size} windows that count have no score (NaN), first window {window}")
-    return scores, labels[used] > 0.5, weights[used]
+    scores, labels = scores[used].astype(np.float64), labels[used].astype(np.float64)
+    for what, values in (("score", scores), ("label", labels)):
+        bad = np.isnan(values)
+        if bad.any():
+            first = np.flatnonzero(used)[np.argmax(bad)]
+            raise ValueError(f"{bad.sum()} of {bad.size} windows that count have no {what} (NaN), first window {first}")
+    return scores, labels > 0.5, weights[used]
 
 
 def _checked_weights(weights: np.ndarray | None, n_labels: int, n_scores: int) -> Float64[np.ndarray, "batch"]:
@@ -364,8 +368,9 @@ def _checked_weights(weights: np.ndarray | None, n_labels: int, n_scores: int) -
         raise ValueError(
             f"each window needs a score, a label and a weight, given {n_scores}, {n_labels}, {len(weights)}"
         )
-    if not np.all(weights >= 0):
-        raise ValueError(f"weights must be 0 or more, given {weights.min()}")
+    if not np.all((weights >= 0) & (weights < np.inf)):
+        wrong = weights[~((weights >= 0) & (weights < np.inf))]
+        raise ValueError(f"weights must be 0 or more, given {wrong[0]}")
     return weights
 
 

@@ -166,9 +166,9 @@ def hanley_mcneil(auroc: float, *, n_positives: float, n_negatives: float, level
     It ignores that windows of a patient are alike, so it is too narrow; published intervals are often of this kind.
 
     Returns:
-        Lower and upper limit, within 0 to 1; NaN without positives or negatives.
+        Lower and upper limit, within 0 to 1; NaN without positives or negatives, or of an AUROC that is NaN.
     """
-    if not (n_positives > 0 and n_negatives > 0):
+    if not (n_positives > 0 and n_negatives > 0) or math.isnan(auroc):
         return math.nan, math.nan
     both_above = auroc / (2 - auroc) - auroc**2
     both_below = 2 * auroc**2 / (1 + auroc) - auroc**2

@@ -17,7 +17,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -34,10 +33,13 @@ from siamese_jax.checkpoints import Checkpoint, write_bundled
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import make_predictor, probabilities
 from siamese_jax.export import run_bundle
+from siamese_jax.export.golden import golden_inputs
 from siamese_jax.export.model_card import model_card
 from siamese_jax.export.onnx import check_onnx, onnx_config, to_onnx
+from siamese_jax.files import replacing_folder, write_json, write_text
 from siamese_jax.forward import forward
 from siamese_jax.models.build import build_model, chosen_tasks
+from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.tensors import write_tensors
 from siamese_jax.vocabulary import TaskSpec
 
@@ -46,7 +48,10 @@ STABLEHLO, ONNX = "model.stablehlo", "model.onnx"
 TOLERANCE, TOLERANCE_BFLOAT16 = 1e-3, 0.3
 """Of log-odds: 0.001 moves no probability by more than 0.00025. bfloat16 has 8 bits, and is rounded elsewhere by each
 compilation."""
-GOLDEN_WINDOWS = 5
+NOT_FINITE = (
+    "A window gets NaN in every output if a present electrode has a sample that is NaN or infinite, or if no row of the"
+    " montage can be made of the electrodes that are present. What eeg holds of an absent electrode changes nothing."
+)
 
 PROGRAM = """
 import runpy, sys
@@ -98,16 +103,8 @@ def export(
     check_out(out)
     if onnx:
         check_onnx()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        exported = _write(working, checkpoint, onnx=onnx, figures=figures or {}, on_stage=on_stage)
-        working.chmod(0o755)  # as a folder made by hand; mkdtemp's are the owner's alone
-        working.rename(out)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
-    return exported
+    with replacing_folder(out) as folder:
+        return _write(folder, checkpoint, onnx=onnx, figures=figures or {}, on_stage=on_stage)
 
 
 def check_out(out: Path) -> None:
@@ -121,18 +118,24 @@ def serving(
 ) -> Callable[[Float32[Array, "batch time chan"], Bool[Array, "batch chan"]], dict[str, Array]]:
     """`forward` and probabilities as one function of `eeg` and `present`, the parameters inside.
 
-    Its outputs are `window/<task>` [batch, class] and, if the model keeps frames, `frame/<task>` [batch, frame, class].
+    Its outputs are `window/<task>` [batch, class] and, if the model keeps frames, `frame/<task>` [batch, frame, class];
+    `NOT_FINITE` is kept.
     """
     model, tasks = build_model(config, checkpoint.tasks), chosen_tasks(config, checkpoint.tasks)
 
     def serve(eeg: Array, present: Array) -> dict[str, Array]:
+        # Whoever calls a program may ask about a window in which the model would see nothing; `detect` refuses it.
+        sees = rows_present(config, present).any(-1)
         logits = forward(config, model, checkpoint.variables, eeg, present)
         outputs = {}
         for place, by_task in logits._asdict().items():
             for task in tasks:
                 if task.name in by_task:
                     ways = {"multiclass": jax.nn.softmax, "binary": jax.nn.sigmoid, "multilabel": jax.nn.sigmoid}
-                    outputs[f"{place}/{task.name}"] = ways[task.kind](by_task[task.name])
+                    values = ways[task.kind](by_task[task.name])
+                    outputs[f"{place}/{task.name}"] = jnp.where(
+                        sees.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan
+                    )
         return outputs
 
     return serve
@@ -148,30 +151,6 @@ def stablehlo(checkpoint: Checkpoint) -> bytes:
         jax.ShapeDtypeStruct((batch, n_chans), jnp.bool_),
     )
     return bytes(jax_export.export(jax.jit(serving(config, checkpoint)), platforms=PLATFORMS)(*shapes).serialize())
-
-
-def golden_inputs(config: Config) -> Tensors:
-    """Microvolts as amplifiers give them, the same each time; electrodes are absent from all windows but the first.
-
-    Noise falling as 1/f, alpha of 10 Hz, mains, offsets of up to 300 uV, a spike; NaN where an electrode is absent.
-    """
-    rng = np.random.default_rng(0)
-    n_times, n_chans = config.n_times + 2 * config.margin, len(config.data.ch_names)
-    seconds = np.arange(n_times)[None, :, None] / config.data.sfreq
-    drift = np.cumsum(rng.normal(size=(GOLDEN_WINDOWS, n_times, n_chans)), axis=1)
-    eeg = 20 * (drift - drift.mean(1, keepdims=True)) / drift.std(1, keepdims=True) + rng.normal(0, 3, drift.shape)
-    of_channel = (GOLDEN_WINDOWS, 1, n_chans)
-    phase = rng.uniform(0, 2 * np.pi, of_channel)
-    eeg += 15 * np.sin(2 * np.pi * 10 * seconds + phase) + 5 * np.sin(2 * np.pi * 50 * seconds + phase)
-    # A spike of 60 ms and its slow wave, from none to 200 uV, each electrode sharing in it.
-    after = seconds - seconds.mean()
-    discharge = -np.exp(-((after / 0.025) ** 2)) + 0.4 * np.exp(-(((after - 0.2) / 0.08) ** 2))
-    eeg += np.linspace(0, 200, GOLDEN_WINDOWS)[:, None, None] * rng.uniform(0, 1, of_channel) * discharge
-    eeg += rng.uniform(-300, 300, of_channel)
-    present = np.ones((GOLDEN_WINDOWS, n_chans), bool)
-    for window in range(1, GOLDEN_WINDOWS):
-        present[window, rng.permutation(n_chans)[: n_chans * window // (GOLDEN_WINDOWS + 1)]] = False
-    return {"eeg": np.where(present[:, None], eeg, np.nan).astype(np.float32), "present": present}
 
 
 def golden_outputs(checkpoint: Checkpoint, inputs: Tensors) -> Tensors:
@@ -214,6 +193,7 @@ def interface(checkpoint: Checkpoint, golden: Tensors, programs: Mapping[str, by
             for name, value in golden.items()
             if "/" in name
         },
+        "not_finite": NOT_FINITE,
         "ch_names": list(config.data.ch_names),
         "sfreq_hz": config.data.sfreq,
         "window_seconds": config.data.window_seconds,
@@ -254,15 +234,15 @@ def _write(
     write_bundled(folder, checkpoint)
     write_tensors(folder / "golden.safetensors", golden | outputs, notes={})
     described = interface(checkpoint, golden | outputs, programs)
-    (folder / "interface.json").write_text(json.dumps(described, indent=2) + "\n")
+    write_json(folder / "interface.json", described)
     shutil.copyfile(Path(run_bundle.__file__), folder / "run.py")
     errors = {}
     for name in programs:
         on_stage(f"running {name} in a fresh process")
         errors[name] = verify(folder, name)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    card = model_card(checkpoint, figures, files=files, errors=errors, tolerance=_tolerance(checkpoint.config))
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    card = model_card(checkpoint, figures, files=files, errors=errors, interface=described)
+    write_text(folder / "README.md", card)
     return Exported(files | {"README.md": (folder / "README.md").stat().st_size}, errors, described["tolerance"])
 
 

@@ -33,8 +33,9 @@ present = np.ones((1, {n_chans}), bool)  # which electrodes were recorded, [batc
 probabilities = predict(eeg, present)  # {outputs}
 ```"""
 
-USAGE_NOTE = """`python run.py` checks this on your machine. A StableHLO or ONNX file is a program: run it if you trust
-whoever gave it to you. `siamese-jax detect --checkpoint` takes this folder and reads the parameters alone."""
+USAGE_NOTE = """`python run.py` checks this on your machine. The programs take batches of one window or more; `load` of
+`run.py` takes an empty one too. A StableHLO or ONNX file is a program: run it if you trust whoever gave it to you.
+`siamese-jax detect --checkpoint` takes this folder and reads the parameters alone."""
 
 LIMITS = """Probabilities are not calibrated for a clinic's prevalence. Other amplifiers, electrodes, ages and
 conditions than those it was trained and tested on may give anything. It has seen no artefact that its training
@@ -47,7 +48,7 @@ def model_card(
     *,
     files: Mapping[str, int],
     errors: Mapping[str, Mapping[str, float]],
-    tolerance: float,
+    interface: Mapping[str, Any],
 ) -> str:
     """Markdown.
 
@@ -56,7 +57,7 @@ def model_card(
         figures: of `siamese-jax evaluate`; empty if there are none.
         files: bytes by name.
         errors: for each program, the largest difference in log-odds from `forward`, by output.
-        tolerance: what they had to keep.
+        interface: what `interface.json` holds.
     """
     data, has_both = checkpoint.config.data, {"ied", "sleep"} <= set(checkpoint.config.tasks)
     usage = RUN.format(
@@ -73,6 +74,7 @@ def model_card(
         _trained_on(checkpoint.trained_on),
         "## What it is",
         _description(checkpoint),
+        interface["not_finite"],
         "## Run it",
         usage,
         USAGE_NOTE,
@@ -85,7 +87,7 @@ def model_card(
         "## Files",
         _table(("file", "kB", ""), contents),
         "Each program was run in a process without Flax and siamese-jax. Largest difference from the golden outputs in"
-        f" log-odds, over batches of several sizes (allowed: {tolerance:g}):",
+        f" log-odds, over batches of several sizes (allowed: {interface['tolerance']:g}):",
         _table(("program", "output", "difference"), measured),
         f"Exported {date.today()} by siamese-jax {version('siamese-jax')}, jax {version('jax')}. Network after"
         " Siamese-ES (Natl Med J China 2025, 10.3760/cma.j.cn112137-20250116-00141).",
@@ -109,8 +111,7 @@ def _description(checkpoint: Checkpoint) -> str:
         f"A convolutional network (`{config.model.title}`, {n_parameters:,} parameters, {checkpoint.step} training"
         f" steps) that takes {data.window_seconds:g} s of scalp EEG with {config.margin / data.sfreq:g} s of signal on"
         " either side. Filter, montage and frequency-temporal transform are inside: it takes raw microvolts."
-        f"\n\n{_table(('', ''), rows)}\n\n"
-        "An electrode that is absent is marked so in `present`; what `eeg` holds for it, even NaN, changes nothing."
+        f"\n\n{_table(('', ''), rows)}"
     )
 
 

@@ -89,8 +89,8 @@ def _magnitude(
         "auto": lambda x: jax.lax.platform_dependent(x, cpu=dft, default=fft),
     }[config.converter.implementation](signal)
     power = real * real + imag * imag
-    # sqrt has an infinite slope at 0, which the chain rule turns into NaN: take it of 1 there.
-    magnitude = jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)
+    # sqrt has an infinite slope at 0, which the chain rule turns into NaN: take it of 1 there. NaN stays NaN.
+    magnitude = jnp.where(power == 0, 0.0, jnp.sqrt(jnp.where(power == 0, 1.0, power)))
     return magnitude.transpose(0, 3, 2, 1)
 
 

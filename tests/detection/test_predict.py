@@ -19,6 +19,7 @@ from siamese_jax.detection.predict import (
 )
 from siamese_jax.forward import forward, forward_training, initialise
 from siamese_jax.models.blocks import Logits
+from siamese_jax.models.build import build_model
 from siamese_jax.recordings.recording import Recording, Segment, recording_from_array
 from siamese_jax.recordings.windows import WindowGrid, window_grid, window_onsets
 from siamese_jax.shards.labels import IED_RULE, SLEEP_RULE, label_windows
@@ -50,6 +51,18 @@ def with_gap(recording: Recording, cut: int, gap_seconds: float) -> Recording:
     segments = (Segment(0.0, cut), Segment(cut / recording.sfreq + gap_seconds, only.n_times - cut))
     source = lambda segment, start, stop: whole(0, start + segment * cut, stop + segment * cut)  # noqa: E731
     return dataclasses.replace(recording, segments=segments, source=source)
+
+
+def broken_at(recording: Recording, sample: int, value: float) -> Recording:
+    """The recording as its reader would give it if one sample of one electrode were lost."""
+
+    def source(segment: int, start: int, stop: int) -> np.ndarray:
+        eeg = recording.source(segment, start, stop).copy()
+        if start <= sample < stop:
+            eeg[sample - start, 2] = value
+        return eeg
+
+    return dataclasses.replace(recording, source=source)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +178,57 @@ def test_a_recording_in_which_the_model_sees_nothing_is_refused(predict):
         predict(one, hop_seconds=1.0)
     two = dataclasses.replace(recording, present=np.array([False, True, True, False, False]))
     assert len(predict(two, hop_seconds=1.0).grid.start) == 5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_windows_that_see_a_sample_that_is_not_finite_have_no_logits(tiny, predict, value):
+    """The others have the logits they would have; no frame of the timeline is made of a window without."""
+    eeg = noise(30)
+    whole = predict(recording_of(eeg), hop_seconds=0.5)
+    found = predict(broken_at(recording_of(eeg), 1500, value), hop_seconds=0.5)
+    sees = (whole.grid.start - tiny.margin <= 1500) & (whole.grid.start + tiny.n_times + tiny.margin > 1500)
+    assert 2 < sees.sum() < 12
+    np.testing.assert_array_equal(found.grid.start, whole.grid.start[~sees])
+    for task in ("ied", "sleep"):
+        np.testing.assert_allclose(found.window[task], whole.window[task][~sees], atol=1e-5)
+    ((line, _),) = timelines(tiny, "ied", found, [Segment(0.0, 3000)], hop_seconds=0.5)
+    assert np.isnan(line.frame_logits[round(15.0 / line.frame_seconds)])
+
+
+def test_a_recording_without_a_window_that_is_finite_is_refused(predict):
+    recording = broken_at(recording_of(noise(3)), 150, np.nan)
+    with pytest.raises(ValueError, match="every window of 1.0 s has a sample that is NaN or infinite"):
+        predict(recording, hop_seconds=1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_that_is_not_finite_makes_its_window_nan_and_no_other(tiny, variables_of, value):
+    run, variables = make_predictor(tiny, TASKS), variables_of(tiny)
+    length = tiny.n_times + 2 * tiny.margin
+    eeg, present = np.stack([noise(length / 100, seed) for seed in range(3)]), np.ones((3, 5), bool)
+    whole = run(variables, eeg, present)
+    for time in (0, length // 2, length - 1):  # margins too
+        broken = eeg.copy()
+        broken[1, time, 4] = value
+        found = run(variables, broken, present)
+        for name, logits in {**found.window, **{f"frame {k}": v for k, v in found.frame.items()}}.items():
+            assert np.isnan(logits[1]).all(), name
+            expected = whole.frame[name[6:]] if name.startswith("frame") else whole.window[name]
+            np.testing.assert_array_equal(np.delete(logits, 1, 0), np.delete(expected, 1, 0))
+
+
+@pytest.mark.parametrize("montage", ["average", "referential"])
+def test_training_on_a_sample_that_is_not_finite_gives_nan_even_where_it_has_no_label(tiny, variables_of, montage):
+    """Of an electrode that no row needs too, and in the statistics that all samples share."""
+    config = dataclasses.replace(tiny, preprocess=dataclasses.replace(tiny.preprocess, montage=montage))
+    variables, length = variables_of(config), config.n_times + 2 * config.margin
+    eeg, present = np.stack([noise(length / 100, seed) for seed in range(3)]), np.ones((3, 5), bool)
+    eeg[1, length // 2, 4] = np.nan
+    keys = jax.random.split(jax.random.key(0), 3)
+    model = build_model(config, TASKS)
+    logits, stats = forward_training(config, model, variables, jnp.asarray(eeg), jnp.asarray(present), keys=keys)
+    assert np.isnan(logits.window["ied"]).all()
+    assert any(np.isnan(x).any() for x in jax.tree.leaves(stats))
 
 
 def test_one_configuration_is_compiled_once_however_many_files(tiny, variables_of, predict):

@@ -253,6 +253,16 @@ def test_froc_without_events_or_reference():
     unknown = froc([[Event(0.0, 0.0, 0.1, 0.5)]], [np.zeros(0)], hours=1.0, tolerance_seconds=0.1)
     assert np.isnan(unknown.sensitivity).all()
     assert unknown.false_detections_per_hour.tolist() == [1.0]
+    assert np.isnan([unknown.sensitivity_at(1.0), unknown.sensitivity_at(0.1)]).all()
+    assert np.isnan(froc([[]], [np.zeros(0)], hours=1.0, tolerance_seconds=0.1).sensitivity_at(1.0))
+
+
+def test_tolerances_and_hours_that_are_no_numbers_are_refused():
+    """NaN compares with nothing: two peaks an hour apart would match."""
+    with pytest.raises(ValueError, match="tolerance_seconds 0 or more, given nan"):
+        count_events(np.array([0.0]), np.array([3600.0]), tolerance_seconds=math.nan, hours=1.0)
+    with pytest.raises(ValueError, match="hours must be positive, given 1 recordings, 1 references and nan"):
+        froc([[]], [np.zeros(0)], hours=math.nan, tolerance_seconds=0.1)
 
 
 # --- intervals ----------------------------------------------------------------------------------------------

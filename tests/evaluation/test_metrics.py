@@ -137,6 +137,14 @@ def test_what_is_not_defined_is_nan_without_a_warning(labels, defined):
     assert math.isnan(max_f1_threshold(SCORES, labels)) == (labels.sum() == 0)
 
 
+def test_a_threshold_that_is_not_defined_has_no_rates():
+    """Without positives there is no threshold; that nothing reaches it does not make its specificity 1."""
+    point = operating_points(SCORES, np.zeros(7), task="ied", weights=np.array([1, 1, 1, 0, 1, 1, 1]))[0]
+    rates = (point.threshold, point.sensitivity, point.precision, point.specificity, point.f1)
+    assert all(map(math.isnan, rates))
+    assert (point.prevalence, point.n_windows) == (0.0, 6)
+
+
 def test_nothing_that_counts_is_nan_everywhere():
     none = np.zeros(7)
     matrix = confusion_matrix(LABELS.astype(int), LABELS.astype(int), n_classes=2, weights=none)
@@ -262,6 +270,9 @@ def test_calibration_error_of_certainty_lies_in_the_last_bin():
     [
         (lambda: auroc(SCORES, LABELS, weights=-np.ones(7)), "weights must be 0 or more, given -1"),
         (lambda: auroc(np.where(SCORES == 0.6, np.nan, SCORES), LABELS), "first window 3"),
+        (lambda: auroc(SCORES, np.where(SCORES == 0.6, np.nan, LABELS)), "1 of 7 windows that count have no label"),
+        (lambda: auroc(SCORES, LABELS, weights=np.array([1, 1, np.inf, 1, 1, 1, 1])), "0 or more, given inf"),
+        (lambda: auroc(SCORES, LABELS, weights=np.array([1, 1, np.nan, 1, 1, 1, 1])), "0 or more, given nan"),
         (lambda: threshold_at_sensitivity(SCORES, LABELS, sensitivity=1.2), "given 1.2"),
         (lambda: expected_calibration_error(SCORES * 2, LABELS), "0 to 1, given"),
         (

@@ -145,6 +145,7 @@ def test_hanley_mcneil_of_the_published_comparison():
     assert (low + high) / 2 == pytest.approx(0.978)
     assert hanley_mcneil(1.0, n_positives=5, n_negatives=5) == (1.0, 1.0)
     assert all(math.isnan(x) for x in hanley_mcneil(0.9, n_positives=0, n_negatives=5))
+    assert all(math.isnan(x) for x in hanley_mcneil(math.nan, n_positives=5, n_negatives=5))
 
 
 def test_hanley_mcneil_is_narrower_than_patients_are():

@@ -25,10 +25,8 @@ from siamese_jax.models.build import build_model
 from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
-needs_onnx = pytest.mark.skipif(
-    jax.__version_info__ >= onnx.TOO_NEW or any(util.find_spec(name) is None for name in onnx.LIBRARIES),
-    reason="the extra for ONNX is not installed, or does not know this JAX",
-)
+HAS_ONNX = jax.__version_info__ < onnx.TOO_NEW and all(util.find_spec(name) for name in onnx.LIBRARIES)
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the extra for ONNX is not installed, or does not know this JAX")
 PLACES = TaskSpec("place", "multilabel", ("frontal", "temporal", "occipital"))
 TASKS = (IED, SLEEP, PLACES)
 POINT = {"task": "ied", "criterion": "max_f1", "threshold": 0.25, "n_windows": 9} | dict.fromkeys(
@@ -91,7 +89,7 @@ def checkpoint(tiny):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """Exported and verified, once."""
+    """Exported and verified, once; with ONNX where that is installed."""
     from tests.conftest import tiny
 
     checkpoint = checkpoint_of(changed(tiny.__wrapped__(), tasks=("ied", "sleep", "place")))
@@ -102,7 +100,13 @@ def bundle(tmp_path_factory):
         "ied": {"auroc": {"value": 0.876, "low": 0.8, "high": None}},
         "data": ["x"],
     }
-    return out, checkpoint, room.export(checkpoint, out, figures=figures)
+    return out, checkpoint, room.export(checkpoint, out, figures=figures, onnx=HAS_ONNX)
+
+
+@pytest.fixture(params=["model.stablehlo", pytest.param("model.onnx", marks=needs_onnx)])
+def program(request, bundle):
+    """`predict` of a program of the bundle, loaded as `run.py` does."""
+    return run_bundle.load(bundle[0] / request.param)
 
 
 def test_the_program_gives_what_forward_gives_for_windows_it_was_not_checked_with(bundle):
@@ -117,16 +121,118 @@ def test_the_program_gives_what_forward_gives_for_windows_it_was_not_checked_wit
     assert all(0 <= error < 1e-3 for error in exported.errors["model.stablehlo"].values())
 
 
-def test_golden_outputs_are_forward_s_and_tell_windows_apart(bundle):
+def test_golden_outputs_are_forward_s(bundle):
     out, checkpoint, _ = bundle
     golden = room.golden_inputs(checkpoint.config)
     outputs = room.golden_outputs(checkpoint, golden)
     assert_close(outputs, expected(checkpoint, golden["eeg"], golden["present"]), tolerance=2e-6)
-    assert np.ptp(outputs["window/ied"]) > 0.02
-    assert golden["present"].sum(1).tolist() == [5, 5, 4, 3, 2] or golden["present"].sum() < golden["present"].size
-    assert np.isnan(golden["eeg"]).any((1,)).sum() == (~golden["present"]).sum()
     saved = named(checkpoints.load(out).variables)
     np.testing.assert_array_equal(saved["params/head_ied/bias"], checkpoint.variables["params"]["head_ied"]["bias"])
+
+
+# --- windows that cannot be judged ---
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_not_finite_makes_its_window_nan_and_no_other(bundle, program, value):
+    checkpoint = bundle[1]
+    eeg, present = inputs_of(checkpoint.config, 4)
+    whole = program(eeg, present)
+    eeg[2, 0, 1] = value  # in the margin
+    given = program(eeg, present)
+    for name, values in given.items():
+        assert np.isnan(values[2]).all(), name
+        np.testing.assert_array_equal(np.delete(values, 2, 0), np.delete(whole[name], 2, 0))
+    wanted = expected(checkpoint, eeg, present)
+    for name in given:
+        np.testing.assert_array_equal(np.isnan(given[name]), np.isnan(wanted[name]), err_msg=name)
+
+
+def test_a_window_of_which_no_row_can_be_made_is_nan(bundle, program):
+    """Of the common average, one electrode makes none."""
+    eeg, present = inputs_of(bundle[1].config, 3)
+    present[0], present[1] = False, [True, False, False, False, False]
+    given = program(np.nan_to_num(eeg, posinf=0), present)
+    for values in given.values():
+        assert np.isnan(values[:2]).all() and np.isfinite(values[2]).all()
+
+
+def test_a_batch_of_0_windows_has_0_outputs(bundle, program):
+    described = json.loads((bundle[0] / "interface.json").read_text())["outputs"]
+    given = program(np.zeros((0, 256, 5), np.float32), np.zeros((0, 5), bool))
+    assert {name: list(value.shape) for name, value in given.items()} == {
+        name: [0, *output["shape"][1:]] for name, output in described.items()
+    }
+    assert all(value.dtype == np.float32 for value in given.values())
+
+
+def test_the_rule_stands_in_the_bundle(bundle):
+    assert json.loads((bundle[0] / "interface.json").read_text())["not_finite"] == room.NOT_FINITE
+    assert room.NOT_FINITE in (bundle[0] / "README.md").read_text()
+
+
+# --- what verification sees ---
+
+SWAPPED = [1, 0, 2, 3, 4]
+WRONG = {
+    "zeros": lambda run, eeg, present: {k: np.zeros_like(v) for k, v in run(eeg, present).items()},
+    "constants": lambda run, eeg, present: {
+        k: np.broadcast_to(v.mean((0, *range(1, v.ndim - 1))), v.shape) for k, v in run(eeg, present).items()
+    },
+    "two electrodes swapped": lambda run, eeg, present: run(eeg[..., SWAPPED], present[:, SWAPPED]),
+    "no electrode absent": lambda run, eeg, present: run(np.nan_to_num(eeg), np.ones_like(present)),
+    "other units": lambda run, eeg, present: run(eeg / 1000, present),
+    "a sample later": lambda run, eeg, present: run(np.roll(eeg, 1, axis=1), present),
+    "frames shifted by one": lambda run, eeg, present: {
+        k: np.roll(v, 1, axis=1) if k.startswith("frame") else v for k, v in run(eeg, present).items()
+    },
+    "windows in another order": lambda run, eeg, present: {k: v[::-1] for k, v in run(eeg, present).items()},
+}
+
+
+def verified_with(monkeypatch, out, wrong):
+    """What `run.py` measures of a program that is wrong in some way."""
+    run = run_bundle.load(out / "model.stablehlo")
+    monkeypatch.setattr(run_bundle, "load", lambda path: lambda eeg, present: wrong(run, eeg, present))
+    return run_bundle.check(out / "model.stablehlo", room.TOLERANCE)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_program_that_is_wrong_is_seen_in_the_golden_outputs(bundle, monkeypatch, name):
+    def wrong(run, eeg, present):
+        as_it_is = run(eeg, present)
+        if not len(eeg) or all(np.isnan(value).all() for value in as_it_is.values()):
+            return as_it_is  # wrong in its answers alone
+        return WRONG[name](run, eeg, present)
+
+    errors = verified_with(monkeypatch, bundle[0], wrong)
+    seen = {output for output, error in errors.items() if not error <= 10 * room.TOLERANCE}
+    assert seen == {output for output in errors if name != "frames shifted by one" or output.startswith("frame")}
+
+
+def test_a_program_that_answers_where_it_should_not_is_refused(bundle, monkeypatch):
+    with pytest.raises(SystemExit, match="answers a window of which a present electrode has a sample that is not"):
+        verified_with(monkeypatch, bundle[0], lambda run, eeg, present: run(np.nan_to_num(eeg), present))
+
+
+def test_rare_events_count_in_log_odds():
+    """A program that returns 0 where 0.0005 is right, as in golden inputs without discharges, is told from it."""
+    rare = np.array([0.0005, 1e-5, 0.9995])
+    assert np.abs(run_bundle.log_odds(rare) - run_bundle.log_odds(np.array([0.0, 0.0, 1.0]))).min() > 5 * room.TOLERANCE
+    between = np.linspace(0.05, 0.95, 9)
+    np.testing.assert_allclose(run_bundle.log_odds(between), special.logit(between), atol=0.06)
+
+
+def test_golden_outputs_that_do_not_vary_are_refused(checkpoint, tmp_path):
+    params = dict(checkpoint.variables["params"])
+    params["head_ied"] = jax.tree.map(jnp.zeros_like, params["head_ied"])  # a head that died
+    dead = checkpoint._replace(variables=checkpoint.variables | {"params": params})
+    with pytest.raises(ValueError, match=r"golden outputs frame/ied do not vary \(log-odds by 0.0e\+00\)"):
+        room.export(dead, tmp_path / "out")
+    assert left(tmp_path) == []
+
+
+# --- the bundle ---
 
 
 def test_one_program_is_for_every_platform_and_any_number_of_windows(bundle):
@@ -312,14 +418,20 @@ def test_onnx_gives_what_forward_gives_for_any_number_of_windows(tiny, tmp_path,
 
 
 @needs_onnx
-def test_onnx_is_verified_like_the_other_and_the_converter_leaves_jax_as_it_was(checkpoint, tmp_path, capfd):
-    eeg, present = inputs_of(checkpoint.config, 2)
-    before = expected(checkpoint, eeg, present)
-    exported = room.export(checkpoint, tmp_path / "out", onnx=True)
+def test_onnx_is_verified_like_the_other(bundle):
+    out, _, exported = bundle
     assert set(exported.errors) == {"model.stablehlo", "model.onnx"} and exported.files["model.onnx"] > 50_000
     assert all(error < 1e-3 for error in exported.errors["model.onnx"].values())
-    for name, values in expected(checkpoint, eeg, present).items():
-        np.testing.assert_array_equal(values, before[name])
+    import_module("onnx").checker.check_model(str(out / "model.onnx"))
+
+
+@needs_onnx
+def test_the_converter_prints_nothing_and_leaves_jax_as_it_was(checkpoint, capfd):
+    config = onnx.onnx_config(checkpoint.config)
+    eeg, present = inputs_of(config, 2)
+    before = expected(checkpoint, eeg, present)
+    onnx.to_onnx(room.serving(config, checkpoint), config, sorted(before))
     said = capfd.readouterr()
     assert said.out == "" and "onnx" not in said.err.lower()
-    import_module("onnx").checker.check_model(str(tmp_path / "out" / "model.onnx"))
+    for name, values in expected(checkpoint, eeg, present).items():
+        np.testing.assert_array_equal(values, before[name])
