@@ -96,10 +96,13 @@ class Layout:
     @functools.cached_property
     def first_seconds(self) -> float:
         """From the header's date and time to the first sample, by the first record's time stamp (EDF+ 2.2.4)."""
-        for start, stop, _ in self.annotation_spans[:1]:
-            onset = time_stamp(self.read_records(0, 1)[start:stop])
-            return 0.0 if onset is None else float(onset)
-        return 0.0
+        if not self.annotation_spans:
+            return 0.0
+        start, stop, _ = self.annotation_spans[0]
+        with self.path.open("rb") as file:
+            file.seek(len(self.header) + start)
+            onset = time_stamp(file.read(stop - start))
+        return float(onset or 0)
 
     @property
     def truncated(self) -> bool:

@@ -1,5 +1,6 @@
 """A BIDS data set as a source: its tables decide marks and channels, and what is not used is said."""
 
+import datetime
 import json
 import pickle
 import sys
@@ -103,6 +104,16 @@ def test_columns_as_bids_has_them(night):
     expected = [(-3.5, 0.0, "start", None), (2.5, 0.0, "spike", "Fp1"), (4.0, 0.2, "spike", None)]
     assert [mark[:4] for mark in found.annotations] == expected
     assert {"marks without an onset are left out", "marks without a text are left out"} <= set(found.notes)
+
+
+@pytest.mark.parametrize("late", [0, 750_000, 62_500])
+def test_onsets_count_from_the_first_sample_also_in_a_file_that_starts_between_two_seconds(night, late):
+    """BIDS counts from the first stored sample, EDF+ from the header's second: the same mark in both is one."""
+    start = datetime.datetime(2031, 5, 17, 22, 14, 5, late)
+    own = [Annotation(3.25, 0.1, "spike"), Annotation(7.0, 0.0, "own")]
+    write_recording(night / NAME, noise(2000, n_chans=3), sfreq=100, ch_names=CH_NAMES, annotations=own, start=start)
+    table(night, f"{NIGHT}_events.tsv", HEAD, (3.25, 0.1, "spike"), (9.5, 0.1, "spike"))
+    assert marks(night) == [(3.25, 0.1, "spike"), (7.0, 0.0, "own"), (9.5, 0.1, "spike")]
 
 
 def test_a_number_means_what_the_dictionary_says(night):

@@ -87,6 +87,19 @@ def test_neither_what_all_electrodes_share_nor_an_absent_one_is_called_the_place
     np.testing.assert_allclose(event.amplitude_uv, -90 * 17 / 18, atol=9)
 
 
+def test_an_event_is_looked_up_in_its_own_stretch(predicted):
+    """Stretches may overlap by a tenth of a second: the peak at 59.96 s is in the first, which ends at 60 s."""
+    predicted({59.96: 2.0}, lambda second: "W")
+    whole = recording({("T5", 59.96): -150.0, ("F4", 60.06): 150.0})
+    pieces = (Segment(0.0, round(60 * SFREQ)), Segment(59.9, round(60 * SFREQ)))
+    starts = (0, round(60 * SFREQ))
+    apart = dataclasses.replace(
+        whole, segments=pieces, source=lambda k, a, b: whole.source(0, starts[k] + a, starts[k] + b)
+    )
+    found = room.detect(checkpoint(), apart)
+    assert [e.channel for e in found.events if abs(e.peak_seconds - 59.96) < 0.02][0] == "T5"
+
+
 def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted):
     predicted({10.0: 0.5, 20.0: -0.5}, lambda second: "W")
     rec = recording({})

@@ -19,12 +19,17 @@ from siamese_jax.detection.results import Written, write_detections
 from siamese_jax.recordings.edf import read_annotations, read_recording
 from siamese_jax.recordings.edf_records import read_layout, start_datetime
 from siamese_jax.recordings.recording import Recording
+from siamese_jax.recordings.windows import window_grid, window_onsets
 from siamese_jax.shards.labels import RULES
+from siamese_jax.vocabulary import IED
 from tests.recordings.edf_bytes import Signal, edf_bytes, noise, stamp
 
 RATE, N_RECORDS = 128, 40
 SPIKES = (5.5, 17.25, 30.125)
 """Seconds of signal, gaps left out."""
+
+
+DATA = DataConfig(ch_names=("C3", "C4"), sfreq=RATE, window_seconds=2.0)
 
 
 class Odd(NamedTuple):
@@ -157,6 +162,23 @@ def test_the_identity_is_that_of_the_recording_or_hidden_and_said(odd, recording
     assert [s["onset_seconds"] for s in record["segments"]] == [s.onset_seconds for s in recording.segments]
 
 
+def test_marks_beside_a_recording_count_from_its_first_sample(odd, recording, peaks):
+    """As MNE, EDFbrowser, EEGLAB and FieldTrip count them: the windows with a spike are those that get the label."""
+    rows = "".join(f"{peak},0,spike\n" for peak in peaks)
+    recording.path.with_suffix(".csv").write_text(f"onset,duration,label\n{rows}")
+    opened = Folder(recording.path.parent).open(recording.path.name, DATA)
+    grid = window_grid(opened.recording.segments, window=2 * RATE, hop=2 * RATE)
+    onsets = window_onsets(opened.recording.segments, grid, sfreq=RATE)
+    (rule,) = (rule for rule in RULES if rule.task == IED)
+    label = rule.label(opened.annotations, onsets, window_seconds=2.0).label
+    least = [
+        opened.recording.read(int(segment), start, start + 2 * RATE)[:, 0].min()
+        for segment, start in zip(grid.segment, grid.start.tolist(), strict=True)
+    ]
+    assert label.sum() == 3
+    assert label.tolist() == [int(value < -800) for value in least]
+
+
 def test_nothing_of_it_becomes_a_label(written, tmp_path):
     """The copy is renamed and put among recordings that somebody marked."""
     if written.copy is None:
@@ -165,8 +187,7 @@ def test_nothing_of_it_becomes_a_label(written, tmp_path):
     folder.mkdir()
     written.copy.rename(folder / "night.edf")
     written.annotations.rename(folder / "night_annotations.edf")
-    data = DataConfig(ch_names=("C3", "C4"), sfreq=RATE, window_seconds=2.0)
-    marks = Folder(folder).open("night.edf", data).annotations
+    marks = Folder(folder).open("night.edf", DATA).annotations
     assert not [m for m in marks if m.origin == "human" and any(rule.class_of(m.text) for rule in RULES)]
 
 
