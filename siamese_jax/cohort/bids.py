@@ -38,12 +38,12 @@ from siamese_jax.cohort.bids_files import (
     read_json,
     seconds_before,
 )
-from siamese_jax.cohort.sources import Folder, Opened, reading_notes
+from siamese_jax.cohort.sources import Folder, Opened, reading_notes, refuse_link_to_nothing, with_origin
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.channels import FileChannel
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
-from siamese_jax.recordings.sidecars import ManifestRow, as_seconds, table_rows
+from siamese_jax.recordings.sidecars import ManifestRow, as_seconds, origin_of, table_rows
 from siamese_jax.shards.labels import EventRule, StateRule
 from siamese_jax.vocabulary import IED, channel_kind, standard_name, unit_factor
 
@@ -104,8 +104,7 @@ class Bids(Folder):
     def open(self, name: str, data: DataConfig) -> Opened:
         """A recording and its marks."""
         path, entities = self.root / name, entities_of(self.root / name)
-        if not path.exists():
-            raise ValueError("a link to a file that is not here: fetch it first (datalad get)")
+        refuse_link_to_nothing(path, advice=": fetch it first (datalad get)")
         if name.split("/")[0] != f"sub-{entities.get('sub')}":
             raise ValueError(f"its name is of sub-{entities.get('sub')}, its folder of {name.split('/')[0]}")
         beside, said_of_units = inherited(self.root, path), set[str]()
@@ -123,15 +122,19 @@ class Bids(Folder):
             )
         meanings = _meanings(_dictionaries(beside))
         tables = [self._marks(table_path, path, meanings) for table_path in self._tables(path, beside)]
-        tables.append(_Marks(path, recording.annotations, ()))
-        marks, said = self._agreed(tables)
+        tables.append(_Marks(path, tuple(with_origin(recording.annotations)), ()))
+        machine = [mark for table in tables for mark in table.marks if mark.origin == "machine"]
+        marks, said = self._agreed(
+            [t._replace(marks=tuple(m for m in t.marks if m.origin != "machine")) for t in tables]
+        )
         row = self.manifest.get(name, ManifestRow(None, None, None))
         patient, patient_from = (row.patient, "manifest") if row.patient else (name.split("/")[0], "BIDS participant")
         looked = self._looked(marks, meanings, has_table=any(_of_ending(e, beside) for e in ("events", "annotations")))
         looked |= {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         notes = dict.fromkeys(note for t in tables for note in t.notes)
         notes |= dict.fromkeys([*said, *sorted(said_of_units), *_channel_notes(recording, table)])
-        return Opened(recording, marks, patient, patient_from, row.split, looked, (*notes, *reading_notes(recording)))
+        notes = (*notes, *reading_notes(recording))
+        return Opened(recording, (*marks, *machine), patient, patient_from, row.split, looked, notes)
 
     def notes(self) -> Sequence[str]:
         """What of the data set is not used, and which pipelines are."""
@@ -189,8 +192,9 @@ class Bids(Folder):
             channel = row.get("channel", row.get("channels", ""))
             one = channel.lower() not in _NO_VALUE and not re.search("[|,;]", channel)
             named = (standard_name(channel) or channel) if one else None
-            marks.append(Annotation(onset - late, max(duration, 0.0), next(known, texts[0]), named))
-        return _Marks(table, tuple(marks), tuple(sorted(notes)))
+            origin = origin_of(table, line, row)
+            marks.append(Annotation(onset - late, max(duration, 0.0), next(known, texts[0]), named, origin))
+        return _Marks(table, tuple(with_origin(marks)), tuple(sorted(notes)))
 
     def _agreed(self, tables: Sequence[_Marks]) -> tuple[tuple[Annotation, ...], list[str]]:
         """One set of marks, and what is to be said: of each state those of the first table with some; of events all."""

@@ -5,6 +5,7 @@ Source: BIDS 1.10, common principles: file name structure and the inheritance pr
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,17 @@ def inherited(root: Path, recording: Path) -> list[Path]:
     """Tables and dictionaries that apply to a recording, the lowest in the folders first (inheritance principle)."""
     entities, folder, found = entities_of(recording), recording.parent, []
     while True:
-        near = [path for path in folder.iterdir() if path.name.endswith((".tsv", ".json"))]
-        near = [path for path in near if applies(entities_of(path), entities)]
-        found += sorted(near, key=lambda path: (-len(entities_of(path)), path.name))
+        near = [(path, of) for path, of in _tables_in(folder, folder.stat().st_mtime_ns) if applies(of, entities)]
+        found += [path for path, of in sorted(near, key=lambda one: (-len(one[1]), one[0].name))]
         if folder == root or folder == folder.parent:
             return found
         folder = folder.parent
+
+
+@lru_cache(maxsize=4096)
+def _tables_in(folder: Path, changed_ns: int) -> list[tuple[Path, dict[str, str]]]:  # noqa: ARG001
+    """Tables and dictionaries in a folder, and what their names say; read once as long as nothing changes in it."""
+    return [(path, entities_of(path)) for path in folder.iterdir() if path.name.endswith((".tsv", ".json"))]
 
 
 def pipelines(root: Path) -> tuple[list[Path], list[Path]]:

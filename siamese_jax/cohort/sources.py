@@ -5,6 +5,7 @@ It reads nothing ahead and is pickled to other processes; all else (labels, spli
 sources.
 """
 
+import errno
 import os
 import re
 from abc import ABC, abstractmethod
@@ -16,17 +17,24 @@ from typing import ClassVar, NamedTuple
 from siamese_jax.cohort.pseudonyms import Pseudonyms, laboratory_pseudonyms
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.edf import read_annotations, read_recording
-from siamese_jax.recordings.recording import Annotation, Recording
-from siamese_jax.recordings.sidecars import MANIFEST, ManifestRow, read_annotation_table, read_manifest
+from siamese_jax.recordings.edf_records import Layout, read_layout, start_datetime
+from siamese_jax.recordings.recording import Annotation, Recording, end_seconds
+from siamese_jax.recordings.sidecars import MANIFEST, ManifestRow, listed, read_annotation_table, read_manifest
+from siamese_jax.recordings.texts import is_machine_text, stage_of
 from siamese_jax.recordings.windows import WindowGrid, window_grid
 from siamese_jax.shards.labels import RULES, Rule
 from siamese_jax.vocabulary import IED
 
 DETECTED, ANNOTATED, RUN = "_detected.edf", "_annotated.edf", "_run.json"
 """What `siamese-jax detect` puts after a recording's stem: the first two beside the last are no recordings."""
+RESULT_TABLES: tuple[str, ...] = ("_events.csv", "_hypnogram.csv")
+"""What it writes as tables."""
 COMPANIONS: tuple[str, ...] = ("_annotations", "-annotations", "_hypnogram")
 """`<stem><one of these>.edf` beside `<stem>.edf` holds annotations of it, and is no recording."""
 EDF_SUFFIXES: tuple[str, ...] = (".edf", ".bdf")
+TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv")
+
+DETECTED_STAGE_SECONDS = 30.0
 
 _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_.])")  # of BIDS
 _NOTHING_SAID = ManifestRow(None, None, None)
@@ -145,9 +153,12 @@ class Folder(Source):
     def notes(self) -> Sequence[str]:
         """What was left out because `detect` wrote it, and folders that cannot be read."""
         results = [path.name for path in _by_suffix(self.root) if _is_result(path)]
-        named = f"{', '.join(results[:3])}{' ...' if len(results) > 3 else ''}"
-        left_out = [f"{len(results)} files left out that `siamese-jax detect` wrote: {named}"] if results else []
-        return left_out + unreadable_folders(self.root)
+        notes = [f"{len(results)} files left out that `siamese-jax detect` wrote: {_few(results)}"] if results else []
+        used = {path for name in self.names() for path in self.files(name)}
+        tables = (path for path in _by_suffix(self.root, TABLE_SUFFIXES) if path not in used and not _is_result(path))
+        strange = [path.relative_to(self.root).as_posix() for path in tables if path.name != MANIFEST]
+        notes += [f"{len(strange)} tables not read, by their names of no recording: {_few(strange)}"] if strange else []
+        return notes + unreadable_folders(self.root)
 
     def files(self, name: str) -> Sequence[Path]:
         """The file and what lies beside it."""
@@ -155,18 +166,15 @@ class Folder(Source):
 
     def open(self, name: str, data: DataConfig) -> Opened:
         """A file, with the annotations in it and beside it."""
-        path, *sidecars = self.files(name)
-        if not path.is_file():
-            raise ValueError("it is no file, or a link to nothing")
+        path = self.root / name
+        refuse_link_to_nothing(path)
         recording = read_recording(path, ch_names=data.ch_names, sfreq=data.sfreq, units=self.units or None)
-        annotations = list(recording.annotations)
-        for sidecar in sidecars:
-            is_edf = sidecar.suffix.lower() == ".edf"
-            annotations += read_annotations(sidecar) if is_edf else read_annotation_table(sidecar)
+        annotations, notes = annotations_of(recording)
         row = self.manifest.get(name, _NOTHING_SAID)
         patient, patient_from = self._patient(name, recording.patient_code, row)
         looked = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
-        return Opened(recording, tuple(annotations), patient, patient_from, row.split, looked, reading_notes(recording))
+        notes = (*notes, *reading_notes(recording))
+        return Opened(recording, annotations, patient, patient_from, row.split, looked, notes)
 
     def _patient(self, name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
         """Who a recording is of, and how that is known."""
@@ -197,13 +205,17 @@ def unreadable_folders(folder: Path) -> list[str]:
     return [f"{Path(error.filename)} cannot be searched: {error.strerror}" for error in errors]
 
 
-def _by_suffix(folder: Path) -> list[Path]:
+def _by_suffix(folder: Path, suffixes: Sequence[str] = EDF_SUFFIXES) -> list[Path]:
     names = (Path(where, name) for where, _, files in os.walk(folder) for name in files)
-    return sorted(path for path in names if path.suffix.lower() in EDF_SUFFIXES)
+    return sorted(path for path in names if path.suffix.lower() in suffixes)
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
 
 
 def _is_result(path: Path) -> bool:
-    endings = [ending for ending in (DETECTED, ANNOTATED) if path.name.endswith(ending)]
+    endings = [ending for ending in (DETECTED, ANNOTATED, *RESULT_TABLES) if path.name.endswith(ending)]
     return any(path.with_name(f"{path.name.removesuffix(ending)}{RUN}").is_file() for ending in endings)
 
 
@@ -246,5 +258,90 @@ def _is_companion(path: Path, stems: Set[tuple[Path, str]]) -> bool:
 def _sidecars(path: Path) -> list[Path]:
     names = {f"{path.stem}.csv", f"{path.stem}.tsv", f"{path.stem.removesuffix('_eeg')}_events.tsv"}
     names |= {f"{path.stem}{ending}.edf" for ending in COMPANIONS}
-    lower = {name.lower() for name in names}
-    return sorted(p for p in path.parent.iterdir() if p.name.lower() in lower and p.is_file())
+    beside = listed(path.parent)
+    return sorted(p for name in names for p in beside.get(name.lower(), ()) if p.is_file())
+
+
+def refuse_link_to_nothing(path: Path, advice: str = "") -> None:
+    """Refuse what is no file. A file that is gone since its folder was listed is another matter: its disk may be.
+
+    Raises:
+        ValueError: a link to nothing, a pipe, ...
+        FileNotFoundError: nothing of this name.
+    """
+    if not os.path.lexists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not path.is_file():
+        raise ValueError(f"it is no file, or a link to nothing{advice}")
+
+
+# --- marks in a recording's file and beside it ------------------------------------------------------------------
+
+
+def annotations_of(recording: Recording) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
+    """The annotations in a recording's file and in the files beside it, and notes on them.
+
+    Raises:
+        ValueError: a file beside it is damaged, or cannot belong to it.
+    """
+    found, notes = [*with_origin(recording.annotations)], []
+    for sidecar in _sidecars(recording.path) if recording.path else ():
+        if sidecar.suffix.lower() in EDF_SUFFIXES:
+            marks, said = _companion_marks(sidecar, recording)
+            found += with_origin(marks)
+            notes += said
+        else:
+            found += with_origin(read_annotation_table(sidecar))
+    return tuple(found), tuple(notes)
+
+
+def with_origin(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """A file's annotations, those of a machine known as such.
+
+    Before `siamese-jax detect` named the origin, it wrote `IED p=0.93` and stages of 30 s into one file.
+    """
+    if not any(is_machine_text(mark.text) for mark in annotations if mark.origin == "human"):
+        return list(annotations)
+    return [
+        mark._replace(origin="machine") if mark.origin == "human" and _as_detect_wrote(mark) else mark
+        for mark in annotations
+    ]
+
+
+def _as_detect_wrote(mark: Annotation) -> bool:
+    is_stage = mark.text == f"Sleep stage {stage_of(mark.text)}" and mark.duration_seconds == DETECTED_STAGE_SECONDS
+    return is_machine_text(mark.text) or is_stage
+
+
+def _companion_marks(path: Path, recording: Recording) -> tuple[Sequence[Annotation], list[str]]:
+    """The annotations of an EDF+ file beside a recording, in seconds from the recording's start.
+
+    The headers of both tell when they start. If the companion does not start with the recording, its marks outside of
+    the recording are left out; else all are kept.
+
+    Raises:
+        ValueError: by the two headers none of its marks lies in the recording.
+    """
+    marks, layout = read_annotations(path), read_layout(path)
+    ours, theirs, end = recording.start_datetime, start_datetime(layout), end_seconds(recording)
+    what = f"its {next((e for e in COMPANIONS if path.stem.lower().endswith(e)), path.suffix)} file"
+    if ours is None or theirs is None:
+        same_clock = recording.path is not None and _clock(read_layout(recording.path)) == _clock(layout)
+        return marks, [] if same_clock else [f"{what} or the recording hides its date: taken to start together"]
+    late = (theirs - ours).total_seconds()
+    if not late:
+        return marks, []
+    moved = [mark._replace(onset_seconds=mark.onset_seconds + late) for mark in marks]
+    before = [m for m in moved if m.onset_seconds < 0 and not m.duration_seconds and stage_of(m.text)]
+    inside = before[-1:]  # a stage without duration holds until the next one
+    inside += [m for m in moved if m.onset_seconds <= end and m.onset_seconds + m.duration_seconds >= 0]
+    way = f"{abs(late):g} s {'after' if late > 0 else 'before'} the recording"
+    if marks and not inside:
+        raise ValueError(f"by its header {path.name} starts {way}, and none of its marks lies in it: correct the start")
+    left_out = f", {len(moved) - len(inside)} outside left out" if len(inside) < len(moved) else ""
+    return inside, [f"{what} starts {way}: its marks are moved{left_out}"]
+
+
+def _clock(layout: Layout) -> str:
+    """The time of day at which a file starts, whatever the date."""
+    return layout.field(176, 8)

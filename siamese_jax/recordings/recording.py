@@ -79,6 +79,13 @@ class Recording:
         return self.source(segment, start, stop)
 
 
+def end_seconds(recording: Recording) -> float:
+    """The end of the last sample, by the clock; of a file that was cut short, the end that its header promises."""
+    end = max(segment.onset_seconds + segment.n_times / recording.sfreq for segment in recording.segments)
+    report = recording.report
+    return end * max((report.records_expected or 0) / max(report.records_read, 1), 1.0)
+
+
 def recording_from_array(
     eeg_uv: Float[np.ndarray, "time chan"],
     *,

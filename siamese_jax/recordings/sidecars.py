@@ -2,17 +2,20 @@
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from siamese_jax.recordings.recording import Annotation
+from siamese_jax.recordings.recording import Annotation, Origin
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 MANIFEST = "manifest.csv"
-ONSET, DURATION, CHANNEL = "onset", "duration", "channel"
+ONSET, DURATION, CHANNEL, ORIGIN = "onset", "duration", "channel", "origin"
 TEXT: tuple[str, ...] = ("label", "text", "description", "trial_type")
 """Names of the column with the annotation's text; the first one present is read."""
+PROBABILITY = "probability"
+"""A column of the tables that `siamese-jax detect` writes, which have none of texts."""
 
 _MANIFEST_COLUMNS = ("file", "patient", "split", "ied_labelled")
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -30,25 +33,59 @@ class ManifestRow(NamedTuple):
 def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:
     """Annotations of a CSV or TSV file with a header line.
 
-    Columns: `onset` and `duration` in seconds from the start of the recording, gaps included (`duration` may
-    be empty, `n/a` or missing: 0), one of `label`, `text`, `description`, `trial_type`, and maybe `channel`.
-    Others are ignored.
+    Columns: `onset` and `duration` in seconds from the first sample of the recording, gaps included (`duration` may
+    be empty, `n/a` or missing: 0), one of `label`, `text`, `description`, `trial_type`, and maybe `channel` and
+    `origin` (human, machine, reviewed or simulated; empty: human). Others are ignored. In the tables that
+    `siamese-jax detect` writes, which have `probability` instead of a text, an empty or missing origin means machine.
 
     Raises:
-        ValueError: no such columns, a time that is no number, or a file that is not text; with file and line.
+        ValueError: no such columns, a time that is no number, another origin, or a file that is not text; with file
+            and line.
     """
     path = Path(path)
     annotations = []
-    for line, row in table_rows(path, "\t" if path.suffix.lower() == ".tsv" else ",", (ONSET, TEXT)):
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    for line, row in table_rows(path, delimiter, (ONSET, (*TEXT, PROBABILITY))):
         onset = as_seconds(path, line, ONSET, row[ONSET])
         held = row.get(DURATION, "")
         duration = 0.0 if held.lower() in _NO_VALUE else as_seconds(path, line, DURATION, held)
         if duration < 0:
             raise ValueError(f"{path}, line {line}: duration must not be negative, given {held}")
-        text = next(row[name] for name in TEXT if name in row)
+        text = next((row[name] for name in TEXT if name in row), None)
+        if text is None:
+            text = "IED" if "peak" in row else f"Sleep stage {row.get('stage', '?')}"
         channel = row.get(CHANNEL, "")
-        annotations.append(Annotation(onset, duration, text, None if channel.lower() in _NO_VALUE else channel))
+        named = None if channel.lower() in _NO_VALUE else channel
+        annotations.append(Annotation(onset, duration, text, named, origin_of(path, line, row)))
     return tuple(annotations)
+
+
+def origin_of(path: Path, line: int, row: Mapping[str, str]) -> Origin:
+    """Who made the mark in a row of a table.
+
+    Raises:
+        ValueError: a word that names no origin.
+    """
+    word = row.get(ORIGIN, "").lower()
+    if word in _NO_VALUE:
+        return "machine" if PROBABILITY in row and not set(TEXT) & set(row) else "human"
+    for origin in get_args(Origin):
+        if word == origin:
+            return origin
+    raise ValueError(f"{path}, line {line}: origin must be one of {', '.join(get_args(Origin))}, given {word!r}")
+
+
+def listed(folder: Path) -> Mapping[str, Collection[Path]]:
+    """Everything in a folder by its name in small letters; the folder is read once as long as nothing changes in it."""
+    return _listed(folder, folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _listed(folder: Path, changed_ns: int) -> Mapping[str, Collection[Path]]:  # noqa: ARG001
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        found.setdefault(path.name.lower(), []).append(path)
+    return found
 
 
 def read_manifest(path: str | Path) -> dict[str, ManifestRow]:

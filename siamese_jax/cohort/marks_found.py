@@ -1,0 +1,197 @@
+"""What `prepare` and `info` tell of the marks in recordings: every text, how it was read, and marks that are in doubt.
+
+A mark that no task reads makes no label. So that it makes no false one either, a stage without duration ends at it, and
+a task whose marks mostly lie outside a recording is not labelled there: their clock or unit must be wrong.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from siamese_jax.files import plain
+from siamese_jax.recordings.recording import Annotation, Recording, end_seconds
+from siamese_jax.recordings.texts import ends_scoring, ied_meaning
+from siamese_jax.shards.labels import UNKNOWN, EventRule, Rule, StateRule
+from siamese_jax.vocabulary import IED
+
+SHOWN = 12
+"""How many texts are printed of those that were read, and of those that were not; prepare.json holds all."""
+_WRONG_UNIT = 20.0
+"""From this many times the recording's length on, marks are rather in another unit than of a longer recording."""
+_WIDTH = 40
+
+
+class Marks(NamedTuple):
+    """What is to be told of a recording's marks."""
+
+    texts: tuple[tuple[str, int], ...]
+    """Each text and how often it stands there; of marks that a machine made none."""
+    n_machine: int
+    n_ended: int
+    """Stages without duration that end at a text that no task reads."""
+    misplaced: tuple[str, ...]
+    """Tasks most of whose marks lie outside the recording."""
+    n_unread_windows: int
+    """Windows with marks that no task reads."""
+    notes: tuple[str, ...]
+    """About marks outside the recording."""
+
+
+def settled(annotations: Sequence[Annotation], rules: Sequence[Rule]) -> tuple[tuple[Annotation, ...], int]:
+    """The annotations as the rules are to read them, and how many stages without duration were ended.
+
+    Such a stage holds until the next one (`StateRule`). A text without duration in between that no task reads may name
+    another state (`Stage - X`), and after `Lights on` nobody scores: there it ends.
+    """
+    states = [rule for rule in rules if isinstance(rule, StateRule)]
+    ordered, ends, n_ended = sorted(annotations, key=lambda mark: mark.onset_seconds), None, 0
+    for i in reversed(range(len(ordered))):
+        mark = ordered[i]
+        if mark.duration_seconds or mark.origin == "machine":
+            ends = None if any(_reads(rule, mark) for rule in states) else ends
+        elif any(_reads(rule, mark) for rule in states):
+            if ends is not None and ends > mark.onset_seconds:
+                ordered[i] = mark._replace(duration_seconds=ends - mark.onset_seconds)
+                n_ended += 1
+            ends = None
+        elif ends_scoring(mark.text) or not reading(mark.text, rules):
+            ends = mark.onset_seconds
+    return tuple(ordered), n_ended
+
+
+def marks_of(
+    annotations: Sequence[Annotation],
+    recording: Recording,
+    rules: Sequence[Rule],
+    onsets: Float64[np.ndarray, "window"],
+    *,
+    window_seconds: float,
+    n_ended: int = 0,
+) -> Marks:
+    """What is to be told of the marks of a recording whose windows begin at `onsets`, in seconds."""
+    human = [mark for mark in annotations if mark.origin != "machine"]
+    end = end_seconds(recording)
+    outside = [mark for mark in human if _is_outside(mark, end)]
+    misplaced = []
+    for rule in rules:
+        own = [mark for mark in human if _reads(rule, mark)]
+        if 2 * sum(_is_outside(mark, end) for mark in own) > len(own):
+            misplaced.append(rule.task.name)
+    notes = []
+    if outside:
+        line = f"{len(outside)} of {len(human)} annotations lie outside the recording (0 to {end:g} s)"
+        line += _suspicion(outside, human, end)
+        notes.append(line + (f": not labelled for {', '.join(misplaced)}" if misplaced else ""))
+    events = [mark for mark in human if any(isinstance(rule, EventRule) and _reads(rule, mark) for rule in rules)]
+    in_gaps = sum(_is_in_gap(mark, recording) and not _is_outside(mark, end) for mark in events)
+    if in_gaps:
+        notes.append(f"{in_gaps} marks of events lie in gaps, where there is no signal")
+    unread = [mark for mark in human if not reading(mark.text, rules)]
+    hit = np.zeros(len(onsets), bool)
+    for mark in unread:
+        hit |= (onsets + window_seconds > mark.onset_seconds) & (
+            onsets <= mark.onset_seconds + max(mark.duration_seconds, 0.0)
+        )
+    texts = Counter(mark.text.strip() for mark in human)
+    return Marks(
+        texts=tuple(texts.most_common()),
+        n_machine=len(annotations) - len(human),
+        n_ended=n_ended,
+        misplaced=tuple(misplaced),
+        n_unread_windows=int(hit.sum()),
+        notes=tuple(notes),
+    )
+
+
+def reading(text: str, rules: Sequence[Rule]) -> dict[str, str]:
+    """How each task reads a text, in words; empty if nobody understands it."""
+    found = {}
+    for rule in rules:
+        name = rule.class_of(text)
+        if name == UNKNOWN:
+            found[rule.task.name] = "no class: ends the state" if isinstance(rule, StateRule) else "in doubt: no label"
+        elif name is not None:
+            found[rule.task.name] = name
+    if not found and ends_scoring(text):
+        found["states"] = "end here, if they have no duration"
+    if not found and ied_meaning(text) == "other":
+        found["known"] = "about something else" + (f", not {IED.name}" if _has_ied(rules) else "")
+    return found
+
+
+class TextRow(NamedTuple):
+    """A line of the table of texts."""
+
+    text: str
+    marks: int
+    recordings: int
+    read_as: Mapping[str, str]
+    """By task; empty if not understood."""
+
+
+def text_rows(texts: Iterable[Sequence[tuple[str, int]]], rules: Sequence[Rule]) -> list[TextRow]:
+    """The table of texts of several recordings, the most frequent first."""
+    marks, recordings = Counter(), defaultdict(int)
+    for of_one in texts:
+        for text, count in of_one:
+            marks[text] += count
+            recordings[text] += 1
+    return [TextRow(text, n, recordings[text], reading(text, rules)) for text, n in marks.most_common()]
+
+
+def table(rows: Sequence[TextRow], *, more_in: str) -> list[str]:
+    """The table as lines to print: what was read, and what was not understood."""
+    lines = []
+    read = [row for row in rows if row.read_as]
+    unread = [row for row in rows if not row.read_as]
+    for title, part in (("marks, and how their texts were read:", read), ("not understood by any task:", unread)):
+        lines += [title] if part else []
+        for row in part[:SHOWN]:
+            read_as = ", ".join(f"{task}: {name}" for task, name in row.read_as.items())
+            text = plain(row.text) if len(row.text) <= _WIDTH else f"{plain(row.text[: _WIDTH - 3])}..."
+            where = f" in {row.recordings:>5,} recordings" if row.recordings > 1 else " " * 20
+            lines.append(f"  {row.marks:>7,}{where}  {text or '(no text)':<{_WIDTH}}  {read_as}".rstrip())
+        lines += [f"  and {len(part) - SHOWN} more in {more_in}"] if len(part) > SHOWN else []
+    return lines
+
+
+def as_json(rows: Sequence[TextRow]) -> list[dict[str, Any]]:
+    """The table for prepare.json."""
+    return [{**row._asdict(), "read_as": dict(row.read_as)} for row in rows]
+
+
+def _reads(rule: Rule, mark: Annotation) -> bool:
+    return mark.origin != "machine" and rule.class_of(mark.text) is not None
+
+
+def _has_ied(rules: Sequence[Rule]) -> bool:
+    return any(rule.task.name == IED.name for rule in rules)
+
+
+def _is_outside(mark: Annotation, end: float) -> bool:
+    return mark.onset_seconds > end or mark.onset_seconds + max(mark.duration_seconds, 0.0) < 0
+
+
+def _is_in_gap(mark: Annotation, recording: Recording) -> bool:
+    stop = mark.onset_seconds + max(mark.duration_seconds, 0.0)
+    return not any(
+        mark.onset_seconds <= segment.onset_seconds + segment.n_times / recording.sfreq and stop >= segment.onset_seconds
+        for segment in recording.segments
+    )
+
+
+def _suspicion(outside: Sequence[Annotation], human: Sequence[Annotation], end: float) -> str:
+    """What may be wrong with the times of marks of which some lie outside."""
+    onsets = [mark.onset_seconds for mark in human]
+    first, last = min(onsets), max(onsets)
+    where = f", from {min(m.onset_seconds for m in outside):g} to {max(m.onset_seconds for m in outside):g} s"
+    if 2 * len(outside) <= len(human):
+        return where
+    if last > _WRONG_UNIT * end and last - first > end:
+        return f"{where}; in milliseconds or samples instead of seconds?"
+    if last - first <= end:
+        return f"{where}; by another clock, or of another recording?"
+    return f"{where}; of a longer recording?"
