@@ -46,19 +46,21 @@ def settled(annotations: Sequence[Annotation], rules: Sequence[Rule]) -> tuple[t
     Such a stage holds until the next one (`StateRule`). A text without duration in between that no task reads may name
     another state (`Stage - X`), and after `Lights on` nobody scores: there it ends.
     """
-    states = [rule for rule in rules if isinstance(rule, StateRule)]
-    ordered, ends, n_ended = sorted(annotations, key=lambda mark: mark.onset_seconds), None, 0
+    states = {rule.task.name for rule in rules if isinstance(rule, StateRule)}
+    read = {text: reading(text, rules) for text in {mark.text for mark in annotations}}
+    ordered, ends, n_ended = sorted(annotations, key=lambda mark: mark.onset_seconds), [], 0
     for i in reversed(range(len(ordered))):
         mark = ordered[i]
-        if mark.duration_seconds or mark.origin == "machine":
-            ends = None if any(_reads(rule, mark) for rule in states) else ends
-        elif any(_reads(rule, mark) for rule in states):
-            if ends is not None and ends > mark.onset_seconds:
-                ordered[i] = mark._replace(duration_seconds=ends - mark.onset_seconds)
+        if mark.origin == "machine":
+            continue
+        if states & read[mark.text].keys():
+            later = [onset for onset in ends if onset > mark.onset_seconds]
+            if later and not mark.duration_seconds:
+                ordered[i] = mark._replace(duration_seconds=min(later) - mark.onset_seconds)
                 n_ended += 1
-            ends = None
-        elif ends_scoring(mark.text) or not reading(mark.text, rules):
-            ends = mark.onset_seconds
+            ends = []
+        elif not mark.duration_seconds and (not read[mark.text] or ends_scoring(mark.text)):
+            ends.append(mark.onset_seconds)
     return tuple(ordered), n_ended
 
 
@@ -73,35 +75,30 @@ def marks_of(
 ) -> Marks:
     """What is to be told of the marks of a recording whose windows begin at `onsets`, in seconds."""
     human = [mark for mark in annotations if mark.origin != "machine"]
+    texts = Counter(mark.text.strip() for mark in human)
+    read = {text: reading(text, rules) for text in texts}
+    by_task = {rule.task.name: [m for m in human if rule.task.name in read[m.text.strip()]] for rule in rules}
+    events = {mark for rule in rules if isinstance(rule, EventRule) for mark in by_task[rule.task.name]}
     end = end_seconds(recording)
+    misplaced = [task for task, own in by_task.items() if 2 * sum(_is_outside(m, end) for m in own) > len(own)]
     outside = [mark for mark in human if _is_outside(mark, end)]
-    misplaced = []
-    for rule in rules:
-        own = [mark for mark in human if _reads(rule, mark)]
-        if 2 * sum(_is_outside(mark, end) for mark in own) > len(own):
-            misplaced.append(rule.task.name)
     notes = []
     if outside:
         line = f"{len(outside)} of {len(human)} annotations lie outside the recording (0 to {end:g} s)"
         line += _suspicion(outside, human, end)
         notes.append(line + (f": not labelled for {', '.join(misplaced)}" if misplaced else ""))
-    events = [mark for mark in human if any(isinstance(rule, EventRule) and _reads(rule, mark) for rule in rules)]
-    in_gaps = sum(_is_in_gap(mark, recording) and not _is_outside(mark, end) for mark in events)
-    if in_gaps:
+    if in_gaps := sum(_is_in_gap(mark, recording) and not _is_outside(mark, end) for mark in events):
         notes.append(f"{in_gaps} marks of events lie in gaps, where there is no signal")
-    unread = [mark for mark in human if not reading(mark.text, rules)]
-    hit = np.zeros(len(onsets), bool)
-    for mark in unread:
-        hit |= (onsets + window_seconds > mark.onset_seconds) & (
-            onsets <= mark.onset_seconds + max(mark.duration_seconds, 0.0)
-        )
-    texts = Counter(mark.text.strip() for mark in human)
+    unread = [mark for mark in human if not read[mark.text.strip()]]
+    starts = np.sort([mark.onset_seconds for mark in unread])
+    stops = np.sort([mark.onset_seconds + max(mark.duration_seconds, 0.0) for mark in unread])
+    touched = np.searchsorted(starts, onsets + window_seconds) > np.searchsorted(stops, onsets)
     return Marks(
         texts=tuple(texts.most_common()),
         n_machine=len(annotations) - len(human),
         n_ended=n_ended,
         misplaced=tuple(misplaced),
-        n_unread_windows=int(hit.sum()),
+        n_unread_windows=int(touched.sum()),
         notes=tuple(notes),
     )
 
@@ -163,10 +160,6 @@ def as_json(rows: Sequence[TextRow]) -> list[dict[str, Any]]:
     return [{**row._asdict(), "read_as": dict(row.read_as)} for row in rows]
 
 
-def _reads(rule: Rule, mark: Annotation) -> bool:
-    return mark.origin != "machine" and rule.class_of(mark.text) is not None
-
-
 def _has_ied(rules: Sequence[Rule]) -> bool:
     return any(rule.task.name == IED.name for rule in rules)
 
@@ -177,10 +170,8 @@ def _is_outside(mark: Annotation, end: float) -> bool:
 
 def _is_in_gap(mark: Annotation, recording: Recording) -> bool:
     stop = mark.onset_seconds + max(mark.duration_seconds, 0.0)
-    return not any(
-        mark.onset_seconds <= segment.onset_seconds + segment.n_times / recording.sfreq and stop >= segment.onset_seconds
-        for segment in recording.segments
-    )
+    stretches = ((one.onset_seconds, one.onset_seconds + one.n_times / recording.sfreq) for one in recording.segments)
+    return not any(mark.onset_seconds <= last and stop >= first for first, last in stretches)
 
 
 def _suspicion(outside: Sequence[Annotation], human: Sequence[Annotation], end: float) -> str:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siamese_jax.cohort.marks_found import as_json, settled, text_rows
 from siamese_jax.cohort.report import (
     NAMED,
     PrepareReport,
@@ -103,10 +104,13 @@ def prepare(
         used = [UsedFile(f.name, f.patient, f.patient_from, splits[f.patient], f.notes) for f in files]
         clipped = clipped_channels(path for path in shards if path.exists())
         notes += [*source.notes(), *_doubts(files, settings), *clipped]
+        texts = text_rows((f.marks.texts for f in files), source.rules)
         lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
-        write_report(out, settings.configuration(), {"finished": True, "notes": notes, **lists})
+        held = {"finished": True, "notes": notes, "texts": as_json(texts), **lists}
+        write_report(out, settings.configuration(), held)
+        retried = tuple(crew.retried)
         return PrepareReport(
-            out, tuple(used), tuple(skipped), tuple(notes), tuple(crew.retried), written, summarise(out)
+            out, tuple(used), tuple(skipped), tuple(notes), retried, tuple(texts), written, summarise(out)
         )
 
 
@@ -249,6 +253,16 @@ def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
         missing = sum(task not in held for held in tasks.values())
         if missing:
             lines.append(f"{missing} of {len(files)} recordings are not labelled for {task}")
+        unread = [f for f in files if task in tasks[f.name] and f.marks.n_unread_windows]
+        if unread and isinstance(rule, EventRule) and rule.rest:
+            lines.append(
+                f"{sum(f.marks.n_unread_windows for f in unread)} windows of {len(unread)} recordings hold marks that"
+                f" no task understood, listed below; without a mark of {task} they count as free of it"
+            )
+    if ended := sum(f.marks.n_ended for f in files):
+        lines.append(f"{ended} stages without duration end at a text that is not understood, or at Lights on")
+    if machine := sum(f.marks.n_machine for f in files):
+        lines.append(f"{machine} marks of a machine that nobody has reviewed are left out: never labels")
     return lines
 
 
@@ -347,7 +361,7 @@ def _labelled(name: str, tasks: tuple[str, ...], settings: _Settings) -> Labelle
         grid = source.grid(opened, window=settings.window, hop=settings.hop)
     except (ValueError, OSError) as error:
         raise UnreadableRecordingError(name, str(error)) from error
-    annotations = label_annotations(opened.annotations, source.rules)
+    annotations = label_annotations(settled(opened.annotations, source.rules)[0], source.rules)
     onsets = window_onsets(opened.recording.segments, grid, sfreq=data.sfreq)
     return LabelledRecording(
         name=name,

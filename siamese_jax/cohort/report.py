@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siamese_jax.cohort.marks_found import TextRow, table
 from siamese_jax.cohort.splits import SkippedFile
+from siamese_jax.files import write_json
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import PARTIAL_SUFFIX, SUFFIX, open_shard
 from siamese_jax.shards.summary import ShardSummary
@@ -17,6 +19,8 @@ from siamese_jax.shards.summary import ShardSummary
 REPORT = "prepare.json"
 NAMED = 5
 """How many recordings of which the same is to be said are named; prepare.json names all."""
+SHOWN = 20
+"""How many notes on recordings are printed."""
 
 
 class UsedFile(NamedTuple):
@@ -42,6 +46,8 @@ class PrepareReport:
     """Decisions and doubts about the source as a whole."""
     retried: tuple[tuple[str, str], ...]
     """Recordings and shards that were tried again, and why: their worker was lost, or a disk stumbled."""
+    texts: tuple[TextRow, ...]
+    """Every text of a mark, and how it was read."""
     written: int
     """Shards written by this run; the others were finished before it."""
     summary: ShardSummary
@@ -53,8 +59,9 @@ class PrepareReport:
         lines[0] += f", {self.written} of them new" if self.written != shards else ""
         lines += [f"skipped {line}" for line in grouped((file.reason, file.name) for file in self.skipped)]
         lines += grouped((why, name) for name, why in self.retried)
-        lines += grouped((note, file.name) for file in self.used for note in file.notes)
-        lines += [*self.notes, self.summary.table()]
+        notes = grouped((note, file.name) for file in self.used for note in file.notes)
+        lines += notes[:SHOWN] + ([f"and {len(notes) - SHOWN} more notes in {REPORT}"] if len(notes) > SHOWN else [])
+        lines += [*self.notes, *table(self.texts, more_in=REPORT), self.summary.table()]
         return "\n".join(lines).encode(errors="backslashreplace").decode()  # a file's name need not be text
 
 
@@ -119,10 +126,7 @@ def refuse_unfinished(out: Path) -> None:
 
 def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Write `prepare.json`, whole or not at all."""
-    partial_path = out / f"{REPORT}{PARTIAL_SUFFIX}"
-    text = json.dumps({"configuration": configuration, **held}, indent=2)
-    partial_path.write_text(text, encoding="utf-8")
-    partial_path.replace(out / REPORT)
+    write_json(out / REPORT, {"configuration": configuration, **held})
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from siamese_jax.cohort.marks_found import Marks, marks_of, settled
 from siamese_jax.cohort.sources import Source
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.sidecars import SPLITS
+from siamese_jax.recordings.windows import window_onsets
 from siamese_jax.shards.labels import EventRule, Rule
 from siamese_jax.shards.schema import SUFFIX
 
@@ -33,12 +35,13 @@ class Found(NamedTuple):
     looked: dict[str, bool]
     """As for `Opened`."""
     marked: tuple[str, ...]
-    """Tasks of which it has an annotation."""
+    """Tasks of which it has an annotation of a known class."""
     digest: str
     """Hash of its files' bytes."""
     content: str
     """Hash of the bytes of the file with its signal."""
     notes: tuple[str, ...]
+    marks: Marks
 
 
 def look(name: str, *, source: Source, data: DataConfig, window: int, hop: int) -> Found:
@@ -53,19 +56,25 @@ def look(name: str, *, source: Source, data: DataConfig, window: int, hop: int) 
     except UnicodeEncodeError:
         raise ValueError("its name is no UTF-8 text: rename it") from None
     opened = source.open(name, data)
-    if not len(source.grid(opened, window=window, hop=hop).start):
+    annotations, n_ended = settled(opened.annotations, source.rules)
+    grid, recording = source.grid(opened, window=window, hop=hop), opened.recording
+    if not len(grid.start):
         raise ValueError(f"no stretch without a gap is as long as a window of {data.window_seconds:g} s")
+    onsets = window_onsets(recording.segments, grid, sfreq=data.sfreq)
+    seconds = data.window_seconds
+    marks = marks_of(annotations, recording, source.rules, onsets, window_seconds=seconds, n_ended=n_ended)
     digests = [_file_digest(path) for path in source.files(name)]
     return Found(
         name=name,
         patient=opened.patient,
         patient_from=opened.patient_from,
         split=opened.split,
-        looked=dict(opened.looked),
-        marked=tuple(rule.task.name for rule in source.rules if any(is_about(rule, a) for a in opened.annotations)),
+        looked=dict(opened.looked) | dict.fromkeys(marks.misplaced, False),
+        marked=tuple(rule.task.name for rule in source.rules if any(rule.class_of(text) for text, _ in marks.texts)),
         digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
         content=digests[0],
-        notes=opened.notes,
+        notes=(*opened.notes, *marks.notes),
+        marks=marks,
     )
 
 
