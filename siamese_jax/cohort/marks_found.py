@@ -15,10 +15,11 @@ from siamese_jax.files import plain
 from siamese_jax.recordings.recording import Annotation, Recording, end_seconds
 from siamese_jax.recordings.texts import ends_scoring, ied_meaning
 from siamese_jax.shards.labels import UNKNOWN, EventRule, Rule, StateRule
-from siamese_jax.vocabulary import IED
 
-SHOWN = 12
-"""How many texts are printed of those that were read, and of those that were not; prepare.json holds all."""
+SHOWN = 15
+"""How many texts are printed of those that were read, are in doubt or were not understood; prepare.json holds all."""
+DOUBT, ENDS = "in doubt: no label", "no class: ends the state"
+"""How a text is read that belongs to a task of events, or of states, and names none of its classes."""
 _WRONG_UNIT = 20.0
 """From this many times the recording's length on, marks are rather in another unit than of a longer recording."""
 _WIDTH = 40
@@ -109,13 +110,13 @@ def reading(text: str, rules: Sequence[Rule]) -> dict[str, str]:
     for rule in rules:
         name = rule.class_of(text)
         if name == UNKNOWN:
-            found[rule.task.name] = "no class: ends the state" if isinstance(rule, StateRule) else "in doubt: no label"
+            found[rule.task.name] = ENDS if isinstance(rule, StateRule) else DOUBT
         elif name is not None:
             found[rule.task.name] = name
     if not found and ends_scoring(text):
-        found["states"] = "end here, if they have no duration"
+        found["states"] = "without duration end here"
     if not found and ied_meaning(text) == "other":
-        found["known"] = "about something else" + (f", not {IED.name}" if _has_ied(rules) else "")
+        found["other"] = "other"
     return found
 
 
@@ -142,26 +143,25 @@ def text_rows(texts: Iterable[Sequence[tuple[str, int]]], rules: Sequence[Rule])
 def table(rows: Sequence[TextRow], *, more_in: str) -> list[str]:
     """The table as lines to print: what was read, and what was not understood."""
     lines = []
-    read = [row for row in rows if row.read_as]
-    unread = [row for row in rows if not row.read_as]
-    for title, part in (("marks, and how their texts were read:", read), ("not understood by any task:", unread)):
-        lines += [title] if part else []
-        for row in part[:SHOWN]:
-            read_as = ", ".join(f"{task}: {name}" for task, name in row.read_as.items())
+    groups = {
+        "marks, and how their texts were read:": [r for r in rows if r.read_as and DOUBT not in r.read_as.values()],
+        "marks in doubt, whose windows have no label:": [r for r in rows if DOUBT in r.read_as.values()],
+        "marks that no task understood, which give no label:": [r for r in rows if not r.read_as],
+    }
+    for title, group in groups.items():
+        lines += [title] if group else []
+        for row in group[:SHOWN]:
+            read_as = ", ".join(name if task == name else f"{task} {name}" for task, name in row.read_as.items())
             text = plain(row.text) if len(row.text) <= _WIDTH else f"{plain(row.text[: _WIDTH - 3])}..."
-            where = f" in {row.recordings:>5,} recordings" if row.recordings > 1 else " " * 20
-            lines.append(f"  {row.marks:>7,}{where}  {text or '(no text)':<{_WIDTH}}  {read_as}".rstrip())
-        lines += [f"  and {len(part) - SHOWN} more in {more_in}"] if len(part) > SHOWN else []
+            where = f"in {row.recordings:,} recordings" if row.recordings > 1 else "in 1 recording"
+            lines.append(f"  {row.marks:>7,} {where:<20}  {text or '(no text)':<{_WIDTH}}  {read_as}".rstrip())
+        lines += [f"  and {len(group) - SHOWN} more in {more_in}"] if len(group) > SHOWN else []
     return lines
 
 
 def as_json(rows: Sequence[TextRow]) -> list[dict[str, Any]]:
     """The table for prepare.json."""
     return [{**row._asdict(), "read_as": dict(row.read_as)} for row in rows]
-
-
-def _has_ied(rules: Sequence[Rule]) -> bool:
-    return any(rule.task.name == IED.name for rule in rules)
 
 
 def _is_outside(mark: Annotation, end: float) -> bool:

@@ -2,9 +2,10 @@
 
     OUT/train/<patient>.h5  OUT/validation/<patient>.h5  OUT/test/<patient>.h5  OUT/prepare.json
 
-Nothing is lost silently: a recording is either used or stands in the report with the reason why not. Run again, it
-keeps the shards that are finished and goes on with the others. Recordings are looked at, and shards written, by as many
-processes as wanted; the shards are the same, byte for byte.
+Nothing is lost silently: a recording is either used or stands in the report with the reason why not. It is skipped for
+what it holds alone; if it cannot be read just now, or a shard cannot be written, the preparation is not finished, and
+`prepare.json` tells so. Run again, it keeps the shards that are finished and makes the others. Recordings are looked
+at, and shards written, by as many processes as wanted; the shards are the same, byte for byte.
 """
 
 import dataclasses
@@ -50,6 +51,8 @@ from siamese_jax.shards.summary import clipped_channels, summarise
 from siamese_jax.shards.write import write_shard
 from siamese_jax.vocabulary import IED
 
+LOST = "its worker was lost"
+"""How `run_each` begins to tell of an item that no worker survived."""
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
@@ -83,7 +86,7 @@ def prepare(
 
     Raises:
         ValueError: no usable recording; `out` is of another configuration or other patients; no such scheduler.
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written, or a recording cannot be read that nothing is wrong with; it is not finished.
     """
     out, progress = Path(out), progress or _silent
     settings = _Settings(source, data, hop_seconds, seed, tuple(fractions), title or source.title)
@@ -97,7 +100,14 @@ def prepare(
         shards = shard_paths(out, splits, source.patients_per_shard)
         check_expected(out, shards)
         write_report(out, settings.configuration(), {"finished": False})
-        unreadable, written = _finish_shards(out, shards, files, settings, crew)
+        unreadable, failed, written = _finish_shards(out, shards, files, settings, crew)
+        if failed:
+            lists = {"failed": [f._asdict() for f in failed]}
+            write_report(out, settings.configuration(), {"finished": False, **lists})
+            raise OSError(
+                f"{out} is not finished, since of {len(files)} recordings {len(failed)} could not be prepared:"
+                f" {_reasons(failed)}. What is finished is kept: mend this, or take them away, and run it again"
+            )
         skipped += unreadable
         files = [file for file in files if file.name not in {lost.name for lost in skipped}]
         _check_any(source.root, files, skipped)
@@ -187,21 +197,42 @@ class _Crew(NamedTuple):
 
 def _find(settings: _Settings, crew: _Crew) -> tuple[list[Found], list[SkippedFile]]:
     """A first look at every recording; what cannot be used, and why."""
-    names = list(settings.source.names())
-    first_look = partial(look, source=settings.source, data=settings.data, window=settings.window, hop=settings.hop)
-    looks = sorted(crew.run("reading headers", first_look, names, names), key=lambda one: one[0])
-    skipped = [
-        SkippedFile(names[i], _without_name(failure, names[i])) for i, _, failure in looks if failure is not None
-    ]
-    files, copies = without_copies(found for _, found, failure in looks if failure is None)
-    return files, skipped + copies
+    names, rest = list(settings.source.names()), {"window": settings.window, "hop": settings.hop}
+    first_look = partial(_look, source=settings.source, data=settings.data, **rest)
+    found, skipped, failed = [], [], []
+    for i, result, failure in sorted(crew.run("reading headers", first_look, names, names), key=lambda one: one[0]):
+        if failure is not None:
+            # Whoever kills each worker that opens it, alone, is to blame; a disk or network that fails is not.
+            (skipped if failure.startswith(LOST) else failed).append(SkippedFile(names[i], failure))
+        else:
+            (found if isinstance(result, Found) else skipped).append(result)
+    if failed:
+        raise OSError(
+            f"{settings.source.root}: {len(failed)} of {len(names)} recordings cannot be read, and not for what they"
+            f" hold: {_reasons(failed)}. Nothing was written: mend this, or take them away, and run it again"
+        )
+    files, copies = without_copies(found)
+    return files, sorted(skipped, key=lambda file: names.index(file.name)) + copies
+
+
+def _look(name: str, **options: Any) -> Found | SkippedFile:
+    """A first look, and why a recording is of no use because of what it holds."""
+    try:
+        return look(name, **options)
+    except ValueError as error:
+        return SkippedFile(name, _without_name(str(error), name))
 
 
 def _check_any(folder: Path, files: Sequence[Found], skipped: Sequence[SkippedFile]) -> None:
     if not files:
-        reasons = grouped((file.reason, file.name) for file in skipped) or ["no recording"]
-        more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
-        raise ValueError(f"{folder}: nothing to prepare ({'; '.join(reasons[:NAMED])}{more})")
+        raise ValueError(f"{folder}: nothing to prepare ({_reasons(skipped) or 'no recording'})")
+
+
+def _reasons(files: Sequence[SkippedFile]) -> str:
+    """The first few reasons, with the names of the first few recordings of each."""
+    reasons = grouped((file.reason, file.name) for file in files)
+    more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
+    return f"{'; '.join(reasons[:NAMED])}{more}"
 
 
 def _without_name(failure: str, name: str) -> str:
@@ -287,33 +318,39 @@ class _Job(NamedTuple):
 
 
 class _Done(NamedTuple):
-    skipped: tuple[SkippedFile, ...]
-    is_new: bool
+    skipped: tuple[SkippedFile, ...] = ()
+    is_new: bool = False
+    failed: tuple[SkippedFile, ...] = ()
+    """Recordings that could be read before and cannot be now: the shard is not made."""
     cannot_write: str = ""
     """Why the shard could not be written: no fault of its recordings, so it ends the run."""
 
 
 def _finish_shards(
     out: Path, shards: Mapping[Path, Sequence[str]], files: Sequence[Found], settings: _Settings, crew: _Crew
-) -> tuple[list[SkippedFile], int]:
-    """Write what is not there yet; returns recordings that could not be read, and how many shards were written."""
+) -> tuple[list[SkippedFile], list[SkippedFile], int]:
+    """Write what is not there yet; returns recordings that are of no use, those that failed, and the number written.
+
+    Raises:
+        OSError: a shard cannot be written.
+    """
     by_patient, tasks = defaultdict(list), labelled_for(files, settings.source.rules)
     for file in files:
         by_patient[file.patient].append(_Part(file.name, file.patient, file.digest, tasks[file.name]))
     jobs = [_Job(path, tuple(p for patient in group for p in by_patient[patient])) for path, group in shards.items()]
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
-    skipped, written = {}, 0
+    results: dict[int, _Done] = {}
     names = [job.path.name for job in jobs]
     for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
-        if failure is not None:
+        results[i] = done or _Done(failed=tuple(SkippedFile(part.name, failure or "") for part in jobs[i].content))
+        if results[i].failed:
             jobs[i].path.unlink(missing_ok=True)  # of an earlier run: it must not be taken for what is wanted now
-            done = _Done(tuple(SkippedFile(part.name, failure) for part in jobs[i].content), is_new=False)
-        elif done.cannot_write:
-            raise OSError(done.cannot_write)
-        skipped[i] = done.skipped
-        written += done.is_new
-    return [file for i in sorted(skipped) for file in skipped[i]], written
+        if results[i].cannot_write:
+            raise OSError(f"{jobs[i].path} cannot be written, {out} is not finished: {results[i].cannot_write}")
+    ordered = [results[i] for i in sorted(results)]
+    skipped, failed = ([f for done in ordered for f in getattr(done, kind)] for kind in ("skipped", "failed"))
+    return skipped, failed, sum(done.is_new for done in ordered)
 
 
 def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
@@ -322,7 +359,7 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
     while chosen:
         fingerprint = _hash(json.dumps([settings.shard_configuration(), chosen]))
         if _is_finished(job.path, fingerprint):
-            return _Done(tuple(skipped), is_new=False)
+            return _Done(tuple(skipped))
         info = ShardInfo(
             sfreq=settings.data.sfreq,
             ch_names=settings.data.ch_names,
@@ -335,14 +372,18 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
         try:
             write_shard(job.path, [_labelled(part.name, part.tasks, settings) for part in chosen], info=info)
         except UnreadableRecordingError as error:
-            skipped.append(SkippedFile(error.name, error.reason))
+            lost = SkippedFile(error.name, error.reason)
+            if isinstance(error.__cause__, OSError):
+                return _Done(failed=(lost,))
+            skipped.append(lost)
             chosen = [part for part in chosen if part.name != error.name]
-        except OSError as error:
-            return _Done(tuple(skipped), is_new=False, cannot_write=str(error))
+        except Exception as error:  # HDF5 raises a RuntimeError, KeyError or ValueError, too, when a disk is full
+            full = "No space left" in str(error)
+            return _Done(cannot_write="no space left on the disk" if full else f"{type(error).__name__}: {error}")
         else:
             return _Done(tuple(skipped), is_new=True)
     job.path.unlink(missing_ok=True)
-    return _Done(tuple(skipped), is_new=False)
+    return _Done(tuple(skipped))
 
 
 def _is_finished(path: Path, fingerprint: str) -> bool:

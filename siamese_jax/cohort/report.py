@@ -120,8 +120,14 @@ def _holds_others(path: Path, split_of: Mapping[str, str]) -> bool:
 def refuse_unfinished(out: Path) -> None:
     """Refuse a folder of shards in which `prepare` has not come to its end."""
     path = out / REPORT
-    if path.is_file() and '"finished": false' in path.read_text(encoding="utf-8"):
-        raise ValueError(f"{out}: preparing it was not finished: run it again, and it goes on where it stopped")
+    if not path.is_file():
+        return
+    try:
+        finished = json.loads(path.read_text(encoding="utf-8"))["finished"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): prepare again") from error
+    if finished is not True:
+        raise ValueError(f"{out}: preparing it was not finished: run it again, and it resumes")
 
 
 def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:

@@ -550,14 +550,15 @@ def test_a_mark_of_a_bad_signal_without_duration_says_nothing(tmp_path: Path) ->
     assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5]
 
 
-def test_only_annotations_that_give_labels_are_kept(tmp_path: Path) -> None:
+def test_texts_stand_in_the_report_and_in_no_shard(tmp_path: Path) -> None:
     note = Annotation(3.0, 0.0, "Mrs Jane Doe coughs")
     edf(tmp_path / "in" / "a.edf", IED, note, Annotation(8.0, 2.0, "BAD_muscle"))
     run(tmp_path / "in", tmp_path / "out")
     shard = every_shard(tmp_path / "out")["a"]
     assert shard.events["text"].tolist() == ["IED", "BAD_muscle"]
     assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5, 7, 8, 9]
-    assert not any(b"Jane" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    holding = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file() and b"Jane" in path.read_bytes()]
+    assert holding == ["prepare.json"]
 
 
 @pytest.mark.parametrize(
@@ -623,8 +624,9 @@ def test_a_broken_file_costs_a_line_in_the_report(tmp_path: Path) -> None:
     assert "1 files used, 4 skipped" in report.text()
 
 
-def test_a_file_that_fails_while_it_is_read_costs_no_other_of_its_patient(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_recording_is_skipped_for_what_it_holds_and_not_for_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, damaged: bool
 ) -> None:
     folder = tmp_path / "in"
     for name in ("a", "b"):
@@ -636,18 +638,24 @@ def test_a_file_that_fails_while_it_is_read_costs_no_other_of_its_patient(
         if path.name == "b.edf":
 
             def source(segment: int, start: int, stop: int) -> np.ndarray:
-                raise OSError("bad sector")
+                raise ValueError("bad record") if damaged else OSError("bad sector")
 
             object.__setattr__(recording, "source", source)
         return recording
 
     monkeypatch.setattr(sources_module, "read_recording", failing)
-    report = run(folder, tmp_path / "out")
-    assert [file.name for file in report.used] == ["a.edf"]
-    assert "skipped b.edf: its signal cannot be read: bad sector" in report.text()
-    (shard,) = every_shard(tmp_path / "out").values()
-    assert shard.recordings["name"].tolist() == ["a.edf"]
-    assert run(folder, tmp_path / "out").written == 0  # it fails again, and the others are there
+    if damaged:
+        report = run(folder, tmp_path / "out")
+        assert [file.name for file in report.used] == ["a.edf"]
+        assert "skipped b.edf: its signal cannot be read: bad record" in report.text()
+        (shard,) = every_shard(tmp_path / "out").values()
+        assert shard.recordings["name"].tolist() == ["a.edf"]
+        assert run(folder, tmp_path / "out").written == 0  # it fails again, and the others are there
+    else:
+        with pytest.raises(OSError, match=r"not finished.*1 could not be prepared: b.edf: .*bad sector"):
+            run(folder, tmp_path / "out")
+        is_refused_everywhere(tmp_path / "out")
+        assert not every_shard(tmp_path / "out")
     monkeypatch.undo()
     assert run(folder, tmp_path / "out").written == 1
     (shard,) = every_shard(tmp_path / "out").values()
@@ -659,7 +667,7 @@ def test_a_recording_that_cannot_be_read_any_more_leaves_no_old_shard(
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in ("a", "b"):
-        edf(folder / f"{name}.edf", IED, seconds=4)
+        edf(folder / f"{name}.edf", IED, seconds=8)
     run(folder, out)
     (folder / "b.csv").write_text("onset,duration,label\n1,0,IED\n")
     written = prepare_module.write_shard
@@ -674,44 +682,72 @@ def test_a_recording_that_cannot_be_read_any_more_leaves_no_old_shard(
     assert list(every_shard(out)) == ["a"]
 
 
-def test_a_shard_that_no_worker_survives_is_gone_and_its_recordings_are_named(
+def test_a_shard_that_no_worker_survives_is_gone_and_the_set_is_not_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in ("a", "b", "c"):
-        edf(folder / f"{name}.edf", IED, seconds=4)
+        edf(folder / f"{name}.edf", IED, seconds=8)
     run(folder, out)
 
     def failing(job: object, **_: object) -> object:
         if job.path.name.startswith("b-"):
             raise RuntimeError("out of memory")
-        return prepare_module._Done((), is_new=False)
+        return prepare_module._Done()
 
     monkeypatch.setattr(prepare_module, "_finish_shard", failing)
-    report = run(folder, out)
-    assert [(file.name, file.reason) for file in report.skipped] == [("b.edf", "RuntimeError: out of memory")]
-    assert [file.name for file in report.used] == ["a.edf", "c.edf"]
+    with pytest.raises(OSError, match=r"not finished.*of 3 recordings 1 could not .*: b.edf: .*out of memory"):
+        run(folder, out)
     assert sorted(every_shard(out)) == ["a", "c"]
+    is_refused_everywhere(out)
+    assert json.loads((out / "prepare.json").read_text())["failed"][0]["name"] == "b.edf"
     monkeypatch.undo()
     assert run(folder, out).written == 1
 
 
-def test_a_recording_that_cannot_be_opened_any_more_costs_no_other_of_its_patient(
+def is_refused_everywhere(out: Path) -> None:
+    """A set that is not finished is refused by training, and an error of `prepare --check`."""
+    with pytest.raises(ValueError, match="was not finished: run it again"):
+        refuse_unfinished(out)
+    assert any("not finished" in error for error in check(out).errors)
+
+
+def test_a_recording_that_vanishes_after_the_first_look_leaves_the_set_unfinished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
-        edf(tmp_path / "in" / f"{name}.edf", IED, patient="P1", seconds=4)
+        edf(tmp_path / "in" / f"{name}.edf", IED, patient=name, seconds=8)
     opened = Folder.open
 
     def failing(source: Folder, name: str, data: DataConfig) -> object:
         if name == "a.edf" and (tmp_path / "out" / "prepare.json").exists():  # the first look is over
-            raise OSError("gone")
+            (source.root / name).unlink(missing_ok=True)
         return opened(source, name, data)
 
     monkeypatch.setattr(Folder, "open", failing)
-    report = run(tmp_path / "in", tmp_path / "out")
-    assert [(file.name, file.reason) for file in report.skipped] == [("a.edf", "gone")]
+    with pytest.raises(OSError, match=r"not finished.*a.edf: .*No such file"):
+        run(tmp_path / "in", tmp_path / "out")
     assert next(iter(every_shard(tmp_path / "out").values())).recordings["name"].tolist() == ["b.edf"]
+    is_refused_everywhere(tmp_path / "out")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, TimeoutError, OSError])
+def test_a_disk_that_fails_at_the_first_look_stops_the_run_before_patients_are_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    for name in ("a", "b"):
+        edf(tmp_path / "in" / f"{name}.edf", IED, patient=name)
+    opened = Folder.open
+
+    def failing(source: Folder, name: str, data: DataConfig) -> object:
+        if name == "b.edf":
+            raise error(5, "the share is gone", name)
+        return opened(source, name, data)
+
+    monkeypatch.setattr(Folder, "open", failing)
+    with pytest.raises(OSError, match=r"1 of 2 recordings cannot be read.*b\.edf.*share is gone.*Nothing was written"):
+        run(tmp_path / "in", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.h5"))
 
 
 def test_recordings_of_which_none_can_be_read_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -736,16 +772,36 @@ def test_a_name_that_is_no_text_costs_its_recording_alone(tmp_path: Path) -> Non
     assert "skipped b\\udcff.edf: its name is no UTF-8 text: rename it" in report.text()
 
 
-def test_a_full_disk_ends_the_run_and_is_no_broken_recording(
-    tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("Can't decrement id ref count (file write failed: No space left on device)"),
+        ValueError("Unable to create dataset (file write failed: No space left on device)"),
+        KeyError("Unable to flush (No space left on device)"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_disk_ends_the_run_and_no_recording_is_to_blame(
+    tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    """HDF5 raises any of these; the set of the shards before it never counts as finished."""
+    written, out = prepare_module.write_shard, tmp_path / "out"
+
+    def full(path: Path, *given: object, **options: object) -> None:
+        if len(list(out.rglob("*.h5"))) >= 2:
+            raise error
+        written(path, *given, **options)
 
     monkeypatch.setattr(prepare_module, "write_shard", full)
-    with pytest.raises(OSError, match="No space left"):
-        run(cohort, tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*.h5"))
+    with pytest.raises(OSError, match=r"cannot be written, .*out is not finished: no space left"):
+        run(cohort, out)
+    assert len(list(out.rglob("*.h5"))) == 2
+    is_refused_everywhere(out)
+    monkeypatch.undo()
+    assert run(cohort, out).written == 8
+    refuse_unfinished(out)
+    assert not check(out).errors
 
 
 def test_a_truncated_file_is_used_as_far_as_it_goes_and_said(tmp_path: Path) -> None:
