@@ -12,8 +12,11 @@ from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, complain, pro
 from siamese_jax.config.presets import PRESETS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from siamese_jax.cohort.sources import Source
     from siamese_jax.config.experiment import DataConfig
+    from siamese_jax.recordings.recording import Annotation as Mark
     from siamese_jax.recordings.recording import Recording
     from siamese_jax.shards.labels import EventRule, StateRule
 
@@ -21,20 +24,44 @@ Preset = Literal["small", "paper", "ecg"]
 
 
 def info(file: Positional[Path], *, preset: Preset = "small", units: tuple[str, ...] = ()) -> int:
-    """Says what a recording holds and which of its channels would be used; prints no patient data.
+    """Says what a recording holds, which channels would be used, and how the marks in it and beside it are read.
+
+    Prints no patient data of the header; the texts of marks are printed as they stand there.
 
     Args:
         file: An EDF, EDF+ or BDF file.
         preset: Whose electrodes and rate to ask for.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
     """
-    from siamese_jax.recordings.edf import read_recording
+    from siamese_jax.cohort.sources import annotations_of, with_origin
+    from siamese_jax.recordings.edf import holds_signals, read_annotations, read_recording
 
+    if not holds_signals(file):
+        print(f"{file.name}  annotations only, no signals")
+        print_marks(with_origin(read_annotations(file)))
+        return OK
     data = PRESETS[preset].data
     recording = read_recording(file, ch_names=data.ch_names, sfreq=data.sfreq, units=channel_units(units))
     print(describe(recording))
-    print(f"marks     {len(recording.annotations)} annotations")
+    annotations, notes = annotations_of(recording)
+    for note in notes:
+        print(f"note      {note}")
+    print_marks(annotations, recording)
     return OK
+
+
+def print_marks(annotations: "Sequence[Mark]", recording: "Recording | None" = None) -> None:
+    """Print every text of a recording's marks and how it is read, and marks that lie outside."""
+    from siamese_jax.cohort.marks_found import outside_notes, table, text_rows, texts_of
+    from siamese_jax.shards.labels import RULES
+
+    texts = texts_of(annotations)
+    n_machine = len(annotations) - sum(count for _, count in texts)
+    machine = f", {n_machine} of them by a machine and never labels until they are reviewed" if n_machine else ""
+    print(f"marks     {len(annotations)} annotations{machine}")
+    for note in outside_notes(annotations, recording, RULES)[0] if recording else ():
+        print(f"note      {note}")
+    print(*table(text_rows([texts], RULES), most=None), sep="\n")
 
 
 @dataclass(frozen=True)

@@ -75,33 +75,38 @@ def marks_of(
     n_ended: int = 0,
 ) -> Marks:
     """What is to be told of the marks of a recording whose windows begin at `onsets`, in seconds."""
-    human = [mark for mark in annotations if mark.origin != "machine"]
-    texts = Counter(mark.text.strip() for mark in human)
-    read = {text: reading(text, rules) for text in texts}
+    texts, (notes, misplaced) = texts_of(annotations), outside_notes(annotations, recording, rules)
+    unread_texts = {text for text, _ in texts if not reading(text, rules)}
+    unread = [mark for mark in _human(annotations) if mark.text.strip() in unread_texts]
+    starts = np.sort([mark.onset_seconds for mark in unread])
+    stops = np.sort([_stop(mark) for mark in unread])
+    touched = np.searchsorted(starts, onsets + window_seconds) > np.searchsorted(stops, onsets)
+    n_machine = len(annotations) - len(_human(annotations))
+    return Marks(texts, n_machine, n_ended, misplaced, int(touched.sum()), notes)
+
+
+def texts_of(annotations: Sequence[Annotation]) -> tuple[tuple[str, int], ...]:
+    """Each text and how often it stands there, the most frequent first; of marks that a machine made none."""
+    return tuple(Counter(mark.text.strip() for mark in _human(annotations)).most_common())
+
+
+def outside_notes(
+    annotations: Sequence[Annotation], recording: Recording, rules: Sequence[Rule]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Notes on marks where there is no signal, and the tasks of which most marks lie outside of the recording."""
+    human, end = _human(annotations), end_seconds(recording)
+    read = {text: reading(text, rules) for text, _ in texts_of(human)}
     by_task = {rule.task.name: [m for m in human if rule.task.name in read[m.text.strip()]] for rule in rules}
-    events = {mark for rule in rules if isinstance(rule, EventRule) for mark in by_task[rule.task.name]}
-    end = end_seconds(recording)
     misplaced = [task for task, own in by_task.items() if 2 * sum(_is_outside(m, end) for m in own) > len(own)]
-    outside = [mark for mark in human if _is_outside(mark, end)]
-    notes = []
+    outside, notes = [mark for mark in human if _is_outside(mark, end)], []
     if outside:
         line = f"{len(outside)} of {len(human)} annotations lie outside the recording (0 to {end:g} s)"
         line += _suspicion(outside, human, end)
         notes.append(line + (f": not labelled for {', '.join(misplaced)}" if misplaced else ""))
+    events = {mark for rule in rules if isinstance(rule, EventRule) for mark in by_task[rule.task.name]}
     if in_gaps := sum(_is_in_gap(mark, recording) and not _is_outside(mark, end) for mark in events):
         notes.append(f"{in_gaps} marks of events lie in gaps, where there is no signal")
-    unread = [mark for mark in human if not read[mark.text.strip()]]
-    starts = np.sort([mark.onset_seconds for mark in unread])
-    stops = np.sort([mark.onset_seconds + max(mark.duration_seconds, 0.0) for mark in unread])
-    touched = np.searchsorted(starts, onsets + window_seconds) > np.searchsorted(stops, onsets)
-    return Marks(
-        texts=tuple(texts.most_common()),
-        n_machine=len(annotations) - len(human),
-        n_ended=n_ended,
-        misplaced=tuple(misplaced),
-        n_unread_windows=int(touched.sum()),
-        notes=tuple(notes),
-    )
+    return tuple(notes), tuple(misplaced)
 
 
 def reading(text: str, rules: Sequence[Rule]) -> dict[str, str]:
@@ -140,9 +145,9 @@ def text_rows(texts: Iterable[Sequence[tuple[str, int]]], rules: Sequence[Rule])
     return [TextRow(text, n, recordings[text], reading(text, rules)) for text, n in marks.most_common()]
 
 
-def table(rows: Sequence[TextRow], *, more_in: str) -> list[str]:
-    """The table as lines to print: what was read, and what was not understood."""
-    lines = []
+def table(rows: Sequence[TextRow], *, most: int | None = SHOWN, more_in: str = "") -> list[str]:
+    """The table as lines to print: what was read, what is in doubt, and what was not understood; `most` of each."""
+    lines, widest = [], max((row.recordings for row in rows), default=0)
     groups = {
         "marks, and how their texts were read:": [r for r in rows if r.read_as and DOUBT not in r.read_as.values()],
         "marks in doubt, whose windows have no label:": [r for r in rows if DOUBT in r.read_as.values()],
@@ -150,12 +155,12 @@ def table(rows: Sequence[TextRow], *, more_in: str) -> list[str]:
     }
     for title, group in groups.items():
         lines += [title] if group else []
-        for row in group[:SHOWN]:
+        for row in group[:most]:
             read_as = ", ".join(name if task == name else f"{task} {name}" for task, name in row.read_as.items())
             text = plain(row.text) if len(row.text) <= _WIDTH else f"{plain(row.text[: _WIDTH - 3])}..."
-            where = f"in {row.recordings:,} recordings" if row.recordings > 1 else "in 1 recording"
-            lines.append(f"  {row.marks:>7,} {where:<20}  {text or '(no text)':<{_WIDTH}}  {read_as}".rstrip())
-        lines += [f"  and {len(group) - SHOWN} more in {more_in}"] if len(group) > SHOWN else []
+            where = f" in {row.recordings:>5,} recordings" if widest > 1 else ""
+            lines.append(f"  {row.marks:>7,}{where}  {text or '(no text)':<{_WIDTH}}  {read_as}".rstrip())
+        lines += [f"  and {len(group) - most} more in {more_in}"] if most is not None and len(group) > most else []
     return lines
 
 
@@ -164,14 +169,21 @@ def as_json(rows: Sequence[TextRow]) -> list[dict[str, Any]]:
     return [{**row._asdict(), "read_as": dict(row.read_as)} for row in rows]
 
 
+def _human(annotations: Sequence[Annotation]) -> list[Annotation]:
+    return [mark for mark in annotations if mark.origin != "machine"]
+
+
+def _stop(mark: Annotation) -> float:
+    return mark.onset_seconds + max(mark.duration_seconds, 0.0)
+
+
 def _is_outside(mark: Annotation, end: float) -> bool:
-    return mark.onset_seconds > end or mark.onset_seconds + max(mark.duration_seconds, 0.0) < 0
+    return mark.onset_seconds > end or _stop(mark) < 0
 
 
 def _is_in_gap(mark: Annotation, recording: Recording) -> bool:
-    stop = mark.onset_seconds + max(mark.duration_seconds, 0.0)
     stretches = ((one.onset_seconds, one.onset_seconds + one.n_times / recording.sfreq) for one in recording.segments)
-    return not any(mark.onset_seconds <= last and stop >= first for first, last in stretches)
+    return not any(mark.onset_seconds <= last and _stop(mark) >= first for first, last in stretches)
 
 
 def _suspicion(outside: Sequence[Annotation], human: Sequence[Annotation], end: float) -> str:

@@ -101,7 +101,8 @@ def is_bad(annotation: Annotation) -> bool:
 
 def label_annotations(annotations: Sequence[Annotation], rules: Sequence[Rule]) -> tuple[Annotation, ...]:
     """Those about the rules' tasks and bad intervals, in order; no other text is kept."""
-    wanted = (a for a in annotations if is_bad(a) or any(is_about(rule, a) for rule in rules))
+    human = (a for a in annotations if a.origin != "machine")
+    wanted = (a for a in human if is_bad(a) or any(is_about(rule, a) for rule in rules))
     return tuple(sorted(wanted, key=lambda annotation: annotation.onset_seconds))
 
 

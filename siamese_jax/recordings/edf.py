@@ -97,6 +97,15 @@ def read_recording(
     )
 
 
+def holds_signals(path: Path | str) -> bool:
+    """Whether an EDF or BDF file holds more than annotations.
+
+    Raises:
+        ValueError: it is no EDF or BDF, or is damaged, in one sentence that names it.
+    """
+    return bool(read_layout(Path(path)).ordinary)
+
+
 def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
     """The annotations of an EDF+ or BDF+ file, by onset; annotation-only files (hypnograms) included.
 
