@@ -342,6 +342,6 @@ def _companion_marks(path: Path, recording: Recording) -> tuple[Sequence[Annotat
     return inside, [f"{what} starts {way}: its marks are moved{left_out}"]
 
 
-def _clock(layout: Layout) -> str:
+def _clock(layout: Layout) -> tuple[str, float]:
     """The time of day at which a file starts, whatever the date."""
-    return layout.field(176, 8)
+    return layout.field(176, 8), layout.first_seconds
