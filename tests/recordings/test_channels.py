@@ -207,6 +207,15 @@ def test_a_channel_may_serve_two_names(tmp_path):
     assert signal.any() and np.array_equal(signal[:, 0], signal[:, 1])
 
 
+@pytest.mark.parametrize(("first", "last", "n_records"), [(106, 109, 200), (290, 330, 600)])
+def test_a_channel_that_is_live_for_a_while_is_there(tmp_path, first, last, n_records):
+    """Twenty stretches of 10 s are looked at: all of 200 s, and 10 s of every half minute of 10 minutes."""
+    digital = np.zeros((n_records, 100), int)
+    digital[first:last] = noise(last - first, 100)
+    path = save(tmp_path, [Signal("C3", noise(n_records, 100)), Signal("C4", digital)])
+    assert read_recording(path, ch_names=("C3", "C4"), sfreq=100).present.all()
+
+
 # --- one common reference ------------------------------------------------------------------------------------
 
 

@@ -164,6 +164,13 @@ def test_a_file_that_shrinks_while_it_is_read_is_said(tmp_path):
         whole(recording)
 
 
+@pytest.mark.parametrize(("limits", "is_read"), [(("-9.9e14", "9.9e14"), True), (("-1.1e15", "1.1e15"), False)])
+def test_a_physical_range_that_no_unit_explains_is_not_calibrated(tmp_path, limits, is_read):
+    signals = [Signal("C3", noise(3, 200)), Signal("C4", noise(3, 200), unit="nV", physical=limits)]
+    report = read_recording(save(tmp_path, signals), ch_names=("C3", "C4"), sfreq=200).report
+    assert ("C4" in report.used) is is_read
+
+
 # --- numbers that EDF writes otherwise ---------------------------------------------------------------------------
 
 

@@ -59,7 +59,7 @@ def test_a_constant_zero_stays_zero_and_large_values_are_not_clipped(tmp_path):
     eeg[::2, 1] = -54321.0
     write_recording(tmp_path / "a.edf", eeg, sfreq=200, ch_names=("C3", "C4"))
     zero, large = edfio.read_edf(tmp_path / "a.edf").signals
-    assert not zero.data.any()
+    assert not zero.data.any() and zero.physical_range == (-100, 100)
     np.testing.assert_allclose(large.data, eeg[:, 1], atol=1)
 
 
