@@ -108,8 +108,6 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/recordings/resample.py": "tests/recordings/test_edf.py",
     "siamese_jax/cohort/report.py": "tests/cohort/test_prepare.py",
     "siamese_jax/shards/write.py": "tests/shards/test_schema.py",
-    "siamese_jax/recordings/sidecars.py": "tests/cohort/test_prepare.py",
-    "siamese_jax/cohort/sources.py": "tests/cohort/test_prepare.py",
     "siamese_jax/config/sections.py": "tests/config/test_experiment.py",
     "siamese_jax/tensors.py": "tests/test_files.py",
     "siamese_jax/config/typed.py": "tests/config/test_experiment.py",

@@ -124,3 +124,19 @@ def test_marks_of_a_bids_data_set_are_told_and_machines_left_out(tmp_path, monke
     }
     assert "1 of 5 annotations lie outside the recording (0 to 300 s), from 99999 to 99999 s" in printed
     assert "1 marks of a machine" in printed
+
+
+def test_info_tells_of_a_file_what_prepare_would_read(tmp_path, monkeypatch, capsys):
+    edf(tmp_path, "night", Annotation(4.5, 0.1, "IED p=0.93"), Annotation(14.5, 0.1, "F7?"))
+    csv(tmp_path, "night", [(24.5, 0.1, "sharp"), (9000, 0.1, "Mrs Doe asleep")])
+    monkeypatch.setattr("sys.argv", ["siamese-jax", "info", str(tmp_path / "night.edf")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert ended.value.code == 0
+    assert "marks 4 annotations, 1 of them by a machine and never labels until they are reviewed" in lines
+    assert "note 1 of 3 annotations lie outside the recording (0 to 300 s), from 9000 to 9000 s" in lines
+    assert lines[-5:] == [
+        *("marks, and how their texts were read:", "1 sharp ied"),
+        *("marks that no task understood, which give no label:", "1 F7?", "1 Mrs Doe asleep"),
+    ]
