@@ -211,9 +211,8 @@ def test_one_sample_makes_another_window() -> None:
     other = block.copy()
     other[120, 2] += 1
     assert _digest(block) == _digest((3 * block + [5, 0, -9]).astype(np.int16)) != _digest(other)
-    assert _digest(np.array([[-32768], [32767]] * 9, np.int16)) == _digest(
-        np.array([[0], [1]] * 9, np.int16)
-    )  # no overflow
+    steep = np.array([[0], [21845], [100]] * 9, np.int16)  # three times its steps are beyond int16
+    assert _digest(steep) == _digest((3 * steep.astype(int) - 32768).astype(np.int16))
 
 
 def test_windows_that_are_listed_twice(folder: Path) -> None:
