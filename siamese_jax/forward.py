@@ -60,7 +60,7 @@ def forward_training(
 ) -> tuple[Logits, Variables]:
     """As `forward`, with shuffled rows (if so configured), batch statistics and dropout; also the new `batch_stats`.
 
-    A sample that is not finite reaches every logit of the batch through its statistics: the loss is NaN too.
+    A sample that is not finite makes its logits NaN and, through the statistics, those of the whole batch.
     """
     maps, row_present = _maps(config, eeg, present, keys)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
@@ -94,6 +94,6 @@ def _maps(
 
 
 def _where_finite(logits: Logits, eeg: Float32[Array, "batch time chan"], present: Bool[Array, "batch chan"]) -> Logits:
-    """NaN for windows that are not finite: not every layer passes a NaN on, and in ONNX not every runtime."""
+    """NaN for windows that are not finite, whatever the layers and, of an exported program, the runtime make of one."""
     finite = jnp.isfinite(jnp.where(present[:, None], eeg, 0.0)).all((1, 2))
     return jax.tree.map(lambda x: jnp.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan), logits)
