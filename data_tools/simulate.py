@@ -18,7 +18,7 @@ the spindle are two events.
 """
 
 import csv
-import hashlib
+import io
 import json
 import math
 import shutil
@@ -34,11 +34,13 @@ import numpy as np
 import tyro
 from rich.progress import track
 
+from data_tools.code_hash import code_hash
 from data_tools.simulator.events import Event
 from data_tools.simulator.ieds import draw_regions
 from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile, draw_profile
 from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
+from siamese_jax import files
 from siamese_jax.cli.console import OK, SOME_FAILED, complain, run
 from siamese_jax.jobs import run_each
 from siamese_jax.recordings.edf_write import write_recording
@@ -50,6 +52,8 @@ START = datetime(2000, 1, 1)
 IED_FREE = 1 / 15
 """Share of patients without IEDs: 10 of 150, as in the published cohort (FACT 1.1)."""
 SETTINGS = "simulation.json"
+CODE = ("data_tools/simulate.py", "data_tools/simulator")
+"""What decides a recording, beside its settings."""
 SPARE = 1.02
 """Annotations and headers take less than a fiftieth of the signals' room."""
 
@@ -101,12 +105,18 @@ def simulate_cohort(
     if patients < 1 or workers < 1 or seed < 0 or not 0 <= ied_free <= 1:
         wanted = "patients and workers must be positive, seed not negative and ied_free in 0..1"
         raise ValueError(f"{wanted}, given {patients}, {workers}, {seed} and {ied_free}")
-    settings = {**asdict(config), "patients": patients, "ied_free": ied_free, "seed": seed, "simulator": _fingerprint()}
+    settings = {
+        **asdict(config),
+        "patients": patients,
+        "ied_free": ied_free,
+        "seed": seed,
+        "simulator": code_hash(*CODE)[:16],
+    }
     _refuse_other_settings(out, settings)
     tables = finished(out)
     _refuse_full_disk(out, config, patients - len(tables))
     out.mkdir(parents=True, exist_ok=True)
-    (out / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+    files.write_json(out / SETTINGS, settings)
     _write_tables(out, tables)
     regions = draw_regions(patients, ied_free=ied_free, rng=np.random.default_rng([seed, *b"regions"]))
     todo = [(i, region) for i, region in enumerate(regions) if _code(i) not in tables]
@@ -216,12 +226,6 @@ def _make(out: Path, config: SimulationConfig, seed: int, patient: _Patient) -> 
 # --- the folder -----------------------------------------------------------------------------------------------------
 
 
-def _fingerprint() -> str:
-    """Tells one version of the simulator from another."""
-    modules = [Path(__file__), *sorted((Path(__file__).parent / "simulator").glob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()[:16]
-
-
 def _refuse_other_settings(out: Path, settings: dict[str, object]) -> None:
     """Settings alone, which a call that failed left behind, bind nobody."""
     if not any(out.glob("SIM*.edf")):
@@ -261,9 +265,9 @@ def _write_tables(out: Path, tables: dict[str, _Table]) -> None:
         ("patients.csv", _PATIENT_COLUMNS, [table.patient for table in in_order]),
         ("manifest.csv", ("file", "patient"), [(f"{table.code}.edf", table.code) for table in in_order]),
     ):
-        with (out / f"{name}.part").open("w", newline="") as file:
-            csv.writer(file).writerows([columns, *rows])
-        (out / f"{name}.part").replace(out / name)
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([columns, *rows])
+        files.write_text(out / name, text.getvalue())
 
 
 _PATIENT_COLUMNS = (

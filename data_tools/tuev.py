@@ -48,6 +48,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
+from siamese_jax import files
 from siamese_jax.cli.console import OK, run
 from siamese_jax.cli.recordings import Options, ShardOptions, make_shards
 from siamese_jax.cohort.sources import Opened, Source, reading_notes
@@ -208,7 +209,7 @@ def main(
     assert write_split is not None
     text = _split_text(patients, validation)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    write_split.write_text(f"# sha256 of the lines below: {digest}\n{text}", encoding="utf-8", newline="\n")
+    files.write_text(write_split, f"# sha256 of the lines below: {digest}\n{text}")
     print(f"{len(validation)} of {len(patients)} training patients for validation; sha256 {digest}")
     return OK
 
