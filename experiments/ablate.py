@@ -1,7 +1,7 @@
 """`python -m experiments.ablate SHARDS`: what each part of Siamese-ES adds, and controls against a confound.
 
     A electron alone    B both branches, no sleep loss    C sleep branch learnt first, then frozen    D everything
-    E electron alone, told the true stage    F no gradient from the IED loss into Twins-Sleep
+    E electron alone, given the true stage    F no gradient from the IED loss into Twins-Sleep
     not_fused           both tasks, features not fused
     true_state_only     no signal at all: what the stage alone says of an IED
     states_shuffled     D with sleep labels that mean nothing: shuffled within each patient
@@ -16,7 +16,10 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments.runs import (
+from experiments.sweep.command import DEFAULTS, Options, Page, run_page
+from experiments.sweep.jobs import recalibrated
+from experiments.sweep.predictions import Scored
+from experiments.sweep.runs import (
     ELECTRON_ONLY,
     NOT_FUSED,
     REFERENCE,
@@ -30,10 +33,7 @@ from experiments.runs import (
     ablated,
     varied,
 )
-from experiments.scored import Answers, Scored
-from experiments.sweep import Judged, recalibrated
-from experiments.sweep_command import DEFAULTS, Options, Page, run_page
-from experiments.tables import Contrast
+from experiments.sweep.summary import Contrast
 from siamese_jax.cli.console import run
 
 EFFECTS = (
@@ -70,7 +70,7 @@ def main(
 
 
 def with_true_state(scored: Sequence[Scored]) -> list[Scored]:
-    """E and the control that knows the state alone, from A's answers and the stages.
+    """E and the control that knows the state alone, from A's predictions and the stages.
 
     A scalar that goes through a network of its own to a linear head adds one number for each stage to the log-odds; so
     E is A with an intercept a stage, fitted on validation patients, and the control is the intercepts alone.
@@ -78,19 +78,13 @@ def with_true_state(scored: Sequence[Scored]) -> list[Scored]:
     found = []
     for of in (s for s in scored if s.run == ELECTRON_ONLY):
         for name, share in ((STAGE_GIVEN, 1.0), (STATE_ONLY, 0.0)):
-            fixing, tested = (_log_odds(answers, share) for answers in (of.validation, of.test))
+            fixing, tested = (p._replace(log_odds=share * p.log_odds) for p in (of.validation, of.test))
             validation, test = recalibrated(fixing, tested, by_stage=True)
             n_parameters = of.n_parameters * (share > 0) + len(np.unique(fixing.stage))
             found.append(
                 of._replace(run=name, validation=validation, test=test, n_parameters=n_parameters, seconds=0.0)
             )
     return found
-
-
-def _log_odds(answers: Answers, share: float) -> Judged:
-    """A share of the log-odds of some answers: all of them, or nothing but the stages."""
-    chance = np.clip(answers.probability, 1e-12, 1 - 1e-12)
-    return Judged(*answers[:4], log_odds=share * (np.log(chance) - np.log1p(-chance)))
 
 
 if __name__ == "__main__":

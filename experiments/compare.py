@@ -1,9 +1,9 @@
 """`python -m experiments.compare SHARDS`: Siamese-ES and the networks it is compared with, on the same patients.
 
-Every network of `experiments.runs.compared` is trained with the same data, augmentation, optimiser, updates and rule
-for thresholds, at the learning rate that suits it best in validation patients, from several seeds, on the shards' own
-split or on repeated folds of their patients; what is done is kept in OUT, so that the same command goes on. Then
-OUT/compare.md, compare.csv, compare.json and compare.png.
+Every network of `experiments.sweep.runs.compared` is trained with the same data, augmentation, optimiser, updates and
+rule for thresholds, at the learning rate that is best for it in validation patients, from several seeds, on the
+shards' own split or on repeated folds of their patients. What is done is kept in OUT, so that the same command
+resumes. Then OUT/compare.md, compare.csv, compare.json and compare.png.
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Annotated
 
 import tyro
 
-from experiments.runs import REFERENCE, compared
-from experiments.sweep_command import DEFAULTS, Options, Page, run_page
+from experiments.sweep.command import DEFAULTS, Options, Page, run_page
+from experiments.sweep.runs import REFERENCE, compared
 from siamese_jax.cli.console import run
 
 LEARNING_RATES = (3e-3, 1e-3)

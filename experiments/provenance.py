@@ -1,8 +1,9 @@
-"""Which code made a page of results, and of what files."""
+"""What made a page of results: which commit, on which day, from which files."""
 
 import hashlib
 import subprocess
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 
 
@@ -10,6 +11,11 @@ def commit() -> str:
     """The commit that the working directory stands at, `-dirty` if files differ from it; empty outside a repository."""
     line = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def made_by(command: str) -> dict[str, str]:
+    """What every page says of how it was made: command, commit and date."""
+    return {"command": command, "commit": commit() or "not in a repository", "date": date.today().isoformat()}
 
 
 def hash_of(root: Path, files: Iterable[Path]) -> str:

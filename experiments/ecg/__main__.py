@@ -6,8 +6,7 @@ Or the folder of any shards: `page.ON_PTB_XL` has the commands for PTB-XL by its
 
 Networks with heads for all classes, for the rare ones, and for one of them each, on the same windows with the same
 number of updates; then a network with all heads on all records (TO/model), which `python -m experiments.ecg.score`
-puts to new ones. A second call goes on where the first stopped: each network's answers are kept by the hash of what
-they hang on.
+applies to new ones. A second call resumes: each network's predictions are kept by the hash of what decides them.
 
 What was chosen, and how: the classes, by number of positives alone; updates, learning rate and dropout, on the common
 classes in one split that is not among those reported (one earlier pass with other values had printed figures of rare
@@ -16,10 +15,7 @@ significant either (mean AUPRC of rare classes: all heads 0.158, rare heads 0.14
 """
 
 import dataclasses
-import json
-import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,16 +24,19 @@ import tyro
 
 from data_tools.twelve_lead import twelve_lead
 from experiments.ecg import page, results
-from experiments.ecg.networks import ALL, Network, answers, fit, networks, task_specs
+from experiments.ecg.networks import ALL, Network, fit, networks, prediction_job, task_specs
 from experiments.ecg.records import Classes, Records, Split, choose_classes, make_splits, read_records
 from experiments.ecg.score import LEARNT_FROM
-from experiments.provenance import commit
+from experiments.pages import write_page
+from experiments.provenance import made_by
+from experiments.runner import Runner
 from siamese_jax.checkpoints import Checkpoint, write_bundled
-from siamese_jax.cli.console import OK, progress_bar, run, use_compilation_cache
+from siamese_jax.cli.console import OK, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
 from siamese_jax.config.experiment import Config
 from siamese_jax.config.presets import ECG
 from siamese_jax.evaluation.metrics import points_to_json
+from siamese_jax.files import write_json
 
 TRAINED_ON_ALL = 9999
 """Seed of the network on all records: of no repeat."""
@@ -91,7 +90,7 @@ def main(
     Args:
         folders: LUDB's and the challenge's, or one of shards.
         design: Classes, folds, networks.
-        out: Shards and each network's answers land here.
+        out: Shards and each network's predictions land here.
         to: The figures and the model land here.
     """
     use_compilation_cache()
@@ -99,21 +98,16 @@ def main(
     records = read_records(shards, config)
     classes = choose_classes(records, rare_share=design.rare_share, min_positives=design.min_positives)
     splits = make_splits(records, classes, folds=design.folds, repeats=design.repeats)
-    found, minutes = _all_answers(config, records, classes, splits, out)
+    found, minutes = _all_predictions(config, records, classes, splits, Runner(out))
     arms = results.collect(records, splits, found)
     tree = {
         "made": _made(design, records, splits, ("LUDB_FOLDER", "CINC_FOLDER") if len(folders) > 1 else ("SHARDS",))
         | {"networks": sum(map(len, found.values())), "minutes": minutes},
         "results": results.summarise(records, classes, splits, arms, n_resamples=design.resamples),
     }
-    to.mkdir(parents=True, exist_ok=True)
-    text = page.markdown(tree)
-    (to / "ecg.json").write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n")
-    (to / "ecg.md").write_text(text)
     page.draw(tree, to / "ecg.png")
-    print(text)
+    write_page(to, "ecg", tree, page.markdown)
     _save_model(config, records, classes, results.thresholds(records, classes.every, arms[ALL]), to / "model")
-    print(f"wrote {to}")
     return OK
 
 
@@ -127,21 +121,16 @@ def _shards(folders: tuple[Path, ...], out: Path) -> Path:
     return out / "shards"
 
 
-def _all_answers(
-    config: Config, records: Records, classes: Classes, splits: tuple[Split, ...], out: Path
+def _all_predictions(
+    config: Config, records: Records, classes: Classes, splits: tuple[Split, ...], runner: Runner
 ) -> tuple[dict[tuple[int, int], dict[Network, np.ndarray]], float]:
-    """What every network says in every split, and the minutes of CPU that it took, earlier calls included."""
+    """What every network predicts in every split, and the minutes of CPU that it took, in whichever call."""
     wanted = [(split, network) for split in splits for network in networks(classes)]
+    done = runner.do_all(prediction_job(config, records, split, network) for split, network in wanted)
     found: dict[tuple[int, int], dict[Network, np.ndarray]] = {}
-    out.mkdir(parents=True, exist_ok=True)
-    with progress_bar() as progress, (out / "seconds.txt").open("a") as log:
-        for done, (split, network) in enumerate(wanted):
-            progress("training networks", done, len(wanted))
-            own, began = found.setdefault((split.repeat, split.fold), {}), time.process_time()
-            own[network] = answers(config, records, split, network, out / "answers")
-            print(f"{time.process_time() - began:.2f}", file=log, flush=True)
-        progress("training networks", len(wanted), len(wanted))
-    return found, sum(map(float, (out / "seconds.txt").read_text().split())) / 60
+    for (split, network), one in zip(wanted, done, strict=True):
+        found.setdefault((split.repeat, split.fold), {})[network] = one.answer["probability"]
+    return found, sum(one.cpu_seconds for one in done) / 60
 
 
 def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: tuple[str, ...]) -> dict[str, Any]:
@@ -153,9 +142,7 @@ def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: 
     if not design.folds:
         dealt = f"the shards' own splits, {design.repeats} seeds"
     return {
-        "command": " ".join(["python -m experiments.ecg", *folders, *options]),
-        "commit": commit(),
-        "date": date.today().isoformat(),
+        **made_by(" ".join(["python -m experiments.ecg", *folders, *options])),
         "data": "; ".join(f"{source} (real ECG)" for source in records.sources),
         "windows": len(records.patients),
         "patients": len(set(records.patients)),
@@ -182,7 +169,7 @@ def _save_model(config: Config, records: Records, classes: Classes, points: list
     points_text = points_to_json(points)
     steps = config.training.steps
     write_bundled(folder, Checkpoint(own, task_specs(names), records.sources, variables, points_text, steps))
-    (folder / LEARNT_FROM).write_text(json.dumps(sorted(set(np.asarray(records.patients).tolist())), indent=0) + "\n")
+    write_json(folder / LEARNT_FROM, sorted(set(np.asarray(records.patients).tolist())))
 
 
 if __name__ == "__main__":

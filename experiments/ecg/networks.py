@@ -1,8 +1,7 @@
-"""One network of the experiment: which classes it has heads for, how it is trained, what it answers; done once."""
+"""One network of the experiment: which classes it has heads for, how it is trained, what it predicts."""
 
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
+from experiments import training
 from experiments.ecg.records import Classes, Records, Split
+from experiments.runner import Arrays, Job
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import make_predictor, predict_batches, probabilities
 from siamese_jax.forward import Variables, initialise
@@ -25,6 +26,7 @@ ALL, RARE, SINGLE = "all", "rare", "single"
 ARMS = (ALL, RARE, SINGLE)
 """One network with heads for all classes; one with heads for the rare ones; one network for each rare class."""
 PREDICTED_AT_ONCE = 64
+CODE = (*training.CODE, "experiments/ecg/networks.py")
 
 
 class Network(NamedTuple):
@@ -40,27 +42,26 @@ def networks(classes: Classes) -> tuple[Network, ...]:
     return (Network(ALL, classes.every), Network(RARE, classes.rare), *single)
 
 
-def answers(
-    config: Config, records: Records, split: Split, network: Network, cache: Path
-) -> Float32[np.ndarray, "window _class"]:
-    """Probabilities of the network's classes on the validation windows, then on the test windows.
+def prediction_job(config: Config, records: Records, split: Split, network: Network) -> Job:
+    """The training of a network on a split's training windows.
 
-    Trained on the training windows alone; read from `cache` if that was done before with the same configuration,
-    data and code.
+    Its answer is `probability` [window, class] of the network's classes, of the validation windows, then of the test
+    windows.
     """
-    path = cache / f"{network.arm}-{split.repeat}-{split.fold}-{_key(config, records, split, network)}.npy"
-    if path.exists():
-        return np.load(path)
-    names = _names(network)
-    seed = 1000 * split.repeat + split.fold
-    variables = fit(config, names, records, split.train, network.classes, seed=seed)
-    found = predict(config, names, variables, records, np.concatenate([split.validation, split.test]))
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, found)
-    temporary.replace(path)
-    return found
+    names, columns = _names(network), list(network.classes)
+
+    def work(folder: Path) -> Arrays:
+        seed = 1000 * split.repeat + split.fold
+        variables = fit(config, names, records, split.train, network.classes, seed=seed)
+        windows = np.concatenate([split.validation, split.test])
+        return {"probability": predict(config, names, variables, records, windows)}
+
+    digest = hashlib.sha256()
+    for part in (*split[2:], records.labels[:, columns], records.weights[:, columns]):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    own = json.loads(_with_tasks(config, names).to_json())
+    name = f"{network.arm} {', '.join(records.classes[c] for c in columns)}, repeat {split.repeat}, fold {split.fold}"
+    return Job(name, [own, records.digest, split.repeat, split.fold, digest.hexdigest()], CODE, work)
 
 
 def task_specs(names: Sequence[str]) -> tuple[TaskSpec, ...]:
@@ -79,8 +80,8 @@ def fit(
 ) -> Variables:
     """Averaged parameters after `config.training.steps` updates.
 
-    Initial parameters, the windows of each batch and their augmentation hang on the seed and the windows, not on the
-    classes: networks of different arms see the same.
+    Initial parameters, the windows of each batch and their augmentation are decided by the seed and the windows, not by
+    the classes: networks of different arms see the same.
 
     Args:
         config: of all networks; its tasks do not count.
@@ -130,7 +131,7 @@ def _batch(
     number: int,
     seed: int,
 ) -> Batch:
-    """Batch `number` of a stream of passes, as `recordings.batches.stream` deals them out."""
+    """Batch `number` of a stream of passes, as `siamese_jax.shards.batches.stream` orders them."""
     size = config.training.batch_size
     position = number * size + np.arange(size)
     passes = position // len(windows)
@@ -159,34 +160,3 @@ def _compiled(config: Config, names: tuple[str, ...]) -> tuple[Any, Any]:
     tasks = task_specs(names)
     begin = jax.jit(lambda key: create_state(config, tasks, initialise(config, tasks, key)))
     return begin, jax.jit(make_train_step(config, tasks, axis=None), donate_argnums=0)
-
-
-@lru_cache(maxsize=4)
-def _program(config: Config, names: tuple[str, ...]) -> str:
-    """The code that answers hang on, as what it becomes: a change that changes nothing trains nothing anew."""
-    begin, step = _compiled(config, names)
-    key, size, length = jax.random.key(0), config.training.batch_size, config.n_times + 2 * config.margin
-    n_leads = len(config.data.ch_names)
-    of_class = {name: np.zeros(size, np.float32) for name in names}
-    batch = Batch(
-        eeg=np.zeros((size, length, n_leads), np.float32),
-        present=np.ones((size, n_leads), bool),
-        labels=of_class,
-        weights=of_class,
-        sample=np.zeros(size, np.uint32),
-    )
-    state: Any = jax.eval_shape(begin, key)
-    predictor: Any = make_predictor(config, task_specs(names))
-    lowered = (begin.lower(key), step.lower(state, batch), predictor.lower(state.ema, batch.eeg, batch.present))
-    return "".join([inspect.getsource(_batch), *(program.as_text() for program in lowered)])
-
-
-def _key(config: Config, records: Records, split: Split, network: Network) -> str:
-    """Hash of all that answers hang on."""
-    columns = list(network.classes)
-    names = _names(network)
-    settings = [_program(_with_tasks(config, names), names), records.digest, split.repeat, split.fold]
-    digest = hashlib.sha256(json.dumps([config.training.steps, *settings]).encode())
-    for part in (*split[2:], records.labels[:, columns], records.weights[:, columns]):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:20]

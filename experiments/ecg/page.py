@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # before pyplot: no screen is needed
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE
+from experiments.figures import COLOURS, write_figure
+from experiments.pages import number, table
 
 Tree = dict[str, Any]
 
@@ -23,7 +22,7 @@ python -m experiments.ecg SHARDS --folds 0 --repeats 5 --rare-share 0.01 --min-p
 """
 """The experiment as it was designed, on 21,799 records by their own folds (1 to 8, 9, 10)."""
 
-_COLOURS = {ALL: "tab:blue", RARE: "tab:orange", SINGLE: "tab:red"}
+_COLOURS = dict(zip(ARMS, COLOURS, strict=False))
 
 
 def markdown(tree: Tree) -> str:
@@ -85,7 +84,7 @@ def _table(rows: list[Tree], arms: tuple[str, ...]) -> list[str]:
     return _by_class(
         rows,
         [f"{FIGURE_TITLES[f]}, {TITLES[arm]}" for f in FIGURE_TITLES for arm in arms],
-        [[_number(row["arms"][arm][f]) for f in FIGURE_TITLES for arm in arms] for row in rows],
+        [[number(row["arms"][arm][f]) for f in FIGURE_TITLES for arm in arms] for row in rows],
     )
 
 
@@ -103,17 +102,16 @@ def _gains_table(rare: list[Tree], differences: list[Tree]) -> list[str]:
 
 def _by_class(rows: list[Tree], heads: list[str], cells: list[list[str]]) -> list[str]:
     """A table with each class and its support before the cells."""
-    lines = ["| class | positives | labelled | share | " + " | ".join(heads) + " |", "|---" * (4 + len(heads)) + "|"]
-    for row, own in zip(rows, cells, strict=True):
-        share = row["positives"] / row["labelled"]
-        lines.append(
-            f"| {row['class']} | {row['positives']} | {row['labelled']} | {share:.3f} | " + " | ".join(own) + " |"
-        )
-    return lines
+    support = [
+        (row["class"], str(row["positives"]), str(row["labelled"]), number(row["positives"] / row["labelled"]))
+        for row in rows
+    ]
+    head = ("class", "positives", "labelled", "share", *heads)
+    return table(head, ((*about, *own) for about, own in zip(support, cells, strict=True)))
 
 
 def _means(means: Tree) -> str:
-    cells = [f"**{_number(means[arm][f])}**" for f in FIGURE_TITLES for arm in ARMS]
+    cells = [f"**{number(means[arm][f])}**" for f in FIGURE_TITLES for arm in ARMS]
     return "| **mean** | | | | " + " | ".join(cells) + " |"
 
 
@@ -137,7 +135,7 @@ def _sentence(difference: Tree) -> str:
     drawn, test = difference["bootstrap"], difference["corrected"]
     text = (
         f"{FIGURE_TITLES[difference['figure']]}, mean of the rare classes, {_pair(difference)}:"
-        f" {_signed(drawn['value'])}; patient bootstrap {_interval(drawn)}"
+        f" {number(drawn['value'], signed=True)}; patient bootstrap {_interval(drawn)}"
     )
     if not test["n_folds"]:
         return f"{text}; no folds to test over"
@@ -186,19 +184,11 @@ def _pair(difference: Tree) -> str:
 
 
 def _gain(found: Tree) -> str:
-    return f"{_signed(found['value'])} {_interval(found)}"
+    return f"{number(found['value'], signed=True)} {_interval(found)}"
 
 
 def _interval(found: Tree) -> str:
     return "undefined" if found["low"] is None else f"[{found['low']:+.3f}, {found['high']:+.3f}]"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3f}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 # --- the figure ------------------------------------------------------------------------------------------------
@@ -222,8 +212,7 @@ def draw(tree: Tree, path: Path) -> None:
     values.legend(fontsize=8)
     _draw_gains(gains, tree, [row["class"] for row in rare])
     figure.suptitle(f"Do common diagnoses help rare ones? {tree['made']['data']}", fontsize=10)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    write_figure(figure, path)
 
 
 def _draw_gains(axes: Axes, tree: Tree, names: list[str]) -> None:

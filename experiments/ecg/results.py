@@ -1,4 +1,4 @@
-"""From every network's answers to figures: per class, and differences between arms with two kinds of intervals.
+"""From every network's predictions to figures: per class, and differences between arms with two kinds of intervals.
 
 A class's figures are those of all test windows of a repeat together, averaged over repeats: a fold alone has two or
 three positives. A difference between arms is tested in two ways. The corrected t-test takes the mean over the rare
@@ -16,21 +16,21 @@ from jaxtyping import Bool, Float32, Float64
 
 from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE, Network
 from experiments.ecg.records import Classes, Records, Split
-from experiments.tables import plain
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.statistics import corrected_difference, holm, patient_bootstrap
+from siamese_jax.files import finite
 
 LEAST_VALID = 0.5
 """Of the resamples in which a figure must be defined for its interval to be told."""
 COMPARISONS = ((ALL, SINGLE), (ALL, RARE))
 FIGURES = ("auprc", "f1")
 
-Answers = Mapping[tuple[int, int], Mapping[Network, Float32[np.ndarray, "window _class"]]]
-"""By repeat and fold: what each network says of the validation windows, then of the test windows."""
+Predictions = Mapping[tuple[int, int], Mapping[Network, Float32[np.ndarray, "window _class"]]]
+"""By repeat and fold: each network's probabilities of the validation windows, then of the test windows."""
 
 
 class Arm(NamedTuple):
-    """What the networks of an arm say of the windows that were tested; NaN and False where a class has no head.
+    """What the networks of an arm predict for the windows that were tested; NaN and False where a class has no head.
 
     Attributes:
         probability: from the network that did not see the window.
@@ -41,13 +41,13 @@ class Arm(NamedTuple):
     detected: Bool[np.ndarray, "window repeat class"]
 
 
-def collect(records: Records, splits: Sequence[Split], answers: Answers) -> dict[str, Arm]:
-    """The answers of each arm on the test windows; everything else is not looked at but for thresholds."""
+def collect(records: Records, splits: Sequence[Split], predictions: Predictions) -> dict[str, Arm]:
+    """The predictions of each arm for the test windows; the validation windows decide thresholds alone."""
     n_repeats = 1 + max(split.repeat for split in splits)
     shape = (len(records.patients), n_repeats, len(records.classes))
     arms = {arm: Arm(np.full(shape, np.nan, np.float32), np.zeros(shape, bool)) for arm in ARMS}
     for split in splits:
-        for network, found in answers[split.repeat, split.fold].items():
+        for network, found in predictions[split.repeat, split.fold].items():
             chosen, tested = np.split(found, [len(split.validation)])
             for column, c in enumerate(network.classes):
                 threshold = metrics.max_f1_threshold(
@@ -95,7 +95,7 @@ def summarise(
     adjusted = holm({str(i): d["corrected"]["p"] for i, d in enumerate(differences)})
     for i, difference in enumerate(differences):
         difference["corrected"]["p_holm"] = adjusted[str(i)]
-    return plain({"classes": rows, "rare_means": means, "differences": differences})
+    return finite({"classes": rows, "rare_means": means, "differences": differences})
 
 
 def thresholds(records: Records, classes: Sequence[int], arm: Arm) -> list[metrics.OperatingPoint]:

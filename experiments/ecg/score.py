@@ -1,4 +1,4 @@
-"""New electrocardiograms by the trained network: `python -m experiments.ecg.score MODEL OUT --ludb FOLDER`.
+"""New electrocardiograms scored by the trained network: `python -m experiments.ecg.score MODEL OUT --ludb FOLDER`.
 
 MODEL is a folder that `python -m experiments.ecg` wrote (experiments/results/ecg/model). Of each class: AUROC and
 AUPRC, and F1, sensitivity and precision at the threshold that was fixed when the model was trained, with 95 %
@@ -19,8 +19,7 @@ import tyro
 from tyro.conf import Positional
 
 from data_tools.twelve_lead import twelve_lead
-from experiments.folds import restricted
-from experiments.tables import plain
+from experiments.sweep.folds import restricted
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cli.console import OK, run, use_compilation_cache
@@ -28,6 +27,7 @@ from siamese_jax.cli.recordings import ShardOptions, make_shards
 from siamese_jax.detection.results import write_csv
 from siamese_jax.detection.score import Scores, report, report_text, score
 from siamese_jax.evaluation.metrics import points_from_json
+from siamese_jax.files import write_json
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import Shard, open_shards
 
@@ -55,7 +55,7 @@ def main(model: Positional[Path], out: Positional[Path], *, ludb: Path | None = 
     scores = score_all(loaded, shards)
     figures = report(loaded.config, loaded.tasks, scores, points_from_json(loaded.operating_points))
     figures["data"] = sorted({shard.info.source for shard in shards})
-    (out / "scores.json").write_text(json.dumps(plain(figures), indent=2, allow_nan=False) + "\n")
+    write_json(out / "scores.json", figures)
     classes = loaded.config.tasks
     write_csv(out / "probabilities.csv", ("record", *classes), by_record(scores, shards, classes))
     print(report_text(figures))

@@ -7,9 +7,7 @@ the same code on both sides. Whoever works on the simulator may look at subjects
 EEGLAB sample (`--subjects 2 4 --half 0`); what is reported is the rest, which nobody has tuned on.
 """
 
-import json
 from collections.abc import Iterable
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +15,9 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from experiments.provenance import commit
+from experiments.pages import write_page
+from experiments.provenance import made_by
+from experiments.runner import Runner
 from experiments.simulator import comparison, events
 from experiments.simulator.data import (
     DERIVATIONS,
@@ -31,7 +31,7 @@ from experiments.simulator.data import (
     simulated_night,
 )
 from experiments.simulator.figures import draw_figures
-from experiments.simulator.page import write_page
+from experiments.simulator.page import page
 from siamese_jax.cli.console import OK, run
 from siamese_jax.vocabulary import LEADS_29, STAGES, channel_kind
 
@@ -58,7 +58,7 @@ def main(
     seed: int = 0,
     draws: int = 40,
 ) -> int:
-    """Simulate, measure, write OUT/figures.json, simulator.md and the figures.
+    """Simulate, measure, write OUT/simulator.json, simulator.md and the figures.
 
     Args:
         dreams: The text files of DREAMS.
@@ -80,8 +80,9 @@ def main(
     electrodes, electrode_rate = eeglab_channels(eeglab, half=half)
     common = f"--recording night --leads 29 --compression 1 --seed {seed}"
     size = f"--patients {patients} --minutes {minutes:g} --sfreq {SFREQ:g}"
-    cohort = simulated(work, f"{size} --workers 2 {common}")
-    speed = simulated(work, f"--patients 2 --minutes {min(minutes, 30):g} --sfreq 500 {common}")
+    runner = Runner(work)
+    cohort = simulated(runner, f"{size} --workers 2 {common}")
+    speed = simulated(runner, f"--patients 2 --minutes {min(minutes, 30):g} --sfreq 500 {common}")
     nights = {name: [simulated_night(p, name, SFREQ) for p in track(cohort.paths, name)] for name in DERIVATIONS}
     tree = _about(dreams, eeglab, cohort, real, half, {"seed": seed, "draws": draws}, nights)
     tree["spectra"] = comparison.compare_spectra(nights, real)
@@ -98,12 +99,7 @@ def main(
     tree["unrest"] = comparison.compare_unrest(nights["Cz-A1"], real)
     tree["apart"] = _apart(nights, real, draws=draws, rng=rng)
     tree["cost"] = {"command": speed.command, **speed.cost}
-    out.mkdir(parents=True, exist_ok=True)
-    tree = _rounded(tree)
-    (out / "figures.json").write_text(json.dumps(tree, indent=1) + "\n")
-    write_page(out, tree)
-    draw_figures(out, tree)
-    print(f"{out / 'simulator.md'} written")
+    draw_figures(out, write_page(out, "simulator", _rounded(tree), page))
     return OK
 
 
@@ -215,9 +211,7 @@ def _about(
     }
     return {
         "what": "SIMULATED EEG (data_tools.simulate) held against REAL EEG (DREAMS sleep spindles, EEGLAB sample)",
-        "command": "python -m experiments.simulator FOLDER_OF_DREAMS EEGLAB.edf",
-        "commit": commit(),
-        "date": date.today().isoformat(),
+        **made_by("python -m experiments.simulator FOLDER_OF_DREAMS EEGLAB.edf"),
         "settings": settings,
         "simulated": {"command": cohort.command, "patients": len(cohort.paths), "cost": cohort.cost},
         "real": {"folder": dreams.name, "subjects": [n.name for n in real], "eeglab": eeglab.name, "half": half + 1},
@@ -227,14 +221,12 @@ def _about(
 
 
 def _rounded(tree: Any) -> Any:
-    """Every number with four digits that count; what is not defined as null."""
+    """Every number with four digits that count."""
     if isinstance(tree, dict):
         return {key: _rounded(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [_rounded(value) for value in tree]
-    if isinstance(tree, float):
-        return float(f"{tree:.4g}") if np.isfinite(tree) else None
-    return tree
+    return float(f"{tree:.4g}") if isinstance(tree, float) else tree
 
 
 if __name__ == "__main__":

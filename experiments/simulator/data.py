@@ -1,14 +1,9 @@
 """The recordings that the page compares: a cohort that it simulates, DREAMS, and the EEGLAB sample."""
 
 import csv
-import hashlib
-import json
-import resource
 import shlex
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
+from data_tools import simulate
+from data_tools.code_hash import ROOT
 from data_tools.dreams import CLIPPED_UV, read_excerpt
-from experiments.provenance import hash_of
+from experiments.runner import Arrays, Job, Runner
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, recording_from_array
 from siamese_jax.recordings.texts import stage_of
@@ -32,7 +29,9 @@ SHARED_ELECTRODES = (
     *("T5", "P3", "Pz", "P4", "T6", "O1", "O2"),
 )
 """Electrodes of the 10-20 system that the EEGLAB sample has."""
-DATA_TOOLS = Path(__file__).parents[2] / "data_tools"
+
+COHORT = "cohort"
+"""Folder in that of the job that simulates it."""
 
 _SIMULATED, _REAL = False, True
 
@@ -73,43 +72,28 @@ class Cohort(NamedTuple):
             return list(csv.DictReader(file))
 
 
-def simulated(work: Path, options: str) -> Cohort:
-    """Simulate a cohort with `python -m data_tools.simulate`, or take the one that this very simulator made before.
-
-    What another simulator (another source in data_tools) made with the same options is thrown away.
+def simulated(runner: Runner, options: str) -> Cohort:
+    """A cohort of `python -m data_tools.simulate`: made now, or read if this very simulator made it before.
 
     Raises:
         ValueError: the simulator fails.
     """
-    source = hash_of(DATA_TOOLS, [DATA_TOOLS / "simulate.py", *(DATA_TOOLS / "simulator").glob("*.py")])
-    folder = work / hashlib.sha256(options.encode()).hexdigest()[:12]
     command = f"python -m data_tools.simulate OUT {options}"
-    made = folder / "made.json"
-    known = json.loads(made.read_text()) if made.exists() else {}
-    if known.get("source") != source:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+
+    def work(folder: Path) -> Arrays:
+        out = folder / COHORT
         print(f"$ {command}")
-        known = {"source": source, "cost": _simulate(folder / "cohort", options)}
-        made.write_text(json.dumps(known))
-    return Cohort(folder / "cohort", command, known["cost"])
+        line = [sys.executable, "-m", "data_tools.simulate", str(out.absolute()), *shlex.split(options)]
+        done = subprocess.run(line, cwd=ROOT, check=False)
+        if done.returncode:
+            raise ValueError(f"`{command}` failed with status {done.returncode}")
+        paths = list(out.glob("*.edf"))
+        hours = sum(_seconds(path) for path in paths) / 3600
+        return {"hours": np.array(hours), "bytes": np.array(sum(path.stat().st_size for path in paths), float)}
 
-
-def _simulate(out: Path, options: str) -> dict[str, float]:
-    """Run the simulator; what it took."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    line = [sys.executable, "-m", "data_tools.simulate", str(out.absolute()), *shlex.split(options)]
-    done = subprocess.run(line, cwd=DATA_TOOLS.parent, check=False)
-    if done.returncode:
-        raise ValueError(f"`python -m data_tools.simulate OUT {options}` failed with status {done.returncode}")
-    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    paths = list(out.glob("*.edf"))
-    return {
-        "wall_seconds": wall,
-        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "hours": sum(_seconds(path) for path in paths) / 3600,
-        "bytes": float(sum(path.stat().st_size for path in paths)),
-    }
+    done = runner.do(Job(command, options, simulate.CODE, work))
+    cost = {"wall_seconds": done.wall_seconds, "cpu_seconds": done.cpu_seconds}
+    return Cohort(done.folder / COHORT, command, cost | {name: float(x) for name, x in done.answer.items()})
 
 
 def simulated_night(path: Path, ch_name: str, sfreq: float) -> Night:

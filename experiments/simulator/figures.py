@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # before pyplot: no screen is needed
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from experiments.figures import write_figure
 from siamese_jax.vocabulary import STAGES
 
 Tree = dict[str, Any]
@@ -38,11 +35,6 @@ def _drawable(tree: Any) -> Any:
     if isinstance(tree, list):
         return [np.nan if value is None else _drawable(value) for value in tree]
     return tree
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=90, metadata={"Software": None})
-    plt.close(figure)
 
 
 def _draw_spectra(path: Path, tree: Tree, colours: dict[str, str]) -> None:
@@ -78,7 +70,7 @@ def _draw_spectra(path: Path, tree: Tree, colours: dict[str, str]) -> None:
         "Power spectral density by stage: SIMULATED (line: median of patients; band: 10-90 %) and real."
         " Grey edges: the real recorders' filters act there; not compared."
     )
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _draw_spindles(path: Path, tree: Tree, colours: dict[str, str]) -> None:
@@ -106,7 +98,7 @@ def _draw_spindles(path: Path, tree: Tree, colours: dict[str, str]) -> None:
         "Sleep spindles of N2, where the simulator put them and where experts marked them: median and 10-90 %"
         " (of spindles; the last panel: of people)"
     )
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _draw_fields(path: Path, fields: Tree) -> None:
@@ -126,7 +118,7 @@ def _draw_fields(path: Path, fields: Tree) -> None:
         f"Electrodes in wakefulness, against the average of {len(fields['ch_names'])}: SIMULATED ({fields['patients']}"
         " patients, median and 10-90 %) and one real person at a visual task with open eyes"
     )
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _with_band(axes: Axes, x: np.ndarray, values: Tree) -> None:
@@ -162,7 +154,7 @@ def _draw_stages(path: Path, stages: Tree) -> None:
         axes.set_yticks(range(5), STAGES)
         axes.set(xlabel="found", ylabel="true", title=f"{what.upper() if what == 'simulated' else what}: 30-s epochs")
     figure.suptitle("How hard are the stages? One derivation, people left out one at a time")
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _draw_apart(path: Path, apart: Tree, colours: dict[str, str]) -> None:
@@ -192,4 +184,4 @@ def _draw_apart(path: Path, apart: Tree, colours: dict[str, str]) -> None:
         "Telling simulated from real in 4 s of one derivation, 1-30 Hz\n"
         "grey: what simulated people in place of the real ones give (90 %)"
     )
-    _save(figure, path)
+    write_figure(figure, path)

@@ -1,44 +1,41 @@
 """The page: simulator.md, from its tree of numbers and from nothing else."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
+from experiments import pages
+from experiments.pages import table
 from experiments.simulator.measures import BANDS
 from siamese_jax.vocabulary import STAGES
 
 Tree = dict[str, Any]
 
 
-def write_page(out: Path, tree: Tree) -> None:
-    """Write simulator.md beside the figures that `figures` draws."""
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with two digits after the point, if no others are asked for."""
+    return pages.number(value, digits)
+
+
+def page(tree: Tree) -> str:
+    """The page; its pictures are those that `figures` draws."""
     parts = (_head, _summary, _spectra, _spindles, _events, _fields, _stages, _apart, _cost)
-    lines = [line for part in parts for line in (*part(tree), "")]
-    (out / "simulator.md").write_text("\n".join(lines))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *("| " + " | ".join(r) + " |" for r in rows)]
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "\n".join(line for part in parts for line in (*part(tree), ""))
 
 
 def _spread(values: Sequence[float | None] | None, digits: int = 2) -> str:
     """Median (10 to 90 %)."""
     if values is None:
         return "-"
-    low, median, high = (_number(value, digits) for value in values)
+    low, median, high = (number(value, digits) for value in values)
     return median if low == high == median else f"{median} ({low} to {high})"
 
 
 def _head(tree: Tree) -> list[str]:
     real, simulated = tree["real"], tree["simulated"]
     minutes = tree["minutes"]
-    rows = [[name, *(_number(minutes[name][stage], 0) for stage in STAGES)] for name in real["subjects"]]
+    rows = [[name, *(number(minutes[name][stage], 0) for stage in STAGES)] for name in real["subjects"]]
     own = [m for name, m in minutes.items() if name not in real["subjects"]]
-    rows.insert(0, [f"{len(own)} SIMULATED patients", *(_number(sum(m[s] for m in own), 0) for s in STAGES)])
+    rows.insert(0, [f"{len(own)} SIMULATED patients", *(number(sum(m[s] for m in own), 0) for s in STAGES)])
     return [
         f"# {tree['what']}",
         "",
@@ -48,11 +45,11 @@ def _head(tree: Tree) -> list[str]:
         " wrong; they cannot say that it is right.",
         "",
         f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}, seed {tree['settings']['seed']}. Every number"
-        " and more stand in `figures.json`.",
+        " and more stand in `simulator.json`.",
         "",
         "Minutes of each stage:",
         "",
-        *_table(["", *STAGES], rows),
+        *table(["", *STAGES], rows),
         "",
         "DREAMS has no R: nothing here says whether the simulated R is right.",
     ]
@@ -66,11 +63,11 @@ def _summary(tree: Tree) -> list[str]:
         "## In short",
         "",
         f"- Band powers of real stages inside the simulated patients' 10-90 %: {n_inside} of {n_bands}.",
-        f"- A classifier tells 4 s of simulated from real EEG with an AUROC of {_number(apart['all']['auroc'])} (.5:"
-        f" not at all), by shape alone {_number(apart['shape']['auroc'])}, by level alone"
-        f" {_number(apart['level']['auroc'])}, having learnt from {len(tree['apart']['people']) - 1} real people;"
-        f" the strongest single feature is {name} ({_number(one['auroc'])}).",
-        f"- Stages found by a simple classifier in people it has not seen: kappa {_number(stages['real'])} real,"
+        f"- A classifier tells 4 s of simulated from real EEG with an AUROC of {number(apart['all']['auroc'])} (.5:"
+        f" not at all), by shape alone {number(apart['shape']['auroc'])}, by level alone"
+        f" {number(apart['level']['auroc'])}, having learnt from {len(tree['apart']['people']) - 1} real people;"
+        f" the strongest single feature is {name} ({number(one['auroc'])}).",
+        f"- Stages found by a simple classifier in people it has not seen: kappa {number(stages['real'])} real,"
         f" {_spread(stages['simulated_matched'])} simulated.",
     ]
 
@@ -96,7 +93,7 @@ def _spectra(tree: Tree) -> list[str]:
             ]
             cells += ["-"] * (5 - len(cells))
             theirs = tree["spectra"]["simulated"][one["ch_name"]][stage]["slope"]
-            rows.append([name, stage, f"{own['level_db']:+.1f}", *cells, _number(own["slope"]), _spread(theirs)])
+            rows.append([name, stage, f"{own['level_db']:+.1f}", *cells, number(own["slope"]), _spread(theirs)])
     n_inside, n_bands = _bands_inside(tree)
     header = ["", "stage", "level, dB", *(f"{b}, dB" for b in ("delta", "theta", "alpha", "sigma", "beta"))]
     return [
@@ -109,14 +106,14 @@ def _spectra(tree: Tree) -> list[str]:
         f" outside the simulated patients' 10-90 %. {n_inside} of {n_bands} lie inside, where 80 % would if the real"
         " people were drawn from the simulator.",
         "",
-        *_table([*header, "slope, 2-30 Hz", "simulated slope"], rows),
+        *table([*header, "slope, 2-30 Hz", "simulated slope"], rows),
         "",
         "Share of each stage in slow waves of more than 75 uV from peak to peak (0.5-2 Hz); AASM scores N3 from 20 %:",
         "",
-        *_table(
+        *table(
             ["", *STAGES],
             (
-                [n, *(_spread(v[s]) if isinstance(v.get(s), list) else _number(v.get(s)) for s in STAGES)]
+                [n, *(_spread(v[s]) if isinstance(v.get(s), list) else number(v.get(s)) for s in STAGES)]
                 for n, v in tree["slow_waves"].items()
             ),
         ),
@@ -126,7 +123,7 @@ def _spectra(tree: Tree) -> list[str]:
 def _spindles(tree: Tree) -> list[str]:
     rows = [
         [
-            *(name, str(row["n"]), _spread(row["hz"], 1), _number(row["hz_spread_within_person"])),
+            *(name, str(row["n"]), _spread(row["hz"], 1), number(row["hz_spread_within_person"])),
             *(_spread(row["amplitude_uv"], 1), _spread(row["seconds"])),
             *(_spread(row["marked_seconds"]), _spread(row["per_minute"], 1)),
         ]
@@ -141,7 +138,7 @@ def _spindles(tree: Tree) -> list[str]:
         " onsets only (1 s is looked at). Experts miss what does not stand out, the simulator's annotations do not:"
         " amplitude and density are of what was put in on one side, of what was seen on the other.",
         "",
-        *_table(
+        *table(
             [
                 *("", "spindles", "Hz", "SD of Hz within a person", "envelope, uV"),
                 *("seconds above half", "seconds marked", "a minute"),
@@ -155,8 +152,8 @@ def _events(tree: Tree) -> list[str]:
     rows = [[kind, str(row["n"]), *_event_cells(row), row["source"]] for kind, row in tree["events"].items()]
     discharges = [
         [f"{kind}, {one['patient']}", one["channel"], str(one["n"])]
-        + [_number(1000 * one[name], 0) for name in ("rise_seconds", "fall_seconds")]
-        + [_number(one["after_wave_gain"])]
+        + [number(1000 * one[name], 0) for name in ("rise_seconds", "fall_seconds")]
+        + [number(one["after_wave_gain"])]
         for kind, found in tree["discharges"].items()
         for one in found
     ]
@@ -176,7 +173,7 @@ def _events(tree: Tree) -> list[str]:
         " at the event's electrode, background and all: `alone` is what the same measure gives in the same stage where"
         " there is no event, so an event that is hardly larger cannot be measured so. R: RECALL.",
         "",
-        *_table(
+        *table(
             [
                 *("kind", "n", "put in, uV", "measured, uV", "alone, uV", "duration, s"),
                 *("sharpest wave, ms", "Hz", "source"),
@@ -187,7 +184,7 @@ def _events(tree: Tree) -> list[str]:
         "Mean discharges that stand alone (ten at least), by patient. IFCN: the rise is shorter than"
         " the fall; after-wave 0.5 to 1.5 of the spike (RECALL), recipe of 7.1: 0.4 to 1.2.",
         "",
-        *_table(["", "electrode", "n", "rise, ms", "fall, ms", "after-wave / peak"], discharges),
+        *table(["", "electrode", "n", "rise, ms", "fall, ms", "after-wave / peak"], discharges),
         "",
         f"Windows of 4 s that a discharge begins in: awake {own['wake']:.1%}, asleep {own['sleep']:.1%}, all"
         f" {own['all']:.1%} ({own['patients_with']} of {tree['simulated']['patients']} patients have any). vEpiSet,"
@@ -211,7 +208,7 @@ def _event_cells(row: Tree) -> list[str]:
         return f"{text}; **{own['verdict']}** {'>= ' + str(low) if high is None else f'{low}-{high}'}"
 
     return [
-        *(cell("put_in_uv"), cell("amplitude_uv"), _number(row.get("background_uv"), 0)),
+        *(cell("put_in_uv"), cell("amplitude_uv"), number(row.get("background_uv"), 0)),
         *(cell("seconds", digits=2), cell("wave_seconds", scale=1000), cell("hz", digits=1)),
     ]
 
@@ -222,13 +219,13 @@ def _fields(tree: Tree) -> list[str]:
     for name, band in fields["bands"].items():
         one = band["correlation"]
         cells = [
-            f"{_number(real)} / {_spread((low, median, high))}"
+            f"{number(real)} / {_spread((low, median, high))}"
             for real, low, median, high in zip(one["real"], one["low"], one["median"], one["high"], strict=True)
         ]
         rows.append([name, *cells])
     edges = fields["edges_degrees"]
     several = [
-        [name, _number(one["real"]), _spread(one["simulated"]), _number(one["auroc"])]
+        [name, number(one["real"]), _spread(one["simulated"]), number(one["auroc"])]
         for name, one in fields["several_channels"].items()
     ]
     return [
@@ -240,18 +237,18 @@ def _fields(tree: Tree) -> list[str]:
         f" (10 to 90 % of {fields['patients']} patients), by the angle between electrodes. The real one is one healthy"
         " person at a visual task with open eyes; simulated wakefulness has closed eyes, too.",
         "",
-        *_table(["", *(f"{a}-{b}°" for a, b in zip(edges[:-1], edges[1:], strict=True))], rows),
+        *table(["", *(f"{a}-{b}°" for a, b in zip(edges[:-1], edges[1:], strict=True))], rows),
         "",
         "Windows of 4 s, 1-30 Hz; AUROC of that one person against simulated patients:",
         "",
-        *_table(["", "real", "simulated", "AUROC"], several),
+        *table(["", "real", "simulated", "AUROC"], several),
     ]
 
 
 def _stages(tree: Tree) -> list[str]:
     own = tree["stages"]
-    by_person = ", ".join(_number(value) for value in own["real_by_person"])
-    within = ", ".join(_number(value) for value in own["real_within_person"])
+    by_person = ", ".join(number(value) for value in own["real_by_person"])
+    within = ", ".join(number(value) for value in own["real_within_person"])
     mix = ", ".join(f"{s} {n:.0f}" for s, n in zip(STAGES, own["epochs_of_a_real_person"], strict=True))
     return [
         "## 5. Are simulated stages as hard as real ones?",
@@ -261,14 +258,14 @@ def _stages(tree: Tree) -> list[str]:
         "Linear discriminant analysis on five log band powers of 30-s epochs of one derivation, one person left out"
         " at a time.",
         "",
-        *_table(
+        *table(
             ["", "kappa"],
             [
-                [f"real, DREAMS {own['tested']} (trained on the others of {own['trained_on']})", _number(own["real"])],
+                [f"real, DREAMS {own['tested']} (trained on the others of {own['trained_on']})", number(own["real"])],
                 ["real, by person", by_person],
                 ["simulated, as few people and epochs as real ones", _spread(own["simulated_matched"])],
                 ["simulated, the same, by person", _spread(own["simulated_matched_by_person"])],
-                ["simulated, all", _number(own["simulated_all"])],
+                ["simulated, all", number(own["simulated_all"])],
                 ["real, trained and tested within a person", within],
                 ["simulated, trained and tested within a person", _spread(own["simulated_within_person"])],
             ],
@@ -277,7 +274,7 @@ def _stages(tree: Tree) -> list[str]:
         "Why: how much power changes within a stage. SD over 4-s windows in dB / correlation of neighbouring windows"
         " (simulated: median of patients); stages of 5 min at least:",
         "",
-        *_table(["", *BANDS], _unrest_rows(tree["unrest"])),
+        *table(["", *BANDS], _unrest_rows(tree["unrest"])),
         "",
         f"Epochs of a real person on average, which the simulated ones are cut to: {mix}. Real stages are what one"
         " expert said by the rules of 1968 for 5-s steps (two experts agree to a kappa of some .76: RECALL);"
@@ -288,10 +285,10 @@ def _stages(tree: Tree) -> list[str]:
 def _unrest_rows(unrest: Tree) -> Iterable[list[str]]:
     for stage, rows in unrest.items():
         if rows["simulated"] and rows["real"]:
-            cells = [f"{_number(sd[1], 1)} / {_number(near[1])}" for sd, near in rows["simulated"].values()]
+            cells = [f"{number(sd[1], 1)} / {number(near[1])}" for sd, near in rows["simulated"].values()]
             yield [f"{stage}, simulated", *cells]
             for name, own in rows["real"].items():
-                cells = [f"{_number(own[b][0], 1)} / {_number(own[b][1])}" if b in own else "-" for b in BANDS]
+                cells = [f"{number(own[b][0], 1)} / {number(own[b][1])}" if b in own else "-" for b in BANDS]
                 yield [f"{stage}, {name}", *cells]
 
 
@@ -299,16 +296,16 @@ def _apart(tree: Tree) -> list[str]:
     apart = tree["apart"]
     people = ", ".join(apart["people"])
     combined = [
-        [name, _number(one["auroc"]), ", ".join(_number(v) for v in one["by_person"]), _spread(one["no_difference"])]
+        [name, number(one["auroc"]), ", ".join(number(v) for v in one["by_person"]), _spread(one["no_difference"])]
         for name, one in apart["combined"].items()
     ]
     ranked = sorted(apart["single"].items(), key=lambda item: -abs((item[1]["auroc"] or 0.5) - 0.5))
     single = [
-        [name, _number(one["auroc"]), ", ".join(_number(v) for v in one["by_person"]), _number(one["no_difference"])]
+        [name, number(one["auroc"]), ", ".join(number(v) for v in one["by_person"]), number(one["no_difference"])]
         for name, one in ranked
     ]
     recorder = [
-        [name, _number(one["auroc"]), ", ".join(_number(v) for v in one["by_person"])]
+        [name, number(one["auroc"]), ", ".join(number(v) for v in one["by_person"])]
         for name, one in apart.get("recorder", {}).items()
     ]
     beyond = sum(abs(one["auroc"] - 0.5) > one["no_difference"] for one in apart["single"].values())
@@ -324,17 +321,17 @@ def _apart(tree: Tree) -> list[str]:
         " learn from: an AUROC near .5 here does not mean that nobody could tell. Single features that lie beyond `no"
         " difference` for every person are the surer sign.",
         "",
-        *_table(["features", "AUROC", f"by person ({people})", "no difference"], combined),
+        *table(["features", "AUROC", f"by person ({people})", "no difference"], combined),
         "",
         "Single features: P(a real window has more than a simulated one). `no difference`: 90 % of draws of as many"
         f" simulated patients lie nearer to .5 than this. {beyond} of {len(single)} features lie further.",
         "",
-        *_table(["feature", "AUROC", f"by person ({people})", "no difference, .5 +-"], single),
+        *table(["feature", "AUROC", f"by person ({people})", "no difference, .5 +-"], single),
         "",
         f"What recorders leave (unfiltered, 200 Hz, {', '.join(apart.get('recorder_people', ())) or 'nobody'}); it"
         " tells recorders apart, not brains; whoever trains on simulated and tests on real EEG should take it away:",
         "",
-        *_table(["", "AUROC", "by person"], recorder),
+        *table(["", "AUROC", "by person"], recorder),
     ]
 
 
@@ -346,7 +343,7 @@ def _cost(tree: Tree) -> list[str]:
         "## 7. Throughput",
         "",
         f"`{cost['command']}`: {cost['hours']:g} simulated hours of 29 leads at 500 Hz in {cost['cpu_seconds']:.1f} s"
-        f" of CPU ({_number(per_core, 0)} times real time per core, start of Python included) and"
+        f" of CPU ({number(per_core, 0)} times real time per core, start of Python included) and"
         f" {cost['wall_seconds']:.1f} s by the clock ({per_wall:.0f} times; the machine was shared);"
         f" {cost['bytes'] / cost['hours'] / 1e6:.0f} MB an hour.",
     ]

@@ -8,8 +8,8 @@ The first also trains on all five and saves that to OUT/model, to be scored by t
 
 One network does both tasks: Siamese-ES `small`, both heads on its sleep branch, over one central derivation. Of each
 subject who is tested nothing is learnt and nothing is chosen: the chain of stages, its trust, the threshold and the
-least duration of spindles come from the other subjects, each of whom is answered for by networks that were trained
-without that one and without the tested one. `training.CONFIG` is the same for all; it is what was kept of some dozen
+least duration of spindles come from the other subjects, each of whom is predicted by networks that were trained
+without that one and without the tested one. `networks.CONFIG` is the same for all; it is what was kept of some dozen
 variants that were tried on the same five subjects, left out one at a time, so only others are a blind test of it.
 """
 
@@ -17,7 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -25,11 +25,12 @@ from typing import Annotated
 import tyro
 
 from data_tools.dreams import Dreams
-from experiments.sleep.answers import Answer, answer
+from experiments.runner import Runner
 from experiments.sleep.data import open_excerpt
+from experiments.sleep.excerpts import ScoredExcerpt, score_excerpt
+from experiments.sleep.networks import CONFIG, Networks, Saved, Size, Trained, load_models, save_models
 from experiments.sleep.report import describe, write
-from experiments.sleep.scoring import say
-from experiments.sleep.training import CONFIG, Laboratory, Saved, Size, load_models, save_models
+from experiments.sleep.scoring import predict
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 
 SUBJECTS = (1, 2, 4, 6, 8)
@@ -40,7 +41,7 @@ SLOW = (3,)
 HOW = [
     "Each subject is scored by networks trained on the others and on excerpt 3, which has 50 Hz: its stages alone are"
     " learnt from, and it is never tested. Thresholds and smoothing are chosen on the others alone, each of whom is"
-    " answered for by networks trained without that one and without the tested one.",
+    " predicted by networks trained without that one and without the tested one.",
     "",
     "The design is not blind: some dozen variants were tried on these same five people, left out one at a time, before"
     " this one was kept (transform lengths, gains, simulated people first or beside, filters drawn for each recording,"
@@ -77,45 +78,32 @@ def main(
         test: Excerpts to score, none of which may be among those; without any, each of `train` is left out in turn.
         model: Networks that an earlier run saved: nothing is trained, and every excerpt of the folder is scored that
             they did not learn from, or those of --test.
-        out: Networks and what they say land here; what is there is not done again.
+        out: Networks and their predictions land here; what is there is not done again.
         results: Where the page, its figures and each excerpt's hypnogram and spindles land; default OUT/results.
     """
-    began, trained = time.monotonic(), 0
+    began, n_trained = time.monotonic(), 0
     use_compilation_cache()
     if model is not None:
         saved = load_models(model)
-        answers, networks = _by_saved(folder, model, saved, test), saved.trained
+        excerpts, how_trained = _by_saved(folder, model, saved, test), saved.trained
     else:
         _check(train, also, test)
         judged, chosen_on = ((0,), (1,)) if test else ((0, 1), (1, 2))
         groups = [(g, size.seeds) for left in judged for g in combinations(train, len(train) - left)]
         groups += [(g, size.choosing_seeds) for left in chosen_on for g in combinations(train, len(train) - left)]
-        laboratory = Laboratory(folder, out, size, also)
-        trained = laboratory.missing(groups)
-        laboratory = replace(laboratory, report=_Progress(trained))
-        answers = _by_others(laboratory, train, test) if test else _left_out(laboratory, train)
-        _save(laboratory, train, out / "model")
-        networks = laboratory.trained(groups)
+        networks = Networks(folder, Runner(out), size, also)
+        jobs = {job.key: job for group, seeds in groups for job in networks.jobs(group, seeds=seeds)}
+        n_trained = sum(not networks.runner.is_done(job) for job in jobs.values())
+        how_trained = tuple(Trained(*done[2:]) for done in networks.runner.do_all(jobs.values()))
+        excerpts = _by_others(networks, train, test) if test else _left_out(networks, train)
+        _save(networks, train, out / "model")
     given = ["FOLDER_OF_DREAMS" if word == str(folder) else word for word in sys.argv[1:]]
     command = shlex.join(["python", "-m", "experiments.sleep", *given])
-    about = describe(command, time.monotonic() - began, trained=trained, networks=networks)
+    about = describe(command, time.monotonic() - began, trained=n_trained, networks=how_trained)
     about |= {"size": asdict(size), "train": [] if model else [*train, *also]}
-    as_told = model is None and (train, also, test) == (SUBJECTS, SLOW, ())
-    write(results or out / "results", answers, about | {"how": HOW if as_told else []})
+    as_described = model is None and (train, also, test) == (SUBJECTS, SLOW, ())
+    write(results or out / "results", excerpts, about | {"how": HOW if as_described else []})
     return OK
-
-
-class _Progress:
-    """Says which network is trained, which of how many it is, and how long the others may take."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.began = total, 0, time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        left = (time.monotonic() - self.began) / self.done * (self.total - self.done) if self.done else None
-        when = "" if left is None else f", about {left / 60:.0f} min left"
-        self.done += 1
-        print(f"{text} ({self.done} of {self.total}{when})")
 
 
 def _check(train: Sequence[int], also: Sequence[int], test: Sequence[int]) -> None:
@@ -126,24 +114,24 @@ def _check(train: Sequence[int], also: Sequence[int], test: Sequence[int]) -> No
         raise ValueError(f"--train takes {least} different subjects or more: settings are chosen on people left out")
 
 
-def _left_out(laboratory: Laboratory, subjects: Sequence[int]) -> list[Answer]:
+def _left_out(networks: Networks, subjects: Sequence[int]) -> list[ScoredExcerpt]:
     """Each subject by networks and settings of the others."""
-    return [a for s in subjects for a in _by_others(laboratory, [t for t in subjects if t != s], [s])]
+    return [one for s in subjects for one in _by_others(networks, [t for t in subjects if t != s], [s])]
 
 
-def _by_others(laboratory: Laboratory, train: Sequence[int], test: Sequence[int]) -> list[Answer]:
-    settings, habits = laboratory.settings(train), laboratory.habits(train)
+def _by_others(networks: Networks, train: Sequence[int], test: Sequence[int]) -> list[ScoredExcerpt]:
+    settings, statistics, seeds = networks.settings(train), networks.stage_statistics(train), networks.size.seeds
     return [
-        answer(s, laboratory.opened(s), laboratory.said(train, s, seeds=laboratory.size.seeds), settings, habits)
+        score_excerpt(s, networks.opened(s), networks.predicted(train, s, seeds=seeds), settings, statistics)
         for s in test
     ]
 
 
-def _by_saved(folder: Path, model: Path, saved: Saved, test: Sequence[int]) -> list[Answer]:
+def _by_saved(folder: Path, model: Path, saved: Saved, test: Sequence[int]) -> list[ScoredExcerpt]:
     """The subjects asked for, or all of a folder whom the networks do not know and who can be read."""
     if known := sorted(set(test) & set(saved.learnt_from)):
         raise ValueError(f"{model} learnt from {known}: to be scored, they must be left out of training")
-    answers = []
+    excerpts = []
     for number in test or [int(Path(name).stem.removeprefix("excerpt")) for name in Dreams(folder).names()]:
         if number in saved.learnt_from:
             print(f"excerpt {number} is left out: {model} learnt from it")
@@ -155,14 +143,17 @@ def _by_saved(folder: Path, model: Path, saved: Saved, test: Sequence[int]) -> l
                 raise
             print(f"excerpt {number} is left out: {error}")
             continue
-        answers.append(answer(number, opened, say(saved.networks, opened.recording), saved.settings, saved.habits))
-    return answers
+        predicted = predict(saved.networks, opened.recording)
+        excerpts.append(score_excerpt(number, opened, predicted, saved.settings, saved.stage_statistics))
+    return excerpts
 
 
-def _save(laboratory: Laboratory, train: Sequence[int], folder: Path) -> None:
-    settings, habits, seeds = laboratory.settings(train), laboratory.habits(train), laboratory.size.seeds
-    learnt_from, networks = laboratory.everybody(train), laboratory.models(train, seeds=seeds)
-    save_models(folder, Saved(networks, settings, habits, learnt_from, laboratory.trained([(train, seeds)])))
+def _save(networks: Networks, train: Sequence[int], folder: Path) -> None:
+    jobs = networks.jobs(train, seeds=networks.size.seeds)
+    how_trained = tuple(Trained(*networks.runner.do(job)[2:]) for job in jobs)
+    trained = networks.trained(train, seeds=networks.size.seeds)
+    learnt_from, statistics = networks.everybody(train), networks.stage_statistics(train)
+    save_models(folder, Saved(trained, networks.settings(train), statistics, learnt_from, how_trained))
     print(f"saved networks trained on {', '.join(map(str, learnt_from))} to {folder}")
 
 

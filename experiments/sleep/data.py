@@ -4,8 +4,8 @@ DREAMS holds C3-A1 of some people and Cz-A1 of others. Both stand in one channel
 nobody can learn what tells them apart. Spindles are a state of one moment rather than an event of a window, so that
 every frame learns whether it lies in one: what is not marked is marked as none.
 
-An excerpt that was sampled more slowly than the network reads has its stages alone: of the one that there is, at 50 Hz,
-expert 1 marked 5 spindles and expert 2 over 40.
+Of an excerpt that was sampled more slowly than the network reads, only the stages are used: in the one that there is,
+at 50 Hz, expert 1 marked 5 spindles and expert 2 over 40.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ NREM = ("N1", "N2", "N3")
 
 
 class Truth(NamedTuple):
-    """What an expert says of a recording.
+    """An expert's marks in a recording.
 
     Attributes:
         stages: of each whole 30-s epoch, the one at its centre, as an index into `SLEEP.classes`; -1 where unknown.
@@ -61,8 +61,8 @@ class Central(Source):
 
     subject: int = 1
     """Its number."""
-    colour: int = 0
-    """0: as it is. Any other: heard through a filter drawn by this number, as `coloured` says."""
+    copy: int = 0
+    """0: as it is. Any other: through a filter drawn by this number, as `filtered` says."""
 
     @property
     def title(self) -> str:
@@ -96,9 +96,9 @@ class Central(Source):
             raise ValueError(f"{name} has {excerpt.ch_name}: {' or '.join(CENTRAL)} is needed")
         slow = excerpt.sfreq < data.sfreq
         eeg = at_rate(excerpt.eeg_uv[:, None], excerpt.sfreq, data.sfreq)
-        if self.colour:
-            seed = [self.subject, self.colour]
-            eeg = coloured(eeg, sfreq=data.sfreq, rng=np.random.default_rng(seed))
+        if self.copy:
+            seed = [self.subject, self.copy]
+            eeg = filtered(eeg, sfreq=data.sfreq, rng=np.random.default_rng(seed))
         names = {"ch_names": (CHANNEL,), "target_ch_names": (CHANNEL,)}
         recording = recording_from_array(eeg, sfreq=data.sfreq, target_sfreq=data.sfreq, **names)
         opened = source.opened(name, excerpt, recording)
@@ -109,7 +109,7 @@ class Central(Source):
 
     def options(self) -> dict[str, object]:
         """The filter decides the signal."""
-        return {"colour": self.colour, "knots_hz": KNOTS_HZ, "knot_db": KNOT_DB}
+        return {"copy": self.copy, "knots_hz": KNOTS_HZ, "knot_db": KNOT_DB}
 
 
 def with_rest(annotations: Sequence[Annotation], seconds: float) -> tuple[Annotation, ...]:
@@ -136,7 +136,7 @@ def with_rest(annotations: Sequence[Annotation], seconds: float) -> tuple[Annota
 
 
 def truth(opened: Opened) -> Truth:
-    """What the expert says, from annotations as `open` gives them."""
+    """The expert's marks, from annotations as `open` gives them."""
     seconds = _seconds(opened.recording)
     centres = (np.arange(int(seconds // EPOCH_SECONDS)) + 0.5) * EPOCH_SECONDS
     labels = SLEEP_RULE.label(opened.annotations, centres - 0.5, window_seconds=1.0)
@@ -171,7 +171,7 @@ def staged_every(opened: Opened, seconds: float) -> np.ndarray:
     return stages
 
 
-def coloured(
+def filtered(
     eeg: Float[np.ndarray, "time chan"], *, sfreq: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, "time chan"]:
     """EEG through a filter without phase whose gain in decibels is drawn at `KNOTS_HZ` and linear in between.

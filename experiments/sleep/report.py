@@ -1,29 +1,26 @@
 """What was found in each subject, as figures, a table and one picture."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float64
-
-matplotlib.use("Agg")  # before pyplot: no screen is needed
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from experiments.provenance import commit
-from experiments.sleep.answers import Answer, write_tables
+from experiments.figures import write_figure
+from experiments.pages import number, table, write_page
+from experiments.provenance import made_by
 from experiments.sleep.data import EPOCH_SECONDS
+from experiments.sleep.excerpts import ScoredExcerpt, write_tables
+from experiments.sleep.networks import Trained
 from experiments.sleep.scoring import LEAST_OVERLAP, in_nrem
-from experiments.sleep.training import Trained
-from experiments.tables import plain
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.events import pool_counts
 from siamese_jax.evaluation.statistics import draws
+from siamese_jax.files import finite
 from siamese_jax.vocabulary import SLEEP, STAGES
 
 RESAMPLES = 1000
@@ -47,27 +44,24 @@ RATES: dict[str, Callable[[Float64[np.ndarray, "class class"]], float]] = {
 COLUMNS = ("accuracy", "kappa", "macro_f1", "spindle_f1", "precision", "recall")
 
 
-def write(folder: Path, answers: Sequence[Answer], about: dict[str, Any]) -> None:
+def write(folder: Path, excerpts: Sequence[ScoredExcerpt], about: dict[str, Any]) -> None:
     """Write sleep.json, sleep.md, sleep.png and each subject's tables, and print the second."""
-    tree = plain(about | figures(answers))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tables(folder, answers)
-    (folder / "sleep.json").write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n")
-    (folder / "sleep.md").write_text(page(tree))
-    draw(folder / "sleep.png", answers)
-    print(page(tree))
-    print(f"wrote sleep.md, sleep.json and sleep.png to {folder}, and of each excerpt N what was found in it:")
+    tree = about | figures(excerpts)
+    write_tables(folder, excerpts)
+    draw(folder / "sleep.png", excerpts)
+    write_page(folder, "sleep", tree, page)
+    print("and sleep.png, and of each excerpt N what was found in it:")
     print("excerptN_hypnogram.csv (every 30 s, with probabilities) and excerptN_spindles.csv")
 
 
-def figures(answers: Sequence[Answer]) -> dict[str, Any]:
-    """All figures: by subject, and pooled over those of whom an expert says what is counted; NaN where undefined."""
-    if not answers:
+def figures(excerpts: Sequence[ScoredExcerpt]) -> dict[str, Any]:
+    """All figures: by subject, and pooled over those whom an expert marked; NaN where undefined."""
+    if not excerpts:
         raise ValueError("there is no subject to score")
     return {
         "classes": list(STAGES),
-        "pooled": _pooled([a for a in answers if a.staged]),
-        "by_subject": {str(a.subject): _of_one(a) for a in answers},
+        "pooled": _pooled([a for a in excerpts if a.staged]),
+        "by_subject": {str(a.subject): _of_one(a) for a in excerpts},
     }
 
 
@@ -78,41 +72,39 @@ def describe(command: str, seconds: float, *, trained: int, networks: Sequence[T
         command: as it was given.
         seconds: that it took.
         trained: how many networks it trained.
-        networks: how all came about that answered, those of earlier calls among them; empty if nobody knows.
+        networks: how all that predicted came about, those of earlier calls among them; empty if nobody knows.
     """
     spent = {name: round(sum(getattr(n, name) for n in networks)) for name in ("wall_seconds", "cpu_seconds")}
     return {
         "what": "Sleep stages and spindles of REAL EEG (DREAMS)",
-        "command": command,
-        "commit": commit(),
-        "date": date.today().isoformat(),
+        **made_by(command),
         "wall_seconds": round(seconds),
         "trained": trained,
         "networks": {"count": len(networks), "commits": sorted({n.commit or "unknown" for n in networks}), **spent},
     }
 
 
-def _pooled(answers: Sequence[Answer]) -> dict[str, Any]:
-    matrices = np.array([a.matrix for a in answers]).reshape(-1, len(STAGES), len(STAGES))
-    times = draws(len(answers), n_resamples=RESAMPLES, seed=0)
+def _pooled(excerpts: Sequence[ScoredExcerpt]) -> dict[str, Any]:
+    matrices = np.array([a.matrix for a in excerpts]).reshape(-1, len(STAGES), len(STAGES))
+    times = draws(len(excerpts), n_resamples=RESAMPLES, seed=0)
     stages = {}
     for name, rate in RATES.items():
         resampled = [rate(np.tensordot(t, matrices, 1)) for t in times]
-        stages[name] = [rate(matrices.sum(0)), *_interval(resampled, len(answers))]
+        stages[name] = [rate(matrices.sum(0)), *_interval(resampled, len(excerpts))]
     f1 = metrics.class_f1(matrices.sum(0))
     return {
-        "subjects": [a.subject for a in answers],
+        "subjects": [a.subject for a in excerpts],
         "epochs": int(matrices.sum()),
         "stages": stages,
         "f1_by_stage": dict(zip(STAGES, f1.tolist(), strict=True)),
         "confusion": matrices.sum(0).tolist(),
-        "spindles": _pooled_spindles(answers, marked_in_nrem=False),
-        "spindles_marked_in_nrem": _pooled_spindles(answers, marked_in_nrem=True),
+        "spindles": _pooled_spindles(excerpts, marked_in_nrem=False),
+        "spindles_marked_in_nrem": _pooled_spindles(excerpts, marked_in_nrem=True),
     }
 
 
-def _pooled_spindles(answers: Sequence[Answer], *, marked_in_nrem: bool) -> dict[str, Any]:
-    counted = {a.subject: c for a in answers if (c := a.counts(marked_in_nrem=marked_in_nrem)) is not None}
+def _pooled_spindles(excerpts: Sequence[ScoredExcerpt], *, marked_in_nrem: bool) -> dict[str, Any]:
+    counted = {a.subject: c for a in excerpts if (c := a.counts(marked_in_nrem=marked_in_nrem)) is not None}
     rows = np.array([c[:3] for c in counted.values()]).reshape(-1, 3)
     resampled = [_f1(t @ rows) for t in draws(len(rows), n_resamples=RESAMPLES, seed=0)]
     pooled = pool_counts(counted.values())
@@ -121,13 +113,13 @@ def _pooled_spindles(answers: Sequence[Answer], *, marked_in_nrem: bool) -> dict
     return found | {"matched": pooled.matched, "false": pooled.false_detections, "missed": pooled.missed}
 
 
-def _of_one(answer: Answer) -> dict[str, Any]:
-    counts = answer.counts()
-    found = {name: rate(answer.matrix) for name, rate in RATES.items()}
+def _of_one(excerpt: ScoredExcerpt) -> dict[str, Any]:
+    counts = excerpt.counts()
+    found = {name: rate(excerpt.matrix) for name, rate in RATES.items()}
     if counts is not None:
         found |= {"spindle_f1": counts.f1, "precision": counts.precision, "recall": counts.sensitivity}
-    given = {"settings": dataclasses.asdict(answer.settings), "notes": list(answer.notes)}
-    return found | {"confusion": answer.matrix.tolist(), **given}
+    given = {"settings": dataclasses.asdict(excerpt.settings), "notes": list(excerpt.notes)}
+    return found | {"confusion": excerpt.matrix.tolist(), **given}
 
 
 def _interval(values: Sequence[float], n_subjects: int) -> list[float]:
@@ -148,9 +140,8 @@ def page(tree: dict[str, Any]) -> str:
     """The figures as Markdown, None in them for what is undefined."""
     lines = [f"# {tree['what']}", "", *tree.get("how", []), "", *_pooled_lines(tree["pooled"])]
     lines += [*_left_out_lines(tree), ""]
-    lines += ["| subject | accuracy | kappa | macro-F1 | spindles: F1 | precision | recall |", "|---" * 7 + "|"]
-    for subject, own in tree["by_subject"].items():
-        lines.append(f"| {subject} | " + " | ".join(_number(own.get(name)) for name in COLUMNS) + " |")
+    head = ("subject", "accuracy", "kappa", "macro-F1", "spindles: F1", "precision", "recall")
+    lines += table(head, ([n, *(number(own.get(name)) for name in COLUMNS)] for n, own in tree["by_subject"].items()))
     notes = [f"Excerpt {n}: {'; '.join(own['notes'])}." for n, own in tree["by_subject"].items() if own["notes"]]
     lines += ["", *notes] if notes else []
     lines += ["", YASA] if tree["pooled"]["subjects"] == YASA_SUBJECTS else []
@@ -174,12 +165,8 @@ def _left_out_lines(tree: dict[str, Any]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
 def _range(low: float | None, high: float | None) -> str:
-    return "-" if low is None else f"{_number(low)} to {_number(high)}"
+    return "-" if low is None else f"{number(low)} to {number(high)}"
 
 
 def _pooled_lines(pooled: dict[str, Any]) -> list[str]:
@@ -187,72 +174,68 @@ def _pooled_lines(pooled: dict[str, Any]) -> list[str]:
         return ["No excerpt here has a hypnogram: there is nothing to compare with."]
     stages, both = pooled["stages"], (pooled["spindles"], pooled["spindles_marked_in_nrem"])
     subjects = ", ".join(map(str, pooled["subjects"]))
-    lines = [f"Subjects {subjects} together, {pooled['epochs']} epochs of 30 s.", ""]
-    lines += ["| | value | 95 %, subjects drawn |", "|---|---|---|"]
     words = {
         "accuracy": "accuracy",
         "kappa": "Cohen's kappa",
         "macro_f1": "macro-F1, stages true or found",
         "macro_f1_of_5": "macro-F1, five stages, 0 where none is",
     }
-    rows = [(said, *stages[name]) for name, said in words.items()]
+    rows = [(word, *stages[name]) for name, word in words.items()]
     named = ("spindles in N1 to N3 against all marks", "spindles in N1 to N3 against marks there")
-    rows += [(f"{said}: F1 at overlap {LEAST_OVERLAP}", *s["f1"]) for said, s in zip(named, both, strict=True)]
-    lines += [f"| {said} | {_number(value)} | {_range(low, high)} |" for said, value, low, high in rows]
-    lines.append("")
-    for said, s in zip(named, both, strict=True):
-        precision, recall = _number(s["precision"], 2), _number(s["recall"], 2)
-        lines.append(f"{said[0].upper()}{said[1:]}: precision {precision}, recall {recall};")
+    rows += [(f"{word}: F1 at overlap {LEAST_OVERLAP}", *s["f1"]) for word, s in zip(named, both, strict=True)]
+    lines = [f"Subjects {subjects} together, {pooled['epochs']} epochs of 30 s.", ""]
+    head = ("", "value", "95 %, subjects drawn")
+    lines += [*table(head, ((word, number(value), _range(low, high)) for word, value, low, high in rows)), ""]
+    for word, s in zip(named, both, strict=True):
+        precision, recall = number(s["precision"], 2), number(s["recall"], 2)
+        lines.append(f"{word[0].upper()}{word[1:]}: precision {precision}, recall {recall};")
         lines[-1] += f" {s['matched']} matched, {s['false']} false, {s['missed']} missed."
     by_stage = ", ".join(f"{s} {v:.2f}" for s, v in pooled["f1_by_stage"].items() if v is not None)
-    lines += [f"F1 by stage: {by_stage}.", "", "| true \\ found | " + " | ".join(STAGES) + " |", "|---" * 6 + "|"]
-    for stage, row in zip(STAGES, pooled["confusion"], strict=True):
-        lines.append(f"| {stage} | " + " | ".join(f"{n:.0f}" for n in row) + " |")
-    return lines
+    counts = ([stage, *(f"{n:.0f}" for n in row)] for stage, row in zip(STAGES, pooled["confusion"], strict=True))
+    return [*lines, f"F1 by stage: {by_stage}.", "", *table(("true \\ found", *STAGES), counts)]
 
 
 # --- the picture -----------------------------------------------------------------------------------------------
 
 
-def draw(path: Path, answers: Sequence[Answer]) -> None:
+def draw(path: Path, excerpts: Sequence[ScoredExcerpt]) -> None:
     """Hypnograms of expert and network for each subject, and a stretch of EEG with the spindles of both."""
-    figure = plt.figure(figsize=(16, 2.3 * len(answers)), layout="constrained")
-    grid = figure.add_gridspec(len(answers), 2, width_ratios=(1, 1.2))
-    for row, answer in enumerate(answers):
-        _draw_stages(figure.add_subplot(grid[row, 0]), answer, legend=row == 0)
-        _draw_spindles(figure.add_subplot(grid[row, 1]), answer, legend=row == 0)
+    figure = plt.figure(figsize=(16, 2.3 * len(excerpts)), layout="constrained")
+    grid = figure.add_gridspec(len(excerpts), 2, width_ratios=(1, 1.2))
+    for row, excerpt in enumerate(excerpts):
+        _draw_stages(figure.add_subplot(grid[row, 0]), excerpt, legend=row == 0)
+        _draw_spindles(figure.add_subplot(grid[row, 1]), excerpt, legend=row == 0)
     figure.suptitle("Real EEG (DREAMS): expert 1 and the network, which learnt nothing from the subject shown")
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    write_figure(figure, path)
 
 
-def _draw_stages(axes: Axes, answer: Answer, *, legend: bool) -> None:
-    n = min(len(answer.stages), len(answer.truth.stages))
+def _draw_stages(axes: Axes, excerpt: ScoredExcerpt, *, legend: bool) -> None:
+    n = min(len(excerpt.stages), len(excerpt.truth.stages))
     minutes = np.arange(n + 1) * EPOCH_SECONDS / 60
     for stages, label, style in (
-        (answer.truth.stages[:n], "expert", {"color": "black", "linewidth": 2.5}),
-        (answer.stages[:n], "network", {"color": "tab:red", "linewidth": 1.2}),
+        (excerpt.truth.stages[:n], "expert", {"color": "black", "linewidth": 2.5}),
+        (excerpt.stages[:n], "network", {"color": "tab:red", "linewidth": 1.2}),
     ):
         height = np.array([HEIGHT[SLEEP.classes[s]] if s >= 0 else np.nan for s in stages])
         axes.stairs(height, minutes, baseline=None, label=label, **style)
     axes.set_yticks(list(HEIGHT.values()), list(HEIGHT))
     axes.set_ylim(-0.4, 4.4)
-    axes.set_ylabel(f"subject {answer.subject}")
+    axes.set_ylabel(f"subject {excerpt.subject}")
     axes.set_title(
-        f"kappa {_number(plain(metrics.cohen_kappa(answer.matrix)), 2)}" if answer.staged else "", fontsize=9
+        f"kappa {number(finite(metrics.cohen_kappa(excerpt.matrix)), 2)}" if excerpt.staged else "", fontsize=9
     )
     axes.set_xlabel("min")
     if legend:
         axes.legend(loc="upper right", fontsize=8)
 
 
-def _draw_spindles(axes: Axes, answer: Answer, *, legend: bool) -> None:
-    recording, reference = answer.recording, answer.truth.spindles
-    stages = answer.truth.stages if answer.staged else answer.stages
+def _draw_spindles(axes: Axes, excerpt: ScoredExcerpt, *, legend: bool) -> None:
+    recording, reference = excerpt.recording, excerpt.truth.spindles
+    stages = excerpt.truth.stages if excerpt.staged else excerpt.stages
     marked = np.zeros((0, 2)) if reference is None else in_nrem(reference, stages)
-    found = in_nrem(answer.spindles, stages)
+    found = in_nrem(excerpt.spindles, stages)
     # The first stretch that holds the most marks of either: an example, not a measure.
-    begins = np.arange(0, max(answer.truth.seconds - SHOWN_SECONDS, 1.0), SHOWN_SECONDS)
+    begins = np.arange(0, max(excerpt.truth.seconds - SHOWN_SECONDS, 1.0), SHOWN_SECONDS)
     both = np.concatenate([marked, found]).mean(1) if len(marked) + len(found) else np.zeros(0)
     begin = float(begins[np.argmax([((both >= b) & (both < b + SHOWN_SECONDS)).sum() for b in begins])])
     first, stop = round(begin * recording.sfreq), round((begin + SHOWN_SECONDS) * recording.sfreq)
@@ -264,8 +247,8 @@ def _draw_spindles(axes: Axes, answer: Answer, *, legend: bool) -> None:
     axes.set_xlim(begin, begin + SHOWN_SECONDS)
     axes.set_ylim(-110, 110)
     axes.set_ylabel("microvolts")
-    counts = answer.counts()
-    axes.set_title("" if counts is None else f"spindles: F1 {_number(plain(counts.f1), 2)}", fontsize=9)
+    counts = excerpt.counts()
+    axes.set_title("" if counts is None else f"spindles: F1 {number(finite(counts.f1), 2)}", fontsize=9)
     axes.set_xlabel("s")
     if legend:
         axes.legend(loc="upper right", fontsize=8)

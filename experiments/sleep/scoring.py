@@ -1,7 +1,7 @@
 """From a network's logits to a hypnogram and spindles, what both are worth, and how their settings are chosen.
 
-Settings are chosen on people whom the network that is judged by them never saw: `choose` is given what networks say of
-people left out of their training, and never sees the person to be tested.
+Settings are chosen on people whom the network that is judged by them never saw: `choose` is given predictions of people
+who were left out of training, and never sees the person to be tested.
 """
 
 import itertools
@@ -33,8 +33,8 @@ GAP_SECONDS, MOST_SECONDS = 0.2, 3.0
 """Within a spindle, and of one (AASM: 0.5 s or more; few last 3 s). Fixed beforehand."""
 
 
-class Said(NamedTuple):
-    """What one network, or the mean of several, says of a recording.
+class Prediction(NamedTuple):
+    """What one network, or the mean of several, predicts for a recording.
 
     Attributes:
         log_stages: mean log-probability of each stage, every `STEP_SECONDS`.
@@ -51,7 +51,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How what is said becomes a hypnogram and spindles."""
+    """How a prediction becomes a hypnogram and spindles."""
 
     trust: float = 0.3
     """Weight of a step's log-likelihoods beside the chain of stages: steps of 5 s that share 26 s of signal are not
@@ -68,7 +68,7 @@ SPINDLE_GRID: tuple[tuple[float, float], ...] = tuple(
 )
 
 
-class Habits(NamedTuple):
+class StageStatistics(NamedTuple):
     """What is known of stages from the hypnograms of training.
 
     Attributes:
@@ -80,15 +80,15 @@ class Habits(NamedTuple):
     shares: Float64[np.ndarray, "class"]
 
 
-def say(models: Sequence[Checkpoint], recording: Recording) -> Said:
+def predict(models: Sequence[Checkpoint], recording: Recording) -> Prediction:
     """The mean logits of several networks over a recording, window after window."""
-    said = [_said(model, recording) for model in models]
-    stages = np.mean([s.log_stages for s in said], 0)
+    predicted = [_predicted(model, recording) for model in models]
+    stages = np.mean([s.log_stages for s in predicted], 0)
     stages -= np.logaddexp.reduce(stages, 1)[:, None]
-    return said[0]._replace(log_stages=stages, frame_logits=np.mean([s.frame_logits for s in said], 0))
+    return predicted[0]._replace(log_stages=stages, frame_logits=np.mean([s.frame_logits for s in predicted], 0))
 
 
-def _said(model: Checkpoint, recording: Recording) -> Said:
+def _predicted(model: Checkpoint, recording: Recording) -> Prediction:
     config, hop = model.config, model.config.data.window_seconds
     predictor = make_predictor(config, model.tasks)
     predictions = predict_recording(predictor, config, model.variables, recording, hop_seconds=hop)
@@ -100,27 +100,29 @@ def _said(model: Checkpoint, recording: Recording) -> Said:
     count = np.bincount(step[inside], minlength=n_steps)
     total = np.stack([np.bincount(step[inside], weights=c, minlength=n_steps) for c in logs[inside].T], 1)
     line = timelines(config, SPINDLE.name, predictions, recording.segments, hop_seconds=hop)[0][0]
-    return Said(total / count[:, None], line.frame_logits, line.frame_seconds, line.onset_seconds)
+    return Prediction(total / count[:, None], line.frame_logits, line.frame_seconds, line.onset_seconds)
 
 
-def stage_probabilities(said: Said, settings: Settings, habits: Habits) -> Float64[np.ndarray, "epoch class"]:
+def stage_probabilities(
+    predicted: Prediction, settings: Settings, statistics: StageStatistics
+) -> Float64[np.ndarray, "epoch class"]:
     """Of each whole 30-s epoch: the mean over its steps, each given all.
 
     A likelihood is the network's probability over the share of the stage in training (Bayes).
     """
-    likelihood = settings.trust * (said.log_stages - np.log(habits.shares))
-    chance = smoothed_stages(likelihood, habits.transitions)
+    likelihood = settings.trust * (predicted.log_stages - np.log(statistics.shares))
+    chance = smoothed_stages(likelihood, statistics.transitions)
     per_epoch = round(EPOCH_SECONDS / STEP_SECONDS)
     whole = len(chance) // per_epoch * per_epoch
     return chance[:whole].reshape(-1, per_epoch, chance.shape[1]).mean(1)
 
 
-def spindles(said: Said, settings: Settings) -> Float64[np.ndarray, "spindle start_stop"]:
+def spindles(predicted: Prediction, settings: Settings) -> Float64[np.ndarray, "spindle start_stop"]:
     """Spindles in whatever stage."""
     return find_intervals(
-        said.frame_logits,
-        frame_seconds=said.frame_seconds,
-        onset_seconds=said.onset_seconds,
+        predicted.frame_logits,
+        frame_seconds=predicted.frame_seconds,
+        onset_seconds=predicted.onset_seconds,
         threshold=settings.threshold,
         least_seconds=settings.least_seconds,
         most_seconds=MOST_SECONDS,
@@ -128,13 +130,17 @@ def spindles(said: Said, settings: Settings) -> Float64[np.ndarray, "spindle sta
     )
 
 
-def spindle_scores(said: Said, found: Float64[np.ndarray, "spindle start_stop"]) -> Float64[np.ndarray, "spindle"]:
+def spindle_scores(
+    predicted: Prediction, found: Float64[np.ndarray, "spindle start_stop"]
+) -> Float64[np.ndarray, "spindle"]:
     """How sure of each spindle, 0 to 1: the mean probability of its frames.
 
     For ranking: frames in spindles weigh more than others in training, so that it is no calibrated probability.
     """
-    chance = 1 / (1 + np.exp(-said.frame_logits.astype(np.float64)))
-    frames = np.rint((found - said.onset_seconds) / said.frame_seconds + 0.5).astype(np.int64)  # half one to each side
+    chance = 1 / (1 + np.exp(-predicted.frame_logits.astype(np.float64)))
+    frames = np.rint((found - predicted.onset_seconds) / predicted.frame_seconds + 0.5).astype(
+        np.int64
+    )  # half one to each side
     return np.array([chance[first:stop].mean() for first, stop in frames], np.float64)
 
 
@@ -159,7 +165,7 @@ def stage_log_likelihood(chances: Float64[np.ndarray, "epoch class"], truth: Tru
 
 
 def _known(found: Shaped[np.ndarray, "epoch *_"], truth: Truth) -> Int[np.ndarray, "known"]:
-    """Those of the epochs found whose stage the expert says."""
+    """Those of the epochs found of which the expert gives a stage."""
     return np.flatnonzero(truth.stages[: len(found)] >= 0)
 
 
@@ -170,7 +176,7 @@ def spindle_counts(
 
     Args:
         found: in whatever stage.
-        truth: what the expert says; some experts mark spindles in what another scored as wake.
+        truth: the expert's marks; some experts mark spindles in what another scored as wake.
         marked_in_nrem: count only what is marked in N1 to N3; else every mark, wherever it lies, is to be found.
     """
     assert truth.spindles is not None
@@ -180,26 +186,28 @@ def spindle_counts(
     return count_intervals(detected, reference, least_overlap=LEAST_OVERLAP, hours=float(hours))
 
 
-def choose(said: Mapping[int, Said], truths: Mapping[int, Truth], habits: Mapping[int, Habits]) -> Settings:
+def choose(
+    predicted: Mapping[int, Prediction], truths: Mapping[int, Truth], statistics: Mapping[int, StageStatistics]
+) -> Settings:
     """The settings that are best for these people together: likelihood of the expert's stages, and F1 of spindles.
 
     Of settings that are equally good, the first.
 
     Args:
-        said: by person, of networks that did not learn from that person.
-        truths: what the expert says of them.
-        habits: by person, from the hypnograms that those networks learnt from.
+        predicted: by person, by networks that did not learn from that person.
+        truths: the expert's marks.
+        statistics: of stages, by person, from the hypnograms that those networks learnt from.
     """
 
     def log_likelihood(trust: float) -> float:
-        chances = {n: stage_probabilities(said[n], Settings(trust), habits[n]) for n in said}
-        return sum(stage_log_likelihood(chances[n], truths[n]) for n in said)
+        chances = {n: stage_probabilities(predicted[n], Settings(trust), statistics[n]) for n in predicted}
+        return sum(stage_log_likelihood(chances[n], truths[n]) for n in predicted)
 
-    looked = [n for n in said if truths[n].spindles is not None]
+    looked = [n for n in predicted if truths[n].spindles is not None]
 
     def f1(pair: tuple[float, float]) -> float:
         settings = Settings(threshold=pair[0], least_seconds=pair[1])
-        return pool_counts(spindle_counts(spindles(said[n], settings), truths[n]) for n in looked).f1
+        return pool_counts(spindle_counts(spindles(predicted[n], settings), truths[n]) for n in looked).f1
 
     threshold, least_seconds = _best(SPINDLE_GRID, f1)
     return Settings(_best(TRUST_GRID, log_likelihood), threshold, least_seconds)

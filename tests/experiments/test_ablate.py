@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from experiments.ablate import EFFECTS, main, with_true_state
-from experiments.runs import STAGE_GIVEN, runs
-from experiments.scored import Answers, Scored
-from experiments.sweep_command import Options
+from experiments.sweep.command import Options
+from experiments.sweep.predictions import Predictions, Scored
+from experiments.sweep.runs import STAGE_GIVEN, runs
 from siamese_jax.evaluation.metrics import auroc
 from tests.experiments.test_compare import reduced_shards
 
@@ -50,17 +50,17 @@ def test_a_page_over_the_ieds_of_fewer_patients_says_so(shards, tmp_path):
     assert said in (tmp_path / "ablate.md").read_text()
 
 
-def answers(rng, n=3000):
+def predictions(rng, n=3000):
     stage = rng.integers(0, 5, n).astype(np.int32)
     truth = rng.normal(size=n) + np.array([-3.0, -1.0, 0.0, 1.0, 3.0])[stage]
     label = rng.random(n) < 1 / (1 + np.exp(-truth))
     signal = rng.normal(size=n) * 0.5 + (truth - np.array([-3.0, -1.0, 0.0, 1.0, 3.0])[stage])
-    return Answers(np.array(["p"] * n), np.arange(n) * 4.0, label, stage, 1 / (1 + np.exp(-signal)))
+    return Predictions(np.array(["p"] * n), np.arange(n) * 4.0, label, stage, signal)
 
 
 def test_the_true_stage_adds_what_it_knows_and_alone_knows_nothing_of_the_signal():
     rng = np.random.default_rng(0)
-    of = Scored("A_electron_only", 0, 0, answers(rng), answers(rng), 100, 1.0)
+    of = Scored("A_electron_only", 0, 0, predictions(rng), predictions(rng), 100, 1.0)
     given, alone = with_true_state([of])
     assert (given.run, alone.run) == ("E_stage_given", "true_state_only")
     assert auroc(given.test.probability, given.test.label) > auroc(of.test.probability, of.test.label) + 0.1

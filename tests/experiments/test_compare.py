@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from data_tools.simulate import SimulationConfig, simulate_cohort
-from experiments import sweep_command
 from experiments.compare import main
-from experiments.runs import compared
-from experiments.scored import Answers, Scored
-from experiments.sweep_command import Options, at_best_rates
+from experiments.sweep import command
+from experiments.sweep.command import Options, at_best_rates
+from experiments.sweep.predictions import Predictions, Scored
+from experiments.sweep.runs import compared
 from siamese_jax.cohort.prepare import prepare
 from siamese_jax.cohort.sources import Folder
 from siamese_jax.config.experiment import DataConfig
@@ -49,7 +49,7 @@ def test_the_whole_command_at_a_tiny_size(shards, tmp_path, capsys, monkeypatch)
     assert (tmp_path / "compare.png").stat().st_size > 10_000
     assert "learning rates first: each of 0.003 for each run" in told
     assert "the best of 1 in validation patients" in page
-    monkeypatch.setattr("experiments.sweep.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("experiments.training.train", lambda *_, **__: pytest.fail("trained again"))
     assert main(shards, options, learning_rates=(3e-3,)) == 0
     assert "2 jobs: 2 done before, 0 to do" in capsys.readouterr().out
 
@@ -64,7 +64,7 @@ def test_each_run_takes_the_rate_that_is_best_in_validation_patients(monkeypatch
     runs = list(compared("reduced").values())[:2]
     quality = {("siamese_es", 0.1): 0.5, ("siamese_es", 0.2): 3.0, ("eegnet", 0.1): 2.0, ("eegnet", 0.2): 0.1}
 
-    def told(runs, folds, seeds, out, *, drawn, progress):
+    def swept(runs, folds, seeds, runner, *, drawn, progress):
         assert (seeds, drawn) == (1, Options.drawn)
         found = []
         for run in runs:
@@ -72,18 +72,16 @@ def test_each_run_takes_the_rate_that_is_best_in_validation_patients(monkeypatch
             found.append(scored(run.name, validation=good, test=4 - good))
         return found
 
-    monkeypatch.setattr(sweep_command, "sweep", told)
+    monkeypatch.setattr(command, "sweep", swept)
     best = at_best_rates(runs, (0.1, 0.2), [None], Path(), Options.drawn, lambda *_: None)
     assert [(r.name, r.config.training.learning_rate) for r in best] == [("siamese_es", 0.2), ("eegnet", 0.1)]
 
 
 def scored(run, *, validation, test):
-    def answers(good):
+    def predictions(good):
         rng = np.random.default_rng(0)
         label = np.arange(400) < 40
         score = rng.normal(size=400) + good * label
-        return Answers(
-            np.repeat(["p"], 400), np.arange(400) * 4.0, label, np.zeros(400, np.int32), 1 / (1 + np.exp(-score))
-        )
+        return Predictions(np.repeat(["p"], 400), np.arange(400) * 4.0, label, np.zeros(400, np.int32), score)
 
-    return Scored(run, 0, 0, answers(validation), answers(test), 1, 1.0)
+    return Scored(run, 0, 0, predictions(validation), predictions(test), 1, 1.0)

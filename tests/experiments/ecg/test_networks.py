@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from experiments.ecg import networks
-from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE, Network, answers, fit, predict
+from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE, Network, fit, predict, prediction_job
 from experiments.ecg.records import Classes, make_splits
+from experiments.runner import Runner
 from siamese_jax.evaluation.metrics import auroc
 from tests.experiments.ecg.in_memory import made, small
 
@@ -61,27 +62,25 @@ def test_a_label_that_nobody_gave_changes_nothing(records):
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, found[1:]), strict=True))
 
 
-def test_answers_are_kept_until_what_they_hang_on_changes(records, tmp_path, monkeypatch):
-    config = small(steps=1, warmup_steps=0)
+def test_predictions_are_made_again_when_what_decides_them_changes(records, tmp_path):
+    config, network = small(steps=1, warmup_steps=0), Network(SINGLE, (1,))
     split = make_splits(records, CLASSES, folds=3, repeats=1)[0]
-    network = Network(SINGLE, (1,))
-    first = answers(config, records, split, network, tmp_path)
+    job = prediction_job(config, records, split, network)
+    first = Runner(tmp_path, say=lambda text: None).do(job).answer["probability"]
     assert first.shape == (len(split.validation) + len(split.test), 1)
-    again = []
-    monkeypatch.setattr(networks, "fit", lambda *args, **kwargs: again.append(args))
-    monkeypatch.setattr(networks, "predict", lambda *args: np.zeros((1, 1), np.float32))
-    np.testing.assert_array_equal(answers(config, records, split, network, tmp_path), first)
-    others = records.labels.copy()
+    others, own = records.labels.copy(), records.labels.copy()
     others[0, 2] = 1 - others[0, 2]  # of a class that it has no head for
-    np.testing.assert_array_equal(answers(config, records._replace(labels=others), split, network, tmp_path), first)
-    assert not again
-    own = records.labels.copy()
     own[0, 1] = 1 - own[0, 1]
-    answers(config, records._replace(labels=own), split, network, tmp_path)
-    answers(small(steps=1, warmup_steps=0, learning_rate=1e-3), records, split, network, tmp_path)
-    answers(config, records._replace(digest="other"), split, network, tmp_path)
-    answers(config, records, split._replace(train=split.train[1:]), network, tmp_path)
-    assert len(again) == 4 and not list(tmp_path.glob("*.tmp"))
+    assert prediction_job(config, records._replace(labels=others), split, network).key == job.key
+    changed = [
+        prediction_job(config, records._replace(labels=own), split, network),
+        prediction_job(small(steps=1, warmup_steps=0, learning_rate=1e-3), records, split, network),
+        prediction_job(config, records._replace(digest="other"), split, network),
+        prediction_job(config, records, split._replace(train=split.train[1:]), network),
+        prediction_job(config, records, split._replace(repeat=1), network),
+        prediction_job(config, records, split, Network(SINGLE, (2,))),
+    ]
+    assert len({job.key, *(one.key for one in changed)}) == 7
 
 
 def test_a_label_that_hangs_on_the_patient_alone_scores_at_chance():

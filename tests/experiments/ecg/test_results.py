@@ -32,8 +32,8 @@ def splits(repeats=2):
     return found
 
 
-def said(records, single):
-    """Networks with all heads are right; `single` says what those of one class answer."""
+def predicted(records, single):
+    """Networks with all heads are right; `single` is what those of one class predict."""
     found = {}
     for split in splits():
         rows = np.concatenate([split.validation, split.test])
@@ -54,24 +54,24 @@ def test_thresholds_are_of_validation_windows_and_only_applied_to_the_others():
     records = made(small(), LABELS)
     twice = {
         k: {n: np.where(np.arange(len(x))[:, None] < 8, x, x / 2) for n, x in v.items()}
-        for k, v in said(records, wrong).items()
+        for k, v in predicted(records, wrong).items()
     }
     arms = collect(records, splits(), twice)
     assert not arms[ALL].detected.any()  # 0.45 at a threshold of 0.9
-    arms = collect(records, splits(), said(records, wrong))
+    arms = collect(records, splits(), predicted(records, wrong))
     np.testing.assert_array_equal(arms[ALL].detected, np.repeat(LABELS[:, None] > 0.5, 2, 1))
     assert np.isnan(arms[SINGLE].probability[:, :, 0]).all() and not arms[SINGLE].detected[:, :, 0].any()
 
 
 def test_without_a_positive_to_choose_by_nothing_is_detected():
     records = made(small(), LABELS * (np.arange(N) >= 8)[:, None])  # the first eight choose for the last fold
-    arms = collect(records, splits(), said(records, wrong))
+    arms = collect(records, splits(), predicted(records, wrong))
     assert not arms[ALL].detected[16:].any() and arms[ALL].detected[:16].any()
 
 
 def test_figures_and_differences_by_hand():
     records = made(small(), LABELS)
-    arms = collect(records, splits(), said(records, wrong))
+    arms = collect(records, splits(), predicted(records, wrong))
     tree = summarise(records, CLASSES, splits(), arms, n_resamples=40)
     rows = {row["class"]: row for row in tree["classes"]}
     assert [row["is_rare"] for row in rows.values()] == [False, True, True]
@@ -97,7 +97,9 @@ def test_a_window_without_a_label_does_not_count():
     weights = np.ones_like(LABELS)
     weights[12:, 1] = 0
     records = made(small(), LABELS, weights=weights)
-    found = said(records, lambda split, rows, c: np.where((rows >= 12) & (c == 1), 0.95, 0.1 + 0.8 * LABELS[rows, c]))
+    found = predicted(
+        records, lambda split, rows, c: np.where((rows >= 12) & (c == 1), 0.95, 0.1 + 0.8 * LABELS[rows, c])
+    )
     tree = summarise(records, CLASSES, splits(), collect(records, splits(), found), n_resamples=5)
     row = tree["classes"][1]
     assert (row["positives"], row["labelled"], row["arms"][SINGLE]["auprc"]) == (3, 12, 1.0)
@@ -108,7 +110,7 @@ def test_seeds_on_one_split_are_no_folds_and_the_page_says_so():
     records = made(small(), LABELS)
     own = [s._replace(fold=0, repeat=r) for r, s in enumerate([splits()[0]] * 2)]
     seeds = (wrong, lambda split, rows, c: 0.1 + 0.8 * LABELS[rows, c])  # they differ, as seeds do
-    found = {(r, 0): said(records, single)[0, 0] for r, single in enumerate(seeds)}
+    found = {(r, 0): predicted(records, single)[0, 0] for r, single in enumerate(seeds)}
     tree = summarise(records, CLASSES, own, collect(records, own, found), n_resamples=20)
     gain = tree["differences"][0]
     assert gain["corrected"]["p"] is None and gain["bootstrap"]["value"] > 0
@@ -136,8 +138,8 @@ def test_without_folds_the_verdict_claims_no_second_test():
     assert text.startswith("all classes below one network a class in F1, by the patient bootstrap alone")
     assert "the 2 intervals are not adjusted for their number" in text
     assert page._verdict([unclear]).startswith("not significant. No interval of the patient bootstrap excludes 0")
-    for said in (text, page._verdict([unclear])):
-        assert "both tests" not in said and "nothing else is significant" not in said
+    for verdict in (text, page._verdict([unclear])):
+        assert "both tests" not in verdict and "nothing else is significant" not in verdict
 
 
 def test_each_rare_class_has_its_paired_differences_and_those_off_zero_are_named():
@@ -183,6 +185,6 @@ def test_the_commands_for_ptb_xl_are_those_of_the_docs_and_can_be_given():
 
 def test_the_threshold_for_all_records_is_of_out_of_fold_probabilities():
     records = made(small(), LABELS)
-    (point,) = thresholds(records, (1,), collect(records, splits(), said(records, wrong))[ALL])
+    (point,) = thresholds(records, (1,), collect(records, splits(), predicted(records, wrong))[ALL])
     assert (point.task, point.criterion) == ("finding 1", "max_f1")
     assert point.threshold == pytest.approx(0.9) and point.f1 == 1 and point.n_windows == 2 * N

@@ -1,10 +1,9 @@
 """The recordings that the simulator's page compares, as they are read and made."""
 
-import json
-
 import numpy as np
 import pytest
 
+from experiments.runner import Runner
 from experiments.simulator import data as simulator_data
 from experiments.simulator.data import (
     SHARED_ELECTRODES,
@@ -95,41 +94,34 @@ def test_each_half_of_the_sample_is_the_other_half_to_the_other(tmp_path):
 
 
 @pytest.fixture
-def simulator(tmp_path, monkeypatch):
-    """A package data_tools with a simulator that writes one line and one recording."""
-    tools = tmp_path / "data_tools"
-    (tools / "simulator").mkdir(parents=True)
-    (tools / "__init__.py").touch()
-    (tools / "simulate.py").write_text(
+def runner(tmp_path, monkeypatch):
+    """Of a data_tools whose simulator writes one line and no recording, and notes its calls."""
+    (tmp_path / "data_tools").mkdir()
+    (tmp_path / "data_tools" / "__init__.py").touch()
+    (tmp_path / "data_tools" / "simulate.py").write_text(
         "import pathlib, sys\n"
         "out = pathlib.Path(sys.argv[1]); out.mkdir(parents=True)\n"
         "if '--bad' in sys.argv: sys.exit(3)\n"
         "(out / 'events.csv').write_text('patient,kind\\nSIM0001,Spindle\\n')\n"
-        "with (out.parent.parent / 'calls').open('a') as file: file.write(' '.join(sys.argv[2:]) + '\\n')\n"
+        "with open('calls', 'a') as file: file.write(' '.join(sys.argv[2:]) + '\\n')\n"
     )
-    monkeypatch.setattr(simulator_data, "DATA_TOOLS", tools)
-    return tools
+    monkeypatch.setattr(simulator_data, "ROOT", tmp_path)
+    return Runner(tmp_path / "work")
 
 
-def test_what_this_simulator_made_is_taken_and_what_another_made_is_not(tmp_path, simulator):
+def test_a_cohort_is_simulated_once(tmp_path, runner):
     def calls():
-        return (tmp_path / "work" / "calls").read_text().splitlines()
+        return (tmp_path / "calls").read_text().splitlines()
 
-    cohort = simulated(tmp_path / "work", "--patients 1")
+    cohort = simulated(runner, "--patients 1")
     assert cohort.command == "python -m data_tools.simulate OUT --patients 1"
     assert cohort.events() == [{"patient": "SIM0001", "kind": "Spindle"}] and cohort.paths == []
-    assert cohort.cost["wall_seconds"] > 0 and cohort.cost["hours"] == 0
-    assert simulated(tmp_path / "work", "--patients 1") == cohort and calls() == ["--patients 1"]
-    simulated(tmp_path / "work", "--patients 2")
-    (simulator / "simulator" / "physiology.py").write_text("x = 1\n")
-    (cohort.folder / "left").write_text("over")
-    again = simulated(tmp_path / "work", "--patients 1")
-    assert calls() == ["--patients 1", "--patients 2", "--patients 1"]
-    assert again.folder == cohort.folder and not (again.folder / "left").exists()
-    assert json.loads((again.folder.parent / "made.json").read_text())["cost"] == again.cost
+    assert cohort.cost["wall_seconds"] > 0 and cohort.cost["hours"] == cohort.cost["bytes"] == 0
+    assert simulated(runner, "--patients 1") == cohort and calls() == ["--patients 1"]
+    assert simulated(runner, "--patients 2").folder != cohort.folder and calls()[1:] == ["--patients 2"]
 
 
-def test_a_simulator_that_fails_is_named(tmp_path, simulator):
-    with pytest.raises(ValueError, match=r"`python -m data_tools.simulate OUT --bad` failed with status 3"):
-        simulated(tmp_path / "work", "--bad")
-    assert not list((tmp_path / "work").glob("*/made.json"))
+def test_a_simulator_that_fails_is_named(tmp_path, runner):
+    for _ in range(2):  # a second call simulates again
+        with pytest.raises(ValueError, match=r"`python -m data_tools.simulate OUT --bad` failed with status"):
+            simulated(runner, "--bad")

@@ -1,12 +1,14 @@
 """The page on the simulator, from end to end at a small size: everything is measured, drawn and said."""
 
 import json
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 from experiments.simulator import __main__ as simulator
+from experiments.simulator import page
 from experiments.simulator.data import SHARED_ELECTRODES
 from siamese_jax.recordings.edf_write import write_recording
 from tests.data_tools.excerpts import write_excerpt
@@ -37,11 +39,11 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tree(finished):
-    return json.loads((finished / "page" / "figures.json").read_text())
+    return json.loads((finished / "page" / "simulator.json").read_text())
 
 
 def test_everything_lands_in_one_folder_and_figures_are_pictures(finished):
-    assert {path.name for path in (finished / "page").iterdir()} == FIGURES | {"figures.json", "simulator.md"}
+    assert {path.name for path in (finished / "page").iterdir()} == FIGURES | {"simulator.json", "simulator.md"}
     for name in FIGURES:
         pixels = matplotlib.image.imread(finished / "page" / name)[..., :3]
         assert pixels.shape[0] > 200 and pixels.shape[1] > 800, name
@@ -78,15 +80,22 @@ def test_who_is_compared_with_what(tree):
 
 
 def test_events_are_all_in_the_table(finished, tree):
-    (folder,) = [path for path in (finished / "work").iterdir() if len(list((path / "cohort").glob("*.edf"))) == 4]
+    (folder,) = [
+        path for path in (finished / "work" / "jobs").iterdir() if len(list((path / "cohort").glob("*.edf"))) == 4
+    ]
     rows = (folder / "cohort" / "events.csv").read_text().splitlines()[1:]
     assert sum(row["n"] for row in tree["events"].values()) == len(rows)
     assert all(f"| {kind} |" in (finished / "page" / "simulator.md").read_text() for kind in tree["events"])
 
 
-def test_numbers_are_rounded_and_what_is_not_defined_is_null():
-    given = {"a": [1.23456789, float("nan")], "b": (3, True, "x"), "c": np.inf}
-    assert simulator._rounded(given) == {"a": [1.235, None], "b": [3, True, "x"], "c": None}
+def test_numbers_are_rounded():
+    given = {"a": [1.23456789, 0.000123456], "b": (3, True, "x"), "c": np.inf}
+    assert simulator._rounded(given) == {"a": [1.235, 0.0001235], "b": [3, True, "x"], "c": np.inf}
+
+
+def test_the_published_page_is_what_its_figures_say():
+    folder = Path(page.__file__).parents[1] / "results/simulator"
+    assert (folder / "simulator.md").read_text() == page.page(json.loads((folder / "simulator.json").read_text()))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

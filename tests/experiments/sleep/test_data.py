@@ -1,4 +1,4 @@
-"""One derivation of each person: which, what is said of it, and that a filter changes its colour alone."""
+"""One derivation of each person: which, what an expert marked, and what a filter changes."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from experiments.sleep.data import (
     NONE,
     SPINDLE_RULE,
     Central,
-    coloured,
+    filtered,
     open_excerpt,
     staged_every,
     truth,
@@ -29,10 +29,10 @@ def test_either_derivation_is_the_channel_and_the_expert_is_read_as_he_wrote(tmp
         opened = open_excerpt(tmp_path, number, DATA)
         eeg = opened.recording.read(0, 0, 14_000)[:, 0]
         np.testing.assert_allclose(eeg, signal(14_000 + number)[:14_000], atol=0.01)
-        said = truth(opened)
-        stages = [SLEEP.classes[s] for s in said.stages]
+        marked = truth(opened)
+        stages = [SLEEP.classes[s] for s in marked.stages]
         assert stages == ["W", "N2", "N3", "R"]  # at 15, 45, 75 and 105 s, of stages that last 20 s each
-        np.testing.assert_allclose(said.spindles, [(10.0, 11.0), (62.0, 62.5), (100.0, 102.0)])
+        np.testing.assert_allclose(marked.spindles, [(10.0, 11.0), (62.0, 62.5), (100.0, 102.0)])
         assert staged_every(opened, 5.0).tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8 + [4] * 4 + [-1] * 4
 
 
@@ -71,19 +71,19 @@ def test_overlapping_spindles_are_one_stretch_and_an_onset_alone_is_unknown():
     assert spindles == [(10.0, 2.0), (12.0, 1.0)]  # one stretch from 10 to 13
 
 
-def test_a_colour_is_a_gain_by_frequency_without_delay():
+def test_a_filter_is_a_gain_by_frequency_without_delay():
     time = np.arange(2000) / 100.0
     slow, fast = (np.sin(2 * np.pi * hz * time) for hz in (2.0, 14.0))
-    found = coloured((slow + fast)[:, None], sfreq=100.0, rng=np.random.default_rng(3))[:, 0]
+    found = filtered((slow + fast)[:, None], sfreq=100.0, rng=np.random.default_rng(3))[:, 0]
     gains = [2 * np.mean(found * wave) for wave in (slow, fast)]
     np.testing.assert_allclose(found, gains[0] * slow + gains[1] * fast, atol=1e-3)  # no phase, nothing added
     drawn_db = np.random.default_rng(3).normal(0, 4.0, 14)[[2, 8]]  # at 2 and 14 Hz, which are knots
     np.testing.assert_allclose(20 * np.log10(gains), drawn_db, atol=0.05)
 
 
-def test_each_colour_is_another_signal_with_the_same_labels(tmp_path):
+def test_each_copy_is_another_signal_with_the_same_labels(tmp_path):
     write_excerpt(tmp_path, 1, channel="CZ-A1", samples=signal(14_000), spindles=SPINDLES)
-    opened = [Central(tmp_path, 1, colour).open("excerpt1.txt", DATA) for colour in (0, 1, 1, 2)]
+    opened = [Central(tmp_path, 1, copy).open("excerpt1.txt", DATA) for copy in (0, 1, 1, 2)]
     eeg = [one.recording.read(0, 0, 14_000) for one in opened]
     np.testing.assert_array_equal(eeg[1], eeg[2])
     assert not np.allclose(eeg[0], eeg[1]) and not np.allclose(eeg[1], eeg[3])

@@ -1,4 +1,4 @@
-"""What a run of a sweep leaves behind: what it answered on windows that it did not learn from."""
+"""What a run of a sweep leaves behind: its predictions on windows of patients that it did not learn from."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float64, Int32, Shaped
 from siamese_jax.vocabulary import STAGES
 
 ASLEEP = len(STAGES)
-"""Code of a window whose stage is not known but that it is one of sleep, as where wake and sleep alone were told."""
+"""Code of a window of which only wake or sleep is known, and that is of sleep."""
 
 
-class Answers(NamedTuple):
-    """A model's answers on all windows of some patients that have an IED label.
+class Predictions(NamedTuple):
+    """A model's predictions on all windows of some patients that have an IED label.
 
     Attributes:
         patient: whose each window is.
@@ -20,21 +20,26 @@ class Answers(NamedTuple):
         label: whether it holds an IED.
         stage: index of its sleep stage in `vocabulary.STAGES`; `ASLEEP` where no more than that is known, -1 where
             nothing is.
-        probability: of an IED, recalibrated on the validation patients.
+        log_odds: of an IED.
     """
 
     patient: Shaped[np.ndarray, "window"]
     onset_seconds: Float64[np.ndarray, "window"]
     label: Bool[np.ndarray, "window"]
     stage: Int32[np.ndarray, "window"]
-    probability: Float64[np.ndarray, "window"]
+    log_odds: Float64[np.ndarray, "window"]
+
+    @property
+    def probability(self) -> Float64[np.ndarray, "window"]:
+        """Of an IED."""
+        return 0.5 * (1 + np.tanh(self.log_odds / 2))
 
 
 class Scored(NamedTuple):
-    """One trained model on patients that it never saw.
+    """One trained model on patients that it never saw, its log-odds recalibrated on the validation patients.
 
     Attributes:
-        run: name of its configuration in `experiments.runs`.
+        run: name of its configuration in `experiments.sweep.runs`.
         fold: which split of the patients.
         seed: of its initial parameters, batches and augmentation.
         validation: where thresholds are fixed.
@@ -46,7 +51,7 @@ class Scored(NamedTuple):
     run: str
     fold: int
     seed: int
-    validation: Answers
-    test: Answers
+    validation: Predictions
+    test: Predictions
     n_parameters: int
     seconds: float

@@ -1,27 +1,28 @@
 """What the commands of sweeps share: their options, and the way from shards to a page with its table and figure."""
 
 import dataclasses
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
 
-from experiments.curves import draw_curves
-from experiments.folds import Fold, make_folds, patients_of, sleep_task, with_fewer
-from experiments.pages import csv_text, markdown
-from experiments.provenance import commit
-from experiments.runs import Run, Scale, changed, told_by
-from experiments.scored import Scored
-from experiments.sweep import Progress, sweep
-from experiments.tables import Contrast, Facts, summarise
+from experiments.pages import write_page
+from experiments.provenance import made_by
+from experiments.runner import Runner
+from experiments.sweep.curves import draw_curves
+from experiments.sweep.folds import Fold, make_folds, patients_of, sleep_task, with_fewer
+from experiments.sweep.jobs import Progress, sweep
+from experiments.sweep.page import csv_text, markdown
+from experiments.sweep.predictions import Scored
+from experiments.sweep.runs import Run, Scale, changed, with_sleep_task
+from experiments.sweep.summary import Contrast, Facts, summarise
 from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
 from siamese_jax.evaluation import metrics
+from siamese_jax.files import write_text
 from siamese_jax.vocabulary import SLEEP
 
 NOTES: dict[Scale, str] = {
@@ -70,7 +71,7 @@ class Page:
         title: of the page.
         reference: the run that others are compared with.
         effects: further contrasts.
-        derived: more to score, made of what the runs answered.
+        derived: more to score, made of what the runs predicted.
         learning_rates: of which each run takes the one that suits it best; none: each its own configuration's.
     """
 
@@ -93,33 +94,30 @@ def run_page(shards: Path, options: Options, page: Page, runs: dict[str, Run]) -
         raise ValueError(f"--only {' '.join(unknown)}: there are {', '.join(runs)}")
     chosen = [resized(r, options) for name, r in runs.items() if not options.only or name in options.only]
     out = options.out or Path("runs") / page.name
-    out.mkdir(parents=True, exist_ok=True)
+    runner = Runner(out)
     use_compilation_cache()
     folds = make_folds(shards, n_folds=options.folds, repeats=options.repeats)
-    chosen = told_by_what_there_is(chosen, folds[0])
+    chosen = with_known_sleep(chosen, folds[0])
     with progress_bar() as progress:
         if page.learning_rates:
-            chosen = at_best_rates(chosen, page.learning_rates, folds, out, options.drawn, progress)
-        scored = sweep(chosen, folds, options.seeds, out, drawn=options.drawn, progress=progress)
+            chosen = at_best_rates(chosen, page.learning_rates, folds, runner, options.drawn, progress)
+        scored = sweep(chosen, folds, options.seeds, runner, drawn=options.drawn, progress=progress)
     scored += page.derived(scored)
     tree = summarise(
         scored,
-        facts(shards, options, page, chosen, folds),
+        facts(options, page, chosen, folds),
         reference=page.reference,
         effects=page.effects,
         n_resamples=options.resamples,
     )
     tree["questions"] = {r.name: r.question for r in chosen}
-    (out / f"{page.name}.json").write_text(json.dumps(tree, indent=1) + "\n")
-    (out / f"{page.name}.csv").write_text(csv_text(tree))
-    (out / f"{page.name}.md").write_text(markdown(tree))
+    write_text(out / f"{page.name}.csv", csv_text(tree))
     draw_curves(scored, out / f"{page.name}.png", reference=page.reference, title=page.title)
-    print(markdown(tree))
-    print(f"wrote {out / page.name}.md, .csv, .json and .png")
+    write_page(out, page.name, tree, markdown)
     return OK
 
 
-def told_by_what_there_is(runs: Sequence[Run], fold: Fold) -> list[Run]:
+def with_known_sleep(runs: Sequence[Run], fold: Fold) -> list[Run]:
     """The runs with the task of sleep that the shards have.
 
     Raises:
@@ -127,7 +125,7 @@ def told_by_what_there_is(runs: Sequence[Run], fold: Fold) -> list[Run]:
     """
     task = sleep_task([*fold.train, *fold.validation, *fold.test])
     if task is not None:
-        return [told_by(run, task) for run in runs]
+        return [with_sleep_task(run, task) for run in runs]
     need = [run.name for run in runs if SLEEP.name in run.config.tasks]
     if need:
         without = [run.name for run in runs if run.name not in need]
@@ -150,7 +148,7 @@ def at_best_rates(
     runs: Sequence[Run],
     rates: Sequence[float],
     folds: Sequence[Fold],
-    out: Path,
+    runner: Runner,
     drawn: Callable[[Fold, int], Fold],
     progress: Progress,
 ) -> list[Run]:
@@ -160,7 +158,7 @@ def at_best_rates(
     """
     print(f"learning rates first: each of {', '.join(f'{rate:g}' for rate in rates)} for each run")
     tried = [at_rate(run, rate) for run in runs for rate in rates]
-    found = sweep(tried, folds[:1], 1, out, drawn=drawn, progress=progress)
+    found = sweep(tried, folds[:1], 1, runner, drawn=drawn, progress=progress)
     value = [metrics.auprc(s.validation.probability, s.validation.label) for s in found]
     best = np.nan_to_num(np.reshape(value, (len(runs), len(rates))), nan=-1.0).argmax(1)
     for i, run in enumerate(runs):
@@ -174,7 +172,7 @@ def at_rate(run: Run, rate: float) -> Run:
     return dataclasses.replace(run, config=changed(run.config, {"training": {"learning_rate": rate}}))
 
 
-def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold]) -> Facts:
+def facts(options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold]) -> Facts:
     """What is said of a sweep beside its figures."""
     first = options.drawn(folds[0], 0)
     everybody = [*first.train, *first.validation, *first.test]
@@ -191,9 +189,7 @@ def facts(shards: Path, options: Options, page: Page, runs: Sequence[Run], folds
         title=page.title,
         source="; ".join(sorted({shard.info.source for shard in everybody})),
         note=note,
-        command=f"python -m experiments.{page.name} {shlex.join(sys.argv[1:])}",
-        commit=commit() or "not in a repository",
-        date=date.today().isoformat(),
+        **made_by(f"python -m experiments.{page.name} {shlex.join(sys.argv[1:])}"),
         window_seconds=runs[0].config.data.window_seconds,
         n_patients=len(patients_of(everybody)),
         training_drawn=options.train_patients is not None or options.ied_patients is not None,

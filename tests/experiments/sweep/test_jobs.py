@@ -1,22 +1,26 @@
+"""A sweep trains what it says on whom it says, and scores every window once."""
+
 import dataclasses
-import json
+from types import SimpleNamespace
 
 import chex
 import numpy as np
 import pytest
 
-from experiments import sweep as module
-from experiments.folds import Fold, grouped, marked_of, patients_of, sleep_task, with_fewer
-from experiments.measures import within
-from experiments.runs import Run, changed, told_by
-from experiments.scored import ASLEEP
-from experiments.sweep import Job, Judged, code_version, job_key, recalibrated, shuffled_states, sweep
-from experiments.sweep_command import Options, told_by_what_there_is
+from experiments import training
+from experiments.runner import Runner
+from experiments.sweep import jobs
+from experiments.sweep.command import Options, with_known_sleep
+from experiments.sweep.folds import Fold, grouped, marked_of, patients_of, sleep_task, with_fewer
+from experiments.sweep.jobs import recalibrated, shuffled_states, sweep, training_job
+from experiments.sweep.measures import within
+from experiments.sweep.predictions import ASLEEP, Predictions
+from experiments.sweep.runs import Run, changed, with_sleep_task
 from siamese_jax.checkpoints import load
-from siamese_jax.cohort.report import locked
 from siamese_jax.evaluation.metrics import auroc
 from siamese_jax.shards.schema import open_shards
 from siamese_jax.training.loop import train
+from siamese_jax.training.parallel import choose_devices
 from siamese_jax.vocabulary import SLEEP
 from tests.simulated_cohort import tiny_shards
 
@@ -37,8 +41,22 @@ def run(tiny):
     return Run("tiny", "Does it run?", tiny)
 
 
+def silent(out):
+    return Runner(out, say=lambda text: None)
+
+
 def quietly(*runs, fold, out, seeds=1, progress=lambda *_: None):
-    return sweep(runs, [fold], seeds, out, say=lambda text: None, progress=progress)
+    return sweep(runs, [fold], seeds, silent(out), progress=progress)
+
+
+def predicted(log_odds, label, stage):
+    n = len(label)
+    onset = np.arange(n, dtype=float)
+    return Predictions(np.array(["p"] * n), onset, np.array(label), np.array(stage, np.int32), log_odds)
+
+
+def key(run, fold, seed):
+    return training_job(run, fold, seed, progress=lambda *_: None).key
 
 
 def test_a_sweep_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(run, fold, tmp_path):
@@ -54,43 +72,30 @@ def test_a_sweep_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(run, fo
     again = quietly(run, fold=fold, out=tmp_path / "killed", progress=lambda what, done, total: seen.append(done))
     assert seen[0] == 5  # a checkpoint was saved at step 4
     for one, other in zip(whole, again, strict=True):
-        np.testing.assert_array_equal(one.test.probability, other.test.probability)
-
-
-def test_two_processes_never_work_at_the_same_job(run, fold, tmp_path):
-    folder = tmp_path / "jobs" / job_key(Job(run, fold, 0))
-    with locked(folder), pytest.raises(ValueError, match=f"{folder.name}: another process is at work there"):
-        quietly(run, fold=fold, out=tmp_path)
-    assert [path.name for path in folder.iterdir()] == [".lock"]
-
-
-def test_what_is_done_is_read_and_not_done_again(run, fold, tmp_path, monkeypatch):
-    first = quietly(run, fold=fold, out=tmp_path)
-    monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
-    second = quietly(run, fold=fold, out=tmp_path)
-    np.testing.assert_array_equal(first[0].test.probability, second[0].test.probability)
-    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    assert line["wall_seconds"] > 0
-    assert line["job"] == "tiny, fold 0, seed 0"
+        np.testing.assert_array_equal(one.test.log_odds, other.test.log_odds)
 
 
 def test_a_sweep_over_fewer_patients_trains_on_those_its_seed_drew_and_on_nobody_else(run, fold, tmp_path, monkeypatch):
     taught = []
 
-    def learn(config, shards, *args, **kwargs):
+    def learn(config, shards, workdir, **options):
         taught.append((config.training.seed, patients_of(shards), marked_of(shards)))
-        return train(config, shards, *args, **kwargs)
+        return SimpleNamespace(variables={"params": np.zeros(3)})
 
-    monkeypatch.setattr(module, "train", learn)
-    options = {"say": lambda text: None, "progress": lambda *_: None}
+    def predictions(network, shards):
+        return predicted(np.zeros(4), np.arange(4) < 2, np.zeros(4))
+
+    monkeypatch.setattr(jobs, "trained", learn)
+    monkeypatch.setattr(jobs, "predictions", predictions)
     some = [patients_of(with_fewer(fold, seed, n_patients=3).train) for seed in (0, 1)]
-    few = sweep([run], [fold], 2, tmp_path, drawn=Options(train_patients=3).drawn, **options)
+    fewer, marked = Options(train_patients=3).drawn, Options(ied_patients=3).drawn
+    sweep([run], [fold], 2, silent(tmp_path), drawn=fewer, progress=lambda *_: None)
     assert taught == [(0, some[0], some[0]), (1, some[1], some[1])]
     # Each of these is another job, and trained.
-    sweep([run], [fold], 1, tmp_path, drawn=Options(ied_patients=3).drawn, **options)
-    (everybody,) = sweep([run], [fold], 1, tmp_path, **options)
+    sweep([run], [fold], 1, silent(tmp_path), drawn=marked, progress=lambda *_: None)
+    (everybody,) = quietly(run, fold=fold, out=tmp_path)
     assert taught[2:] == [(0, patients_of(fold.train), some[0]), (0, *[patients_of(fold.train)] * 2)]
-    np.testing.assert_array_equal(few[0].test.onset_seconds, everybody.test.onset_seconds)
+    assert everybody.n_parameters == 3
 
 
 def test_a_run_may_start_from_what_another_task_taught_and_keep_it(run, fold, tmp_path, monkeypatch):
@@ -103,7 +108,7 @@ def test_a_run_may_start_from_what_another_task_taught_and_keep_it(run, fold, tm
         taught.append(load(args[2] / "checkpoint").variables["params"])
         return done
 
-    monkeypatch.setattr(module, "train", learn)
+    monkeypatch.setattr(training, "train", learn)
     quietly(frozen, fold=fold, out=tmp_path)
     first, then = taught
     for name, layer in first.items():
@@ -117,58 +122,42 @@ def test_a_run_may_start_from_what_another_task_taught_and_keep_it(run, fold, tm
 
 def test_every_window_with_a_label_is_scored_once_beside_what_is_known_of_it(run, fold, tmp_path):
     (found,) = quietly(run, fold=fold, out=tmp_path)
-    for part, answers in (("validation", found.validation), ("test", found.test)):
+    for part, scored in (("validation", found.validation), ("test", found.test)):
         own = getattr(fold, part)
         n = sum(int((s.weights["ied"] > 0).sum()) for s in own)
         assert (
-            len(answers.label)
-            == len(set(zip(answers.patient.tolist(), answers.onset_seconds.tolist(), strict=True)))
-            == n
+            len(scored.label) == len(set(zip(scored.patient.tolist(), scored.onset_seconds.tolist(), strict=True))) == n
         )
-        assert answers.label.sum() == sum(int(s.labels["ied"][s.weights["ied"] > 0].sum()) for s in own)
+        assert scored.label.sum() == sum(int(s.labels["ied"][s.weights["ied"] > 0].sum()) for s in own)
         stages = np.concatenate(
             [np.where(s.weights["sleep"] > 0, s.labels["sleep"], -1)[s.weights["ied"] > 0] for s in own]
         )
-        np.testing.assert_array_equal(answers.stage, stages)
+        np.testing.assert_array_equal(scored.stage, stages)
 
 
-def test_the_key_hangs_on_all_that_figures_hang_on(run, fold, monkeypatch):
-    job = Job(run, fold, 0)
+def test_the_key_changes_with_all_that_decides_the_figures(run, fold):
     longer = dataclasses.replace(run, config=changed(run.config, {"training": {"steps": 9}}))
     renamed = dataclasses.replace(run, name="other", question="?")
     other_bytes = dataclasses.replace(fold.test[0], info=dataclasses.replace(fold.test[0].info, fingerprint="x"))
     others = [
-        Job(run, fold, 1),
-        Job(longer, fold, 0),
-        Job(dataclasses.replace(run, pretrained=run.config), fold, 0),
-        Job(dataclasses.replace(run, shuffles_states=True), fold, 0),
-        Job(run, fold._replace(train=fold.train[1:]), 0),
-        Job(run, fold._replace(train=fold.validation, validation=fold.train), 0),
-        Job(run, with_fewer(fold, 0, n_marked=3), 0),
-        Job(run, fold._replace(test=(other_bytes, *fold.test[1:])), 0),
+        (run, fold, 1),
+        (longer, fold, 0),
+        (dataclasses.replace(run, pretrained=run.config), fold, 0),
+        (dataclasses.replace(run, shuffles_states=True), fold, 0),
+        (run, fold._replace(train=fold.train[1:]), 0),
+        (run, fold._replace(train=fold.validation, validation=fold.train), 0),
+        (run, with_fewer(fold, 0, n_marked=3), 0),
+        (run, fold._replace(test=(other_bytes, *fold.test[1:])), 0),
     ]
-    keys = [job_key(j) for j in (job, *others)]
+    keys = [key(*case) for case in ((run, fold, 0), *others)]
     assert len(set(keys)) == len(keys)
-    assert job_key(Job(renamed, fold._replace(number=7), 0)) == keys[0]
-    monkeypatch.setattr(module, "code_version", lambda root: "changed")
-    assert job_key(job) != keys[0]
+    assert key(renamed, fold._replace(number=7), 0) == keys[0]
 
 
-def test_the_code_version_hangs_on_the_source_that_answers_hang_on(tmp_path):
-    for place in module.CODE:
-        path = tmp_path / place if place.endswith(".py") else tmp_path / place / "one.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x = 1\n")
-    before = code_version(tmp_path)
-    (tmp_path / "README.md").write_text("more words")
-    assert code_version(tmp_path) == before
-    for place in module.CODE:
-        path = tmp_path / place if place.endswith(".py") else tmp_path / place / "one.py"
-        path.write_text("x = 2\n")
-        after = code_version(tmp_path)
-        assert after != before
-        before = after
-    assert len(code_version(module.ROOT)) == 64
+def test_the_files_that_decide_a_prediction_are_named():
+    """Those that this file imports, of which a change must train anew, and none that only logs or commands."""
+    assert {"siamese_jax/models", "siamese_jax/training/losses.py", "experiments/sweep/jobs.py"} <= set(jobs.CODE)
+    assert "siamese_jax/training/log.py" not in jobs.CODE
 
 
 def test_shuffled_states_stay_with_their_patient_and_touch_nothing_else(shards):
@@ -195,21 +184,23 @@ def only_awake_or_asleep(shard):
 
 
 def test_where_wake_and_sleep_are_all_that_is_known_these_are_learnt_and_told_apart(run, shards, tmp_path):
-    told = [only_awake_or_asleep(shard) for shard in shards]
-    assert (sleep_task(shards), sleep_task(told), sleep_task([told[0], shards[0]])) == ("sleep", "state", "state")
-    by_state = told_by(dataclasses.replace(run, shuffles_states=True, pretrained=run.config), "state")
+    known = [only_awake_or_asleep(shard) for shard in shards]
+    assert (sleep_task(shards), sleep_task(known), sleep_task([known[0], shards[0]])) == ("sleep", "state", "state")
+    by_state = with_sleep_task(dataclasses.replace(run, shuffles_states=True, pretrained=run.config), "state")
     assert by_state.config.tasks == by_state.pretrained.tasks == ("ied", "state")
-    assert told_by(run, "sleep") == run
-    (found,) = quietly(by_state, fold=grouped(told, n_folds=3, repeats=1, seed=0)[0], out=tmp_path)
-    (staged,) = quietly(run, fold=grouped(shards, n_folds=3, repeats=1, seed=0)[0], out=tmp_path)
+    assert with_sleep_task(run, "sleep") == run
+    fold = grouped(known, n_folds=3, repeats=1, seed=0)[0]
+    (found,) = quietly(dataclasses.replace(by_state, pretrained=None), fold=fold, out=tmp_path)
     assert set(found.test.stage.tolist()) <= {-1, 0, ASLEEP} and ASLEEP in found.test.stage
-    for name in ("W", "asleep"):
-        np.testing.assert_array_equal(within(found.test, name), within(staged.test, name))
+    for name, code in (("W", 0), ("asleep", 1)):
+        there = [(s.weights["state"] > 0) & (s.labels["state"] == code) for s in fold.test]
+        there = [own[s.weights["ied"] > 0] for own, s in zip(there, fold.test, strict=True)]
+        np.testing.assert_array_equal(within(found.test, name), np.concatenate(there))
 
 
 def test_the_weight_of_the_sleep_loss_follows_its_task(run):
     lighter = dataclasses.replace(run, config=changed(run.config, {"training": {"task_weights": (("sleep", 0.3),)}}))
-    assert told_by(lighter, "state").config.training.task_weights == (("state", 0.3),)
+    assert with_sleep_task(lighter, "state").config.training.task_weights == (("state", 0.3),)
 
 
 def test_runs_that_need_sleep_are_named_where_there_is_none(run, fold):
@@ -220,22 +211,17 @@ def test_runs_that_need_sleep_are_named_where_there_is_none(run, fold):
     without = Fold(0, *(tuple(silent(s) for s in part) for part in fold[1:]))
     one_task = changed(run.config, {"model": {"fusion": "none"}}, tasks=("ied",))
     alone = dataclasses.replace(run, name="alone", config=one_task)
-    assert told_by_what_there_is([alone], without) == [alone]
+    assert with_known_sleep([alone], without) == [alone]
     with pytest.raises(ValueError, match="^tiny learn sleep, and the shards have no labels for it; --only alone needs"):
-        told_by_what_there_is([run, alone], without)
-
-
-def judged(log_odds, label, stage):
-    n = len(label)
-    return Judged(np.array(["p"] * n), np.arange(n, dtype=float), np.array(label), np.array(stage, np.int32), log_odds)
+        with_known_sleep([run, alone], without)
 
 
 def test_recalibration_keeps_ranks_and_makes_probabilities_of_log_odds():
     rng = np.random.default_rng(0)
     truth = rng.normal(-2, 2, 20_000)
     label = rng.random(20_000) < 1 / (1 + np.exp(-truth))
-    told = judged(3 * truth + 5, label, np.zeros(20_000))  # three times too sure, and shifted
-    fixing, tested = recalibrated(told, told)
+    given = predicted(3 * truth + 5, label, np.zeros(20_000))  # three times too sure, and shifted
+    fixing, tested = recalibrated(given, given)
     np.testing.assert_allclose(tested.probability, 1 / (1 + np.exp(-truth)), atol=0.03)
     assert auroc(tested.probability, label) == pytest.approx(auroc(truth, label), abs=1e-6)
     np.testing.assert_array_equal(fixing.probability, tested.probability)
@@ -246,7 +232,7 @@ def test_an_intercept_a_stage_tells_the_share_of_each_stage():
     stage = rng.integers(-1, 5, 30_000)
     share = np.array([0.02, 0.1, 0.2, 0.3, 0.4, 0.5])  # of W N1 N2 N3 R, and of none
     label = rng.random(30_000) < share[stage]
-    silent = judged(np.zeros(30_000), label, stage)
+    silent = predicted(np.zeros(30_000), label, stage)
     _, tested = recalibrated(silent, silent, by_stage=True)
     for one in range(-1, 5):
         assert tested.probability[stage == one] == pytest.approx(label[stage == one].mean(), abs=0.01)
@@ -270,9 +256,8 @@ def test_a_label_that_is_a_function_of_the_patient_cannot_be_predicted_across_pa
     config = changed(tiny, alone, tasks=("ied",))
     scores, labels, learnt = [], [], []
     for fold in grouped(of_patient, n_folds=3, repeats=1, seed=0):
-        job = Job(Run("tiny", "", config), fold, 0)
-        trained = module._train(config, fold.train, tmp_path / str(fold.number), None, job, lambda *_: None)
-        own, other = module.judge(trained, fold.train), module.judge(trained, fold.test)
+        network = training.trained(config, fold.train, tmp_path / str(fold.number), devices=choose_devices(None))
+        own, other = (jobs.predictions(network, part) for part in (fold.train, fold.test))
         learnt.append(auroc(own.log_odds, own.label))
         scores.append(other.log_odds)
         labels.append(other.label)

@@ -1,4 +1,4 @@
-"""What the networks say of one subject beside what the expert says, and both as tables that anybody can score."""
+"""What was found in one excerpt beside the expert's marks, and tables of it that anybody can score."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from jaxtyping import Float64, Int
 
 from experiments.sleep.data import EPOCH_SECONDS, Truth, stage_at, truth
 from experiments.sleep.scoring import (
-    Habits,
-    Said,
+    Prediction,
     Settings,
+    StageStatistics,
     spindle_counts,
     spindle_scores,
     spindles,
@@ -28,13 +28,13 @@ HYPNOGRAM = ("onset_seconds", "duration_seconds", "stage", *(f"probability_{stag
 SPINDLES = ("onset_seconds", "duration_seconds", "score", "stage")
 
 
-class Answer(NamedTuple):
-    """What was found in one subject, and what the expert says.
+class ScoredExcerpt(NamedTuple):
+    """What was found in one excerpt, and the expert's marks.
 
     Attributes:
         subject: number of the excerpt.
         recording: what was scored.
-        truth: what the expert says; stages of -1 throughout without a hypnogram.
+        truth: the expert's marks; stages of -1 throughout without a hypnogram.
         chances: probability of each stage in each whole 30-s epoch.
         spindles: start and stop in seconds, in whatever stage.
         scores: of each of them; see `spindle_scores`.
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
 
     @property
     def staged(self) -> bool:
-        """Whether the expert says a stage anywhere."""
+        """Whether the expert gives a stage anywhere."""
         return bool((self.truth.stages >= 0).any())
 
     @property
@@ -67,26 +67,30 @@ class Answer(NamedTuple):
         return stage_matrix(self.stages, self.truth)
 
     def counts(self, *, marked_in_nrem: bool = False) -> EventCounts | None:
-        """Spindles as `spindle_counts` has them; None where nobody marked any or said where N1 to N3 are."""
+        """Spindles as `spindle_counts` has them; None where nobody marked any, or stages."""
         if self.truth.spindles is None or not self.staged:
             return None
         return spindle_counts(self.spindles, self.truth, marked_in_nrem=marked_in_nrem)
 
 
-def answer(subject: int, opened: Opened, said: Said, settings: Settings, habits: Habits) -> Answer:
-    """What is said of an excerpt, as hypnogram and spindles."""
-    found, chances = spindles(said, settings), stage_probabilities(said, settings, habits)
+def score_excerpt(
+    subject: int, opened: Opened, predicted: Prediction, settings: Settings, statistics: StageStatistics
+) -> ScoredExcerpt:
+    """A prediction as hypnogram and spindles, beside the expert's marks."""
+    found, chances = spindles(predicted, settings), stage_probabilities(predicted, settings, statistics)
     known = {"notes": opened.notes, "settings": settings}
-    return Answer(subject, opened.recording, truth(opened), chances, found, spindle_scores(said, found), **known)
+    return ScoredExcerpt(
+        subject, opened.recording, truth(opened), chances, found, spindle_scores(predicted, found), **known
+    )
 
 
-def write_tables(folder: Path, answers: Sequence[Answer]) -> None:
+def write_tables(folder: Path, excerpts: Sequence[ScoredExcerpt]) -> None:
     """Write excerptN_hypnogram.csv and excerptN_spindles.csv of each subject N, labelled or not.
 
     A row of the first is a whole 30-s epoch, of the second a spindle, wherever it lies: `stage` is the network's at its
     middle, empty beyond the last whole epoch. Onsets and durations are in seconds from the excerpt's begin.
     """
-    for one in answers:
+    for one in excerpts:
         names = [SLEEP.classes[stage] for stage in one.stages]
         epochs = zip(names, one.chances, strict=True)
         rows = [

@@ -5,10 +5,10 @@ import io
 
 import pytest
 
-from experiments.measures import STRATA
-from experiments.pages import MEANINGS, TITLES, csv_text, markdown
-from experiments.tables import Contrast, summarise
-from tests.answers import FACTS, scored
+from experiments.sweep.measures import STRATA
+from experiments.sweep.page import MEANINGS, TITLES, csv_text, markdown
+from experiments.sweep.summary import Contrast, summarise
+from tests.experiments.sweep.made_up import FACTS, scored
 
 
 @pytest.fixture(scope="module")

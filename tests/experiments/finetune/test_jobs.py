@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import finetune
+from experiments.finetune import __main__ as command
+from experiments.finetune import jobs
+from experiments.runner import Runner
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cohort.sources import Opened
 from siamese_jax.forward import initialise
@@ -25,9 +27,10 @@ SUBJECTS = (1, 2, 4)
 def test_the_subject_left_out_is_tested_and_nobody_else(tmp_path):
     for subject in SUBJECTS:
         write_excerpt(tmp_path / "in", subject, channel="C3-A1", samples=signal(14_000 + subject))
+    runner = Runner(tmp_path / "out", say=lambda text: None)
+    fine_tuning = jobs.FineTuning(tmp_path / "in", runner, patients=2, minutes=1, steps=1, fine_steps=1)
     for subject in SUBJECTS:
-        finetune._prepare_fold(tmp_path / "in", tmp_path, subject)
-        shards = tmp_path / "folds" / f"without-{subject}"
+        shards = runner.do(fine_tuning.fold(subject)).folder / "shards"
         patients = {split: [s.patients for s in open_shards(shards / split)] for split in ("train", "test")}
         assert patients["test"] == [(f"DREAMS-{subject}",)]
         assert sorted(patients["train"]) == [(f"DREAMS-{s}",) for s in SUBJECTS if s != subject]
@@ -49,41 +52,48 @@ def test_every_epoch_counts_once_by_the_stage_at_its_centre(tiny, stage):
     expected = np.zeros((5, 5))
     # Epochs from 0, 30 and 60 s; that from 90 s has a signal up to 100 s, and nobody scored its centre at 105 s.
     expected[0, SLEEP.classes.index(stage)], expected[2, SLEEP.classes.index(stage)] = 1, 2
-    np.testing.assert_array_equal(finetune.stage_matrix(model, Opened(recording, stages, "P", "test")), expected)
+    np.testing.assert_array_equal(jobs.stage_matrix(model, Opened(recording, stages, "P", "test")), expected)
 
 
 def test_each_arm_trains_on_the_others_once_and_figures_are_pooled(tmp_path, monkeypatch):
     lines, tested = [], []
+    for subject in SUBJECTS:
+        write_excerpt(tmp_path / "in", subject, channel="C3-A1", samples=signal(14_000))
+
+    monkeypatch.setattr(jobs, "command", lambda words: lines.append(shlex.join(words)) or 0)
+    monkeypatch.setattr(jobs, "_python", lines.append)
+    monkeypatch.setattr(jobs, "load", lambda folder: SimpleNamespace(folder=folder, config=SimpleNamespace(data=None)))
+    monkeypatch.setattr(jobs.Dreams, "open", lambda self, name, data: name)
 
     def matrix(model, opened):
-        tested.append((model.name, opened))
-        right = 8 if model.name.startswith("1-") else 5  # the first arm that trains is the better one
+        (line,) = [line for line in lines if line.startswith("train ") and line.split()[2] == str(model.folder.parent)]
+        tested.append((line, opened))
+        first = "--init-from" in line and "--freeze" not in line and "learning-rate" not in line
+        right = 8 if first else 5  # the first arm that trains is the better one
         counts = np.diag([right, 0.0, right, 0.0, 0.0])
         counts[0, 2] = 10 - right
         return counts
 
-    monkeypatch.setattr(finetune, "command", lambda words: lines.append(shlex.join(words)) or 0)
-    monkeypatch.setattr(finetune, "_python", lines.append)
-    monkeypatch.setattr(
-        finetune, "load", lambda folder: SimpleNamespace(name=folder.parent.name, config=SimpleNamespace(data=None))
-    )
-    monkeypatch.setattr(finetune.Dreams, "open", lambda self, name, data: name)
-    monkeypatch.setattr(finetune, "stage_matrix", matrix)
+    monkeypatch.setattr(jobs, "stage_matrix", matrix)
     options = {"out": tmp_path / "out", "results": tmp_path / "results", "subjects": SUBJECTS, "seeds": 2}
-    assert finetune.main(tmp_path, **options) == 0
-    trained = [line for line in lines if line.startswith("train ") and "/folds/" in line]
-    assert len(set(trained)) == len(trained) == 4 * len(SUBJECTS) * 2
-    for line in trained:  # without subject 4, in a run of that name
-        _, shards, run, *rest = line.split()
-        subject, seed = run.split("-")[-2:]
-        assert shards.endswith(f"without-{subject}") and rest[rest.index("--training.seed") + 1] == seed
+    assert command.main(tmp_path / "in", **options) == 0
+    left_out = {line.split()[3]: line.split()[-1] for line in lines if line.startswith("-m data_tools.dreams ")}
+    assert sorted(left_out.values()) == [str(subject) for subject in SUBJECTS]
+    trained = [(line, opened) for line, opened in tested if line.split()[1] in left_out]
+    assert len({line for line, _ in trained}) == len(trained) == 4 * len(SUBJECTS) * 2
+    for line, opened in trained:
+        _, shards, _, *rest = line.split()
+        assert opened == f"excerpt{left_out[shards]}.txt"  # the one left out, and nobody else
         assert ("--init-from" in rest) != ("small" in rest) and rest[rest.index("--tasks") + 1] == "sleep"
         assert rest[rest.index("--training.steps") + 1] == "300"
-    assert sum("--freeze stem" in line for line in trained) == len(trained) // 4
-    assert {name for model, name in tested if model.endswith("-4-1")} == {"excerpt4.txt"}
+    for seed in "01":
+        assert sum(f"--training.seed {seed} " in line for line, _ in trained) == len(trained) // 2
+    assert sum("--freeze stem" in line for line, _ in trained) == len(trained) // 4
+    (pretraining,) = {line for line, _ in tested if line.split()[1] not in left_out}  # as it is, of each subject
+    assert len(tested) == len(trained) + len(SUBJECTS) and "--training.electrode-dropout 0.5" in pretraining
 
     tree = json.loads((tmp_path / "results" / "finetune.json").read_text())
-    tuned, scratch = tree["arms"]["fine-tuned"], tree["arms"][finetune.SCRATCH]
+    tuned, scratch = tree["arms"]["fine-tuned"], tree["arms"][jobs.SCRATCH]
     assert tuned["accuracy"] == pytest.approx([16 / 18] * 2) and scratch["accuracy"] == pytest.approx([10 / 15] * 2)
     assert tuned["confusion"][0][2] == 2 * len(SUBJECTS) * 2
     assert len(tree["arms"]["simulated only, as it is"]["kappa"]) == 1
@@ -97,6 +107,6 @@ def test_each_arm_trains_on_the_others_once_and_figures_are_pooled(tmp_path, mon
     assert f"kappa {tuned['kappa'][0] - scratch['kappa'][0]:+.3f} against from scratch" in text
     assert "more accurate for 3 of 3 subjects" in text and "Nobody is in stage N1 or N3 or R" in text
 
-    before, tested[:] = len(lines), []
-    finetune.main(tmp_path, **options)
-    assert not tested and not [line for line in lines[before:] if "/folds/" in line and line.startswith("train")]
+    lines.clear()
+    command.main(tmp_path / "in", **options)
+    assert not lines

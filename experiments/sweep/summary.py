@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import special
 
-from experiments.measures import (
+from experiments.sweep.measures import (
     ALL,
     FALSE_PER_HOUR,
     PUBLISHED,
@@ -25,8 +25,9 @@ from experiments.measures import (
     too_few,
     within,
 )
-from experiments.scored import Answers, Scored
+from experiments.sweep.predictions import Predictions, Scored
 from siamese_jax.evaluation.statistics import corrected_difference, draws, hanley_mcneil, holm
+from siamese_jax.files import finite
 
 COMPARED = ("auprc", "auroc", "f1", f"specificity_at_{PUBLISHED:g}")
 """Figures of which differences are taken; more is better in each."""
@@ -107,7 +108,7 @@ def summarise(
     sizes = {"n_train": max(facts.n_patients - n_test - n_validation, 1.0), "n_test": n_test}
     strata = {name: _stratum(list(one.values()), name, facts.window_seconds) for name in STRATA}
     hours = {name: stratum["ied_free_hours"] for name, stratum in strata.items()}
-    return plain(
+    return finite(
         facts._asdict()
         | {
             "reference": reference,
@@ -129,7 +130,7 @@ def _check(scored: Sequence[Scored]) -> None:
     if not scored:
         raise ValueError("no run was scored")
     seen: set[Key] = set()
-    first: dict[int, Answers] = {}
+    first: dict[int, Predictions] = {}
     for s in scored:
         key = s.run, s.fold, s.seed
         if key in seen:
@@ -139,11 +140,13 @@ def _check(scored: Sequence[Scored]) -> None:
         if both:
             raise ValueError(f"run {s.run!r}, fold {s.fold}: patients {sorted(both)} are in validation and in test")
         other = first.setdefault(s.fold, s.test)
-        if not all(np.array_equal(getattr(s.test, f), getattr(other, f)) for f in Answers._fields[:-1]):
+        if not all(np.array_equal(getattr(s.test, f), getattr(other, f)) for f in Predictions._fields[:-1]):
             raise ValueError(f"run {s.run!r}, seed {s.seed} was tested on other windows than the rest of fold {s.fold}")
 
 
-def _drawn(tests: Mapping[int, Answers], n_resamples: int, seed: int) -> dict[int, Float64[np.ndarray, "row patient"]]:
+def _drawn(
+    tests: Mapping[int, Predictions], n_resamples: int, seed: int
+) -> dict[int, Float64[np.ndarray, "row patient"]]:
     """How often each of a fold's test patients counts: a row of ones, the data as they are, then the resamples."""
     own = {fold: np.unique(test.patient) for fold, test in tests.items()}
     everybody = np.unique(np.concatenate(list(own.values())))
@@ -157,7 +160,7 @@ def _drawn(tests: Mapping[int, Answers], n_resamples: int, seed: int) -> dict[in
 Found = Mapping[Key, dict[str, dict[str, Samples]]]
 
 
-def _once(tests: Sequence[Answers]) -> Answers:
+def _once(tests: Sequence[Predictions]) -> Predictions:
     """The windows of all folds, those of a patient whom several folds test only once."""
     seen: set[str] = set()
     parts = []
@@ -165,10 +168,10 @@ def _once(tests: Sequence[Answers]) -> Answers:
         new = np.array([p not in seen for p in test.patient.tolist()], bool)
         seen |= set(test.patient.tolist())
         parts.append([column[new] for column in test])
-    return Answers(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return Predictions(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _stratum(tests: Sequence[Answers], name: str, window_seconds: float) -> dict[str, Any]:
+def _stratum(tests: Sequence[Predictions], name: str, window_seconds: float) -> dict[str, Any]:
     """What a stratum holds, and why it has no figures if no fold has any."""
     test = _once(tests)
     inside = within(test, name)
@@ -311,12 +314,3 @@ def _p_of_draws(differences: Sequence[float]) -> float:
         return float(differences[0] == 0)
     error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
     return 2 * float(special.stdtr(len(differences) - 1, -abs(float(np.mean(differences))) / error))
-
-
-def plain(tree: Any) -> Any:
-    """The same with None for what is not finite, which JSON does not know."""
-    if isinstance(tree, dict):
-        return {key: plain(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [plain(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

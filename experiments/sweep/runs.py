@@ -44,8 +44,8 @@ def changed(config: Config, sections: dict[str, dict[str, Any]], **fields: Any) 
     return dataclasses.replace(config, **new, **fields)
 
 
-def told_by(run: Run, task: str) -> Run:
-    """A run whose sleep branch learns another task of sleep, as where wake and sleep are all that is known."""
+def with_sleep_task(run: Run, task: str) -> Run:
+    """A run whose sleep branch learns another task of sleep: `state`, where only wake and sleep are known."""
 
     def by(config: Config) -> Config:
         weights = tuple((task if name == SLEEP.name else name, w) for name, w in config.training.task_weights)
@@ -176,7 +176,7 @@ UNSHARED = "shared_0"
 
 
 def ablated(scale: Scale) -> dict[str, Run]:
-    """Ablations A to F (D is the reference, E is made of A's answers) and the control with shuffled states."""
+    """Ablations A to F (D is the reference, E is made of A's predictions) and the control with shuffled states."""
     full = siamese_es(scale)
     silent = {"training": {"task_weights": (("sleep", 0.0),)}}
     unshared = {"model": {"shared_stages": 0}}

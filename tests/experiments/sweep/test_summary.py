@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from experiments.tables import COMPARED, Contrast, _p, _p_of_draws, summarise
+from experiments.sweep.summary import COMPARED, Contrast, _p, _p_of_draws, summarise
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.statistics import corrected_difference, patient_bootstrap
-from tests.answers import FACTS, scored
+from tests.experiments.sweep.made_up import FACTS, scored
 
 
 def sweep(qualities, *, folds=1, seeds=3, **size):
@@ -50,7 +50,7 @@ def test_a_network_better_by_construction_is_found_and_an_equal_one_is_not():
     for figure in COMPARED:
         worse, copy = found["worse"][figure], found["copy"][figure]
         assert worse["high"] < 0 and worse["share_of_seeds_better"] == 0 and worse["p_bootstrap_holm"] < 0.05
-        # Seeds of `equal` are those of `best`: two names of the same answers.
+        # Seeds of `equal` are those of `best`: two names of the same predictions.
         for same in (copy, found["equal"][figure]):
             assert same["value"] == 0 and same["low"] <= 0 <= same["high"] and same["p_bootstrap"] == 1
         assert worse["p_corrected"] is None and worse["seeds"] == 3 and worse["folds"] == 1
@@ -100,7 +100,7 @@ def test_p_of_the_bootstrap_by_hand():
 
 
 def test_repeats_that_test_the_same_patients_again_make_no_interval_narrower():
-    """The same answers ten times over are no more patients."""
+    """The same predictions ten times over are no more patients."""
     runs = sweep({"best": 1.5, "other": 1.2}, seeds=1, n_patients=20, n_windows=120)
     again = [s._replace(fold=fold) for s in runs for fold in range(1, 10)]
     once, often = summary(runs, n_resamples=300), summary(runs + again, n_resamples=300)
@@ -134,7 +134,7 @@ def test_training_sets_that_disagree_are_no_finding_however_sure_the_test_patien
 
 def test_no_false_detection_in_few_hours_is_no_proof_of_none():
     one = scored("best", quality=2.0)
-    silent = one._replace(test=one.test._replace(probability=np.where(one.test.label, one.test.probability, 0.0)))
+    silent = one._replace(test=one.test._replace(log_odds=np.where(one.test.label, one.test.log_odds, -np.inf)))
     tree = summary([silent])
     hours = tree["strata"]["all"]["ied_free_hours"]
     found = tree["runs"]["best"]["strata"]["all"]["false_detections_per_hour"]

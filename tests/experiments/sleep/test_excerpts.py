@@ -5,14 +5,14 @@ import csv
 import numpy as np
 import pytest
 
-from experiments.sleep.answers import answer, write_tables
 from experiments.sleep.data import CHANNEL, open_excerpt
-from experiments.sleep.scoring import Habits, Said, Settings
+from experiments.sleep.excerpts import score_excerpt, write_tables
+from experiments.sleep.scoring import Prediction, Settings, StageStatistics
 from siamese_jax.config.experiment import DataConfig
 from tests.data_tools.excerpts import CODES, signal, write_excerpt
 
 DATA = DataConfig(ch_names=(CHANNEL,), sfreq=100.0, window_seconds=0.8)
-EVEN = Habits(np.full((5, 5), 0.2), np.full(5, 0.2))
+EVEN = StageStatistics(np.full((5, 5), 0.2), np.full(5, 0.2))
 
 
 def rows(path):
@@ -30,7 +30,7 @@ def test_epochs_and_spindles_can_be_read_back_whether_or_not_an_expert_looked(tm
     logs[np.arange(24), stages] = np.log(0.8)
     frames = np.full(700, -9.0)
     frames[[[200], [675]] + np.arange(5)] = 1.0  # 40 s in N2, and 135 s beyond the last whole epoch
-    found = answer(7, opened, Said(logs, frames, 0.2, 0.1), Settings(trust=1.0), EVEN)
+    found = score_excerpt(7, opened, Prediction(logs, frames, 0.2, 0.1), Settings(trust=1.0), EVEN)
     assert found.staged == bool(codes) and (found.counts() is None)
     write_tables(tmp_path, [found])
 

@@ -2,22 +2,23 @@
 
 import dataclasses
 import json
-import shutil
 
 import numpy as np
 import pytest
 
+from data_tools.code_hash import ROOT
+from experiments import training
 from experiments.provenance import commit
+from experiments.runner import Runner
 from experiments.sleep import __main__ as command
-from experiments.sleep import training
-from experiments.sleep.scoring import Said
-from experiments.sleep.training import Laboratory, Size, load_models
-from experiments.sweep import ROOT
+from experiments.sleep import networks
+from experiments.sleep.networks import Networks, Size, load_models
+from experiments.sleep.scoring import Prediction
 from siamese_jax.shards.schema import open_shards
 from tests.data_tools.excerpts import signal, write_excerpt
 
 SPINDLES = {1: [(25.0 + 5 * i, 1.0) for i in range(12)]}
-SIZE = Size(steps=2, colours=2, seeds=1, choosing_seeds=1)
+SIZE = Size(steps=2, copies=2, seeds=1, choosing_seeds=1)
 
 
 @pytest.fixture
@@ -31,9 +32,13 @@ def folder(tmp_path):
 
 @pytest.fixture
 def small(monkeypatch):
-    model = dataclasses.replace(training.CONFIG.model, width=0.1, dilations=(1, 1, 2), shared_stages=2)
-    short = dataclasses.replace(training.CONFIG.training, batch_size=8)
-    monkeypatch.setattr(training, "CONFIG", dataclasses.replace(training.CONFIG, model=model, training=short))
+    model = dataclasses.replace(networks.CONFIG.model, width=0.1, dilations=(1, 1, 2), shared_stages=2)
+    short = dataclasses.replace(networks.CONFIG.training, batch_size=8)
+    monkeypatch.setattr(networks, "CONFIG", dataclasses.replace(networks.CONFIG, model=model, training=short))
+
+
+def untrained(folder, out, **options):
+    return Networks(folder, Runner(out, say=lambda text: None), SIZE, **options)
 
 
 def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, monkeypatch, capsys):
@@ -60,8 +65,10 @@ def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, mo
     command.main(folder, SIZE, **options)
     assert not learnt_from
     saved = tmp_path / "out" / "model"
-    networks = json.loads((tmp_path / "out" / "results" / "sleep.json").read_text())["networks"]
-    assert networks == first["networks"]  # of an earlier call, and as it was written down then
+    second = json.loads((tmp_path / "out" / "results" / "sleep.json").read_text())
+    assert (
+        second["networks"] == first["networks"] and second["trained"] == 0
+    )  # of an earlier call, and as it was written down then
     assert load_models(saved).learnt_from == (1, 2, 6)
     (trained,) = load_models(saved).trained
     assert trained.commit == commit() and 0 < trained.wall_seconds
@@ -79,40 +86,39 @@ def test_the_command_trains_scores_saves_and_goes_on(folder, small, tmp_path, mo
 
 def test_networks_are_never_asked_about_whom_they_learnt_from(folder, tmp_path):
     with pytest.raises(ValueError, match="subject 4 is among those learnt from"):
-        Laboratory(folder, tmp_path, SIZE).said((1, 4), 4, seeds=1)
+        untrained(folder, tmp_path).predicted((1, 4), 4, seeds=1)
     with pytest.raises(ValueError, match="subject 2 is among those learnt from"):
-        Laboratory(folder, tmp_path, SIZE, also=(2,)).said((1, 4), 2, seeds=1)
+        untrained(folder, tmp_path, also=(2,)).predicted((1, 4), 2, seeds=1)
 
 
-def test_other_contents_or_other_code_are_other_networks_and_the_same_are_the_same(folder, tmp_path, monkeypatch):
-    def home():
-        return Laboratory(folder, tmp_path, SIZE)._home
+def test_other_contents_are_other_networks_and_the_same_are_the_same(folder, tmp_path):
+    def keys():
+        return [untrained(folder, tmp_path).jobs(group, seeds=1)[0].key for group in ((1, 2), (1, 4))]
 
-    before, path = home(), folder / "excerpt2.txt"
-    assert home() == before
+    before, path = keys(), folder / "excerpt2.txt"
+    assert len(set(before)) == 2 and keys() == before
     content = path.read_bytes()
     path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])  # as long as before
-    assert home() != before
+    assert keys()[0] != before[0] and keys()[1] == before[1]  # nothing was learnt from 2 there
     path.write_bytes(content)
     (folder / "licence.txt").write_text("no excerpt")
-    assert home() == before
-    for name in ("siamese_jax/models/siamese_es.py", "experiments/sleep/data.py", "siamese_jax/cohort/prepare.py"):
-        copy = tmp_path / "code"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "results", "tests", "docs"))
-        monkeypatch.setattr(training, "ROOT", copy)
-        assert home() == before
-        (copy / name).write_text((copy / name).read_text() + "# another\n")
-        assert home() != before, name
-        shutil.rmtree(copy)
+    assert keys() == before
+
+
+def test_the_files_that_decide_networks_and_predictions_are_named():
+    assert {"siamese_jax/models", "siamese_jax/cohort/prepare.py", "experiments/sleep/data.py"} <= set(networks.CODE)
+    assert "experiments/sleep/scoring.py" in networks.PREDICTION_CODE and "experiments/sleep/report.py" not in (
+        networks.PREDICTION_CODE
+    )
 
 
 def test_a_training_that_is_interrupted_leaves_no_network_behind(folder, small, tmp_path, monkeypatch):
     original = training.train
     monkeypatch.setattr(training, "train", lambda *args, **options: original(*args, stop_at=1, **options))
-    laboratory = Laboratory(folder, tmp_path, SIZE)
+    cut = untrained(folder, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        laboratory.models((1,), seeds=1)
-    assert laboratory.missing([((1,), 1)]) == 1
+        cut.trained((1,), seeds=1)
+    assert not cut.runner.is_done(*cut.jobs((1,), seeds=1))
 
 
 def test_networks_that_were_saved_before_their_training_was_written_down_are_read():
@@ -121,29 +127,29 @@ def test_networks_that_were_saved_before_their_training_was_written_down_are_rea
 
 
 def test_stages_of_those_always_learnt_from_count_as_habits(folder, tmp_path):
-    own, both = (Laboratory(folder, tmp_path, SIZE, also=also).habits((1, 2)) for also in ((), (6,)))
-    for_all = Laboratory(folder, tmp_path, SIZE).habits((1, 2, 6))
+    own, both = (untrained(folder, tmp_path, also=also).stage_statistics((1, 2)) for also in ((), (6,)))
+    for_all = untrained(folder, tmp_path).stage_statistics((1, 2, 6))
     np.testing.assert_array_equal(both.transitions, for_all.transitions)
     assert not np.array_equal(both.transitions, own.transitions)
 
 
 def test_each_subject_left_out_is_unknown_to_all_that_decides_about_it(folder, tmp_path, monkeypatch):
-    said, chosen = [], []
+    asked, chosen = [], []
 
     def ask(self, learnt_from, subject, *, seeds):
-        said.append((tuple(sorted(learnt_from)), subject))
-        return Said(np.log(np.full((28, 5), 0.2)), np.full(700, -9.0), 0.2, 0.0)
+        asked.append((tuple(sorted(learnt_from)), subject))
+        return Prediction(np.log(np.full((28, 5), 0.2)), np.full(700, -9.0), 0.2, 0.0)
 
-    def choose(answers, truths, habits):
-        chosen.append(tuple(sorted(answers)))
-        return training.Settings()
+    def choose(predicted, truths, statistics):
+        chosen.append(tuple(sorted(predicted)))
+        return networks.Settings()
 
-    monkeypatch.setattr(Laboratory, "said", ask)
-    monkeypatch.setattr(training, "choose", choose)
-    answers = command._left_out(Laboratory(folder, tmp_path, SIZE), (1, 2, 4))
-    assert [a.subject for a in answers] == [1, 2, 4] and chosen == [(2, 4), (1, 4), (1, 2)]
+    monkeypatch.setattr(Networks, "predicted", ask)
+    monkeypatch.setattr(networks, "choose", choose)
+    excerpts = command._left_out(untrained(folder, tmp_path), (1, 2, 4))
+    assert [a.subject for a in excerpts] == [1, 2, 4] and chosen == [(2, 4), (1, 4), (1, 2)]
     of_1 = [((4,), 2), ((2,), 4), ((2, 4), 1)]
-    assert said == [*of_1, ((4,), 1), ((1,), 4), ((1, 4), 2), ((2,), 1), ((1,), 2), ((1, 2), 4)]
+    assert asked == [*of_1, ((4,), 1), ((1,), 4), ((1, 4), 2), ((2,), 1), ((1,), 2), ((1, 2), 4)]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,6 @@ def test_impossible_choices_of_people_are_refused(folder, tmp_path, train, also,
 
 
 def test_every_colour_of_a_subject_is_a_shard_of_that_subject(folder, small, tmp_path):
-    shards = Laboratory(folder, tmp_path, SIZE)._shards(2, 1)
+    shards = untrained(folder, tmp_path)._shards(2, 1)
     (shard,) = open_shards(shards / "train")
     assert shard.patients == ("DREAMS-2",) and len(shard) == 697  # every 0.2 s of 140 s

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
-from experiments.measures import (
+from experiments.sweep.measures import (
     FALSE_PER_HOUR,
     LEAST_PATIENTS,
     LEAST_POSITIVES,
@@ -16,10 +17,10 @@ from experiments.measures import (
     too_few,
     within,
 )
-from experiments.scored import ASLEEP, Answers, Scored
+from experiments.sweep.predictions import ASLEEP, Predictions, Scored
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.statistics import draws
-from tests.answers import WINDOW_SECONDS, scored
+from tests.experiments.sweep.made_up import WINDOW_SECONDS, scored
 
 
 def as_they_are(one, n_patients):
@@ -27,14 +28,14 @@ def as_they_are(one, n_patients):
     return {stratum: {name: float(v[0]) for name, v in values.items()} for stratum, values in found.items()}
 
 
-def answers(onset, chance, *, patient=None, label=None, stage=None):
+def predictions(onset, chance, *, patient=None, label=None, stage=None):
     n = len(onset)
-    return Answers(
+    return Predictions(
         np.array(patient if patient is not None else ["a"] * n),
         np.array(onset, float),
         np.array(label if label is not None else [False] * n),
         np.array(stage if stage is not None else [0] * n, np.int32),
-        np.array(chance, float),
+        special.logit(np.array(chance, float)),
     )
 
 
@@ -43,18 +44,18 @@ def test_adjacent_detected_windows_are_one_detection():
     onset = [0, 4, 8, 12, 20, 24, 0, 4, 8]
     chance = [0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1]
     patient = ["a"] * 7 + ["b"] * 2
-    begins = detections_begin(answers(onset, chance, patient=patient), 0.5, window_seconds=4.0)
+    begins = detections_begin(predictions(onset, chance, patient=patient), 0.5, window_seconds=4.0)
     assert begins.tolist() == [1, 0, 0, 1, 1, 0, 1, 1, 0]
 
 
 def test_overlapping_windows_are_one_detection_and_cover_time_once():
-    some = answers([0, 1, 2, 3, 9, 0], [0.9, 0.9, 0.1, 0.9, 0.9, 0.9])
+    some = predictions([0, 1, 2, 3, 9, 0], [0.9, 0.9, 0.1, 0.9, 0.9, 0.9])
     assert detections_begin(some, 0.5, window_seconds=4.0).tolist() == [1, 0, 0, 1, 1, 1]
     assert covered_seconds(some, window_seconds=4.0).tolist() == [4, 1, 1, 1, 4, 4]  # 0 to 7, 9 to 13, 0 to 4
 
 
 def test_nobody_is_nothing():
-    nothing = answers([], [])
+    nothing = predictions([], [])
     assert detections_begin(nothing, 0.5, window_seconds=4.0).tolist() == []
     assert covered_seconds(nothing, window_seconds=4.0).tolist() == []
 
@@ -63,8 +64,8 @@ def test_false_detections_per_hour_by_hand():
     # Threshold .5 reaches 8 of the 10 positives in validation. Patient a has an IED and does not count; b: 2 detections
     # in 5 windows, of which one begins in W and one in N2; c: none in 4 windows. 2 in 36 s = 200/h; W: 1 in 5 windows;
     # N2: 1 in 4 windows.
-    validation = answers(range(11), [0.9] * 7 + [0.5] + [0.05] * 3, patient=["v"] * 11, label=[True] * 10 + [False])
-    test = answers(
+    validation = predictions(range(11), [0.9] * 7 + [0.5] + [0.05] * 3, patient=["v"] * 11, label=[True] * 10 + [False])
+    test = predictions(
         [0, 4, 0, 4, 8, 12, 16, 0, 4, 8, 12],
         [0.9, 0.9, 0.6, 0.7, 0.2, 0.8, 0.1, 0.1, 0.2, 0.3, 0.4],
         patient=["a"] * 2 + ["b"] * 5 + ["c"] * 4,
@@ -99,7 +100,7 @@ def test_specificity_at_a_sensitivity_is_at_the_highest_threshold_that_reaches_i
     # Ten positives, .95 to .05 with a negative below each: .8211 needs nine of them, above which eight negatives lie.
     patient = np.repeat(["a", "b", "c"], [8, 6, 6])
     chance, label = np.linspace(0.95, 0.05, 20), np.tile([True, False], 10)
-    test = answers(np.arange(20) * 4, chance, patient=patient, label=label)
+    test = predictions(np.arange(20) * 4, chance, patient=patient, label=label)
     one = Scored("x", 0, 0, test._replace(patient=np.repeat(["v"], 20)), test, 1, 1.0)
     found = as_they_are(one, 3)["all"]
     assert found["specificity_at_0.8211"] == pytest.approx(2 / 10)
@@ -149,7 +150,7 @@ def test_too_few_positives_or_patients_say_so():
     found = as_they_are(one._replace(test=test), 12)
     assert set(found["R"]) == {FALSE_PER_HOUR} and "auroc" in found["N2"]
     for least, patients in ((LEAST_POSITIVES - 1, LEAST_PATIENTS), (LEAST_POSITIVES, LEAST_PATIENTS - 1)):
-        some = answers(range(12), [0.5] * 12, label=[i < least for i in range(12)])
+        some = predictions(range(12), [0.5] * 12, label=[i < least for i in range(12)])
         some = some._replace(patient=np.array([f"p{i % patients}" for i in range(12)]))
         assert too_few(some, within(some, "all")) is not None
 

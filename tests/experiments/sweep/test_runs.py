@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.runs import REFERENCE, ablated, compared, runs, siamese_es, varied
+from experiments.sweep.runs import REFERENCE, ablated, compared, runs, siamese_es, varied
 from siamese_jax.config.experiment import differences
 from siamese_jax.models.build import MODELS
 from siamese_jax.signals.converter import frequencies

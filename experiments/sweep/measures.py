@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from experiments.scored import ASLEEP, Answers, Scored
 from experiments.statistics.patient_counts import (
     count_patients,
     patient_sums,
@@ -16,6 +15,7 @@ from experiments.statistics.patient_counts import (
     resampled_curves,
     resampled_matched_auroc,
 )
+from experiments.sweep.predictions import ASLEEP, Predictions, Scored
 from siamese_jax.evaluation import metrics
 from siamese_jax.vocabulary import STAGES
 
@@ -68,46 +68,50 @@ def figures(
     return found
 
 
-def too_few(test: Answers, inside: Bool[np.ndarray, "window"]) -> str | None:
+def too_few(test: Predictions, inside: Bool[np.ndarray, "window"]) -> str | None:
     """Why a stratum has no figures, in words; None if it has."""
     positives = inside & test.label
     n, patients = int(positives.sum()), len(np.unique(test.patient[positives]))
     return f"{n} positives in {patients} patients" if n < LEAST_POSITIVES or patients < LEAST_PATIENTS else None
 
 
-def detections_begin(answers: Answers, threshold: float, *, window_seconds: float) -> Bool[np.ndarray, "window"]:
+def detections_begin(
+    predictions: Predictions, threshold: float, *, window_seconds: float
+) -> Bool[np.ndarray, "window"]:
     """Where a detection begins: in a detected window that does not go on from a detected one.
 
     A window goes on from the row before if that is the same patient's and begins up to one window length earlier.
     """
-    detected = answers.probability >= threshold
-    return detected & ~(np.isfinite(_gap(answers, window_seconds)) & np.append(False, detected[:-1])[: len(detected)])
+    detected = predictions.probability >= threshold
+    return detected & ~(
+        np.isfinite(_gap(predictions, window_seconds)) & np.append(False, detected[:-1])[: len(detected)]
+    )
 
 
-def covered_seconds(answers: Answers, *, window_seconds: float) -> Float64[np.ndarray, "window"]:
+def covered_seconds(predictions: Predictions, *, window_seconds: float) -> Float64[np.ndarray, "window"]:
     """How much recorded time each window adds to those before it: its length, less what it shares with the last."""
-    return np.minimum(_gap(answers, window_seconds), window_seconds)
+    return np.minimum(_gap(predictions, window_seconds), window_seconds)
 
 
-def _gap(answers: Answers, window_seconds: float) -> Float64[np.ndarray, "window"]:
+def _gap(predictions: Predictions, window_seconds: float) -> Float64[np.ndarray, "window"]:
     """Seconds since the beginning of the window that each goes on from; infinite if from none."""
-    gap = np.diff(answers.onset_seconds)
-    goes_on = (answers.patient[1:] == answers.patient[:-1]) & (gap > 0) & (gap <= window_seconds * (1 + 1e-6))
-    return np.append(np.inf, np.where(goes_on, gap, np.inf))[: len(answers.onset_seconds)]
+    gap = np.diff(predictions.onset_seconds)
+    goes_on = (predictions.patient[1:] == predictions.patient[:-1]) & (gap > 0) & (gap <= window_seconds * (1 + 1e-6))
+    return np.append(np.inf, np.where(goes_on, gap, np.inf))[: len(predictions.onset_seconds)]
 
 
-def within(test: Answers, stratum: str) -> Bool[np.ndarray, "window"]:
+def within(test: Predictions, stratum: str) -> Bool[np.ndarray, "window"]:
     """Windows of a stratum: of all, of one sleep stage, or of sleep."""
     return np.ones(len(test.label), bool) if stratum == ALL else np.isin(test.stage, CODES[stratum])
 
 
-def ied_free(test: Answers) -> Bool[np.ndarray, "window"]:
+def ied_free(test: Predictions) -> Bool[np.ndarray, "window"]:
     """Windows of patients without a single positive window."""
     return ~np.isin(test.patient, np.unique(test.patient[test.label]))
 
 
 def _false_per_hour(
-    test: Answers, patient: np.ndarray, inside: np.ndarray, threshold: float, drawn: np.ndarray, seconds: float
+    test: Predictions, patient: np.ndarray, inside: np.ndarray, threshold: float, drawn: np.ndarray, seconds: float
 ) -> Samples:
     """A detection belongs to the stage in which it begins, so that the stages' counts add up."""
     here = inside & ied_free(test)
@@ -146,7 +150,7 @@ def _at(
     }
 
 
-def _matched(test: Answers, patient: np.ndarray, codes: Sequence[int], drawn: np.ndarray) -> Samples:
+def _matched(test: Predictions, patient: np.ndarray, codes: Sequence[int], drawn: np.ndarray) -> Samples:
     cells = []
     for code in codes:
         here = test.stage == code

@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.folds import deal, grouped, make_folds, marked_of, positives, restricted, with_fewer
+from experiments.sweep.folds import deal, grouped, make_folds, marked_of, positives, restricted, with_fewer
 from siamese_jax.shards.schema import open_shards
 from tests.simulated_cohort import tiny_shards
 

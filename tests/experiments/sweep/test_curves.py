@@ -3,22 +3,27 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from scipy import special
 
-from experiments.curves import _look, draw_curves, mean_precision, mean_sensitivity, reliability
-from experiments.scored import Answers
+from experiments.sweep.curves import _look, draw_curves, mean_precision, mean_sensitivity, reliability
+from experiments.sweep.predictions import Predictions
 from siamese_jax.evaluation import metrics
-from tests.answers import scored
+from tests.experiments.sweep.made_up import scored
 
 
-def answers(chance, label):
+def predictions(chance, label):
     n = len(chance)
-    return Answers(
-        np.repeat(["a"], n), np.arange(n) * 4.0, np.array(label, bool), np.zeros(n, np.int32), np.array(chance)
+    return Predictions(
+        np.repeat(["a"], n),
+        np.arange(n) * 4.0,
+        np.array(label, bool),
+        np.zeros(n, np.int32),
+        special.logit(np.array(chance)),
     )
 
 
-STEPS = answers([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [1, 0, 1, 0, 0, 1])
-TIES = answers([0.5] * 4, [1, 0, 0, 0])
+STEPS = predictions([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [1, 0, 1, 0, 0, 1])
+TIES = predictions([0.5] * 4, [1, 0, 0, 0])
 
 
 def test_sensitivity_at_a_false_positive_rate_is_the_best_allowed():
@@ -43,14 +48,14 @@ def test_lines_are_those_of_the_tables_operating_points():
 
 
 def test_reliability_by_hand():
-    probability, share, n = reliability([answers([0.05, 0.07, 1.0, 0.92], [0, 1, 1, 1]), answers([0.06], [0])])
+    probability, share, n = reliability([predictions([0.05, 0.07, 1.0, 0.92], [0, 1, 1, 1]), predictions([0.06], [0])])
     assert (probability[[0, 9]], share[[0, 9]]) == (pytest.approx([0.06, 0.96]), pytest.approx([1 / 3, 1]))
     assert n.tolist() == [1.5] + [0] * 8 + [1.0]
     assert np.isnan(share[1:9]).all()
 
 
 def test_tests_without_both_labels_have_no_curve():
-    empty = answers([0.1, 0.2], [0, 0])
+    empty = predictions([0.1, 0.2], [0, 0])
     assert np.isnan(mean_sensitivity([empty], np.array([0.5]))).all()
     assert mean_precision([empty, STEPS], np.array([1.0])) == pytest.approx([0.5])
 

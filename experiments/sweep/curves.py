@@ -7,24 +7,21 @@ from typing import Any
 import matplotlib
 import numpy as np
 from jaxtyping import Float64
-
-from experiments.measures import PUBLISHED
-from experiments.scored import Answers, Scored
-from siamese_jax.evaluation import metrics
-
-matplotlib.use("Agg")  # before pyplot: no screen is needed
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
+
+from experiments.figures import COLOURS, write_figure
+from experiments.sweep.measures import PUBLISHED
+from experiments.sweep.predictions import Predictions, Scored
+from siamese_jax.evaluation import metrics
 
 FALSE_POSITIVE_RATES = np.geomspace(1e-3, 1, 301)
 SENSITIVITIES = np.linspace(0.01, 1, 100)
 BINS = 10
 FEWEST = 10
 """Windows below which a bin of the calibration panel is not drawn: chance alone decides there."""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c510a")
-"""Okabe & Ito's without yellow; the reference is black."""
 DASHES = ("-", "--", "-.", ":", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """With dashes they tell lines apart in grey."""
@@ -37,7 +34,7 @@ def draw_curves(scored: Sequence[Scored], path: Path, *, reference: str, title: 
     precision, of every fold and seed, then their mean.
 
     Args:
-        scored: runs x folds x seeds, as for `experiments.tables.summarise`.
+        scored: runs x folds x seeds, as for `experiments.sweep.summary.summarise`.
         path: of the PNG.
         reference: name of the run whose line is thick and black.
         title: what the data are and whether they are simulated.
@@ -70,13 +67,11 @@ def draw_curves(scored: Sequence[Scored], path: Path, *, reference: str, title: 
             frameon=False,
         )
         figure.suptitle(title, fontsize=14)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
-        plt.close(figure)
+        write_figure(figure, path)
     return path
 
 
-def mean_sensitivity(tests: Sequence[Answers], rates: Float64[np.ndarray, "rate"]) -> Float64[np.ndarray, "rate"]:
+def mean_sensitivity(tests: Sequence[Predictions], rates: Float64[np.ndarray, "rate"]) -> Float64[np.ndarray, "rate"]:
     """The highest sensitivity with at most each false-positive rate, mean over the tests that have both labels."""
     found = []
     for counts in _both_labels(tests):
@@ -85,7 +80,7 @@ def mean_sensitivity(tests: Sequence[Answers], rates: Float64[np.ndarray, "rate"
     return np.mean(found, 0) if found else np.full(len(rates), np.nan)
 
 
-def mean_precision(tests: Sequence[Answers], wanted: Float64[np.ndarray, "rate"]) -> Float64[np.ndarray, "rate"]:
+def mean_precision(tests: Sequence[Predictions], wanted: Float64[np.ndarray, "rate"]) -> Float64[np.ndarray, "rate"]:
     """Precision at the highest threshold that reaches each sensitivity, mean over the tests that have both labels."""
     found = []
     for counts in _both_labels(tests):
@@ -94,12 +89,12 @@ def mean_precision(tests: Sequence[Answers], wanted: Float64[np.ndarray, "rate"]
     return np.mean(found, 0) if found else np.full(len(wanted), np.nan)
 
 
-def _both_labels(tests: Sequence[Answers]) -> list[metrics.Curve]:
+def _both_labels(tests: Sequence[Predictions]) -> list[metrics.Curve]:
     found = [metrics.curve(test.probability, test.label) for test in tests]
     return [counts for counts in found if counts.n_positives and counts.n_negatives]
 
 
-def reliability(tests: Sequence[Answers]) -> tuple[Float64[np.ndarray, "bin"], ...]:
+def reliability(tests: Sequence[Predictions]) -> tuple[Float64[np.ndarray, "bin"], ...]:
     """Mean probability, share of positives and number of windows a test, by bins of probability; NaN if empty."""
     chance = np.concatenate([test.probability for test in tests]).astype(np.float64)
     label = np.concatenate([test.label for test in tests])
@@ -119,7 +114,7 @@ def _look(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % n], "ls": DASHES[second], "lw": 1.5, "marker": MARKS[second], "ms": 6}
 
 
-def _draw_roc(axes: Axes, tests: dict[str, list[Answers]], looks: dict[str, dict[str, Any]]) -> None:
+def _draw_roc(axes: Axes, tests: dict[str, list[Predictions]], looks: dict[str, dict[str, Any]]) -> None:
     for i, (name, own) in enumerate(tests.items()):
         curve = mean_sensitivity(own, FALSE_POSITIVE_RATES)
         axes.plot(FALSE_POSITIVE_RATES, curve, markevery=(7 * i % 40, 40), **looks[name])
@@ -133,7 +128,7 @@ def _draw_roc(axes: Axes, tests: dict[str, list[Answers]], looks: dict[str, dict
     axes.grid(alpha=0.3)
 
 
-def _draw_precision(axes: Axes, tests: dict[str, list[Answers]], looks: dict[str, dict[str, Any]]) -> None:
+def _draw_precision(axes: Axes, tests: dict[str, list[Predictions]], looks: dict[str, dict[str, Any]]) -> None:
     for i, (name, own) in enumerate(tests.items()):
         curve = mean_precision(own, SENSITIVITIES)
         axes.plot(SENSITIVITIES, curve, markevery=(2 * i % 15, 15), **looks[name])
@@ -148,7 +143,7 @@ def _draw_precision(axes: Axes, tests: dict[str, list[Answers]], looks: dict[str
     axes.grid(alpha=0.3)
 
 
-def _draw_calibration(upper: Axes, lower: Axes, tests: dict[str, list[Answers]], looks: dict[str, Any]) -> None:
+def _draw_calibration(upper: Axes, lower: Axes, tests: dict[str, list[Predictions]], looks: dict[str, Any]) -> None:
     edges = np.linspace(0, 1, BINS + 1)
     for name, own in tests.items():
         probability, share, n = reliability(own)
@@ -166,6 +161,6 @@ def _draw_calibration(upper: Axes, lower: Axes, tests: dict[str, list[Answers]],
         axes.grid(alpha=0.3)
 
 
-def _area(metric: Callable[..., float], tests: Sequence[Answers]) -> str:
+def _area(metric: Callable[..., float], tests: Sequence[Predictions]) -> str:
     values = [metric(test.probability, test.label) for test in tests if 0 < test.label.sum() < len(test.label)]
     return f"{np.mean(values):.3f}" if values else "-"

@@ -1,0 +1,1 @@
+"""Fine-tuning from simulated to real EEG: `python -m experiments.finetune`."""
