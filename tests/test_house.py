@@ -44,6 +44,7 @@ OWNERS = {
     "tyro": ["siamese_jax/cli/*.py", "experiments/*.py", "data_tools/*.py"],
     "distributed": ["siamese_jax/jobs.py"],
     "pyedflib": [],  # an oracle in tests, no more
+    "wfdb": [],  # likewise
     "mne": ["siamese_jax/cohort/bids.py"],
     "torch": ["experiments/parity/theirs.py"],
     "torchvision": ["experiments/parity/theirs.py"],
@@ -84,8 +85,11 @@ TESTED_WITH: dict[str, str] = {
     "experiments/ecg/page.py": "tests/experiments/ecg/test_score.py",
     "experiments/parity/theirs.py": "tests/experiments/parity/test_names.py",
     "experiments/picture.py": "tests/experiments/test_demo.py",
-    "experiments/scored.py": "tests/experiments/test_sweep.py",
-    "experiments/sweep_command.py": "tests/experiments/test_compare.py",
+    "experiments/figures.py": "tests/experiments/sweep/test_curves.py",
+    "experiments/pages.py": "tests/experiments/sweep/test_page.py",
+    "experiments/sweep/command.py": "tests/experiments/test_compare.py",
+    "experiments/sweep/predictions.py": "tests/experiments/sweep/test_jobs.py",
+    "experiments/training.py": "tests/experiments/sweep/test_jobs.py",
     "experiments/simulator/figures.py": "tests/experiments/simulator/test_page.py",
     "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",
     "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",

@@ -47,8 +47,8 @@ COLUMNS = ("accuracy", "kappa", "macro_f1", "spindle_f1", "precision", "recall")
 def write(folder: Path, excerpts: Sequence[ScoredExcerpt], about: dict[str, Any]) -> None:
     """Write sleep.json, sleep.md, sleep.png and each subject's tables, and print the second."""
     tree = about | figures(excerpts)
+    draw(folder / "sleep.png", excerpts)  # creates the folder
     write_tables(folder, excerpts)
-    draw(folder / "sleep.png", excerpts)
     write_page(folder, "sleep", tree, page)
     print("and sleep.png, and of each excerpt N what was found in it:")
     print("excerptN_hypnogram.csv (every 30 s, with probabilities) and excerptN_spindles.csv")

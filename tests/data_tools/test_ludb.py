@@ -66,7 +66,7 @@ def write(
         lines.append(f"{subject}.dat 16 {gain} 0 0 {column[0]} {checksum(column)} 0 {lead.lower()}")
     lines += ["#<age>: 51", "#<sex>: F", "#<diagnoses>:", *(f"#{text}" for text in comments)]
     (folder / f"{subject}.hea").write_bytes("".join(line + newline for line in lines).encode())
-    (folder / f"{subject}.dat").write_bytes(encoded(digital.ravel(), 16))
+    (folder / f"{subject}.dat").write_bytes(encoded(digital))
     return digital
 
 

@@ -8,21 +8,9 @@ import numpy as np
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
 
-def encoded(values: Sequence[int], kind: int) -> bytes:
-    """Samples in turn, in a signal format."""
-    values = [int(value) for value in values]
-    if kind in (16, 24, 32):
-        return b"".join(value.to_bytes(kind // 8, "little", signed=True) for value in values)
-    if kind == 61:
-        return b"".join(value.to_bytes(2, "big", signed=True) for value in values)
-    if kind in (80, 160):  # offset binary
-        return b"".join((value + (128 if kind == 80 else 32768)).to_bytes(kind // 80, "little") for value in values)
-    assert kind == 212
-    out = bytearray()
-    for first, second in zip(values[::2], [*values[1::2], 0], strict=False):
-        first, second = first % 4096, second % 4096
-        out += bytes([first & 0xFF, first >> 8 | second >> 8 << 4, second & 0xFF])
-    return bytes(out[:-1]) if len(values) % 2 else bytes(out)
+def encoded(values: Sequence[int] | np.ndarray) -> bytes:
+    """Samples in turn, in format 16."""
+    return np.asarray(values, "<i2").tobytes()
 
 
 def checksum(values: np.ndarray) -> int:
@@ -38,7 +26,6 @@ def write_record(
     *,
     sfreq: str = "500",
     leads: Sequence[str] = LEADS,
-    kind: int = 16,
     skip: bytes = b"",
     gain: str = "1000/mV",
     suffix: str = ".dat",
@@ -49,8 +36,8 @@ def write_record(
     """A header and its signal file of `digital` [time, chan]; returns the header's path."""
     folder.mkdir(parents=True, exist_ok=True)
     file = f"{name}{suffix}"
-    (folder / file).write_bytes(skip + encoded(digital.ravel(), kind))
-    code = f"{kind}+{len(skip)}" if skip else str(kind)
+    (folder / file).write_bytes(skip + encoded(digital))
+    code = f"16+{len(skip)}" if skip else "16"
     lines = [record or f"{name} {len(leads)} {sfreq} {len(digital)}"]
     for lead, column in zip(leads, digital.T, strict=True):
         lines.append(f"{file} {code} {gain} 16 0 {column[0]} {checksum(column)} 0 {lead}")
