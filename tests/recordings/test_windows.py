@@ -76,3 +76,10 @@ def test_windows_that_a_bad_interval_overlaps_are_found() -> None:
         False,
     ]
     assert untouched(onsets, [(4.0, 4.0)], window_seconds=4.0).tolist() == [True, False, True, True]
+
+
+def test_an_interval_that_ends_where_a_window_starts_is_outside_and_one_a_millisecond_longer_is_not():
+    onsets = np.array([0.3, 0.6])
+    assert untouched(onsets, [(0.1, 0.2)], window_seconds=0.3).all()  # 0.1 + 0.2 is a little more than 0.3
+    assert untouched(onsets, [(0.1, 0.201)], window_seconds=0.3).tolist() == [False, True]
+    assert untouched(onsets, [(0.899, 1.0)], window_seconds=0.3).tolist() == [True, False]
