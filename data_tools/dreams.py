@@ -14,7 +14,7 @@ refused, as any such recording is.
 Expert 2 marked onsets only, and not in every excerpt; hence `--expert 1` unless told otherwise. To train on the shards
 (a common average of one electrode is nothing, and it has no mirror image):
 
-    siamese-jax train SHARDS RUN small --tasks spindle sleep --data.ch-names C3 Cz \
+    siamese-jax train SHARDS RUN --tasks spindle sleep --data.ch-names C3 Cz \
         --preprocess.montage referential --training.flip 0
 """
 

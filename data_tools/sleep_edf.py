@@ -14,7 +14,7 @@ stage, and windows of them have no label.
 SC has the whole day, most of it awake. As in the papers (Supratak et al. 2017, DeepSleepNet), windows further
 than 30 minutes from sleep are left out; `--wake-minutes inf` keeps all. To train on the shards:
 
-    siamese-jax train SHARDS RUN small --tasks sleep --data.ch-names FPz-Cz Pz-Oz --data.sfreq 100 \
+    siamese-jax train SHARDS RUN --tasks sleep --data.ch-names FPz-Cz Pz-Oz --data.sfreq 100 \
         --data.window-seconds 30 --preprocess.montage referential --preprocess.eeg-band-hz 0.5 40 \
         --converter.band-hz 0 40 --training.flip 0
 """

@@ -31,7 +31,7 @@ of them cannot be shipped with this program, as the two releases name them diffe
 `--write-split FILE` writes it for the tree at hand with its hash, and `--split FILE` uses a file of that form, so that
 two laboratories can tell whether theirs is the same.
 
-To train: `siamese-jax train SHARDS RUN small --tasks tuev --model.fusion none --preprocess.mains-hz 60`.
+To train: `siamese-jax train SHARDS RUN --tasks tuev --model.fusion none --preprocess.mains-hz 60`.
 """
 
 import csv

@@ -12,7 +12,7 @@ at JS10646, then Ningbo begins (RECALL).
 
 A line to train with, on some of the findings:
 
-    siamese-jax train SHARDS RUN ecg --tasks AF IAVB RBBB PVC
+    siamese-jax train SHARDS RUN --preset ecg --tasks AF IAVB RBBB PVC
 """
 
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ Traps, by the file-level audit of eng-rodriguez/dissertation-research (FACT) unl
     confounding        IED recordings are asleep 64 % of the time, others 36 %; five hold 42 % of the IED epochs:
                        said at the end, for the recordings at hand
 
-To train: `siamese-jax train SHARDS RUN small --tasks ied --model.fusion none --preprocess.mains-hz None`.
+To train: `siamese-jax train SHARDS RUN --tasks ied --model.fusion none --preprocess.mains-hz None`.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ before it is.
 
 A line to train with, on shards of any of them as they come (100 Hz, 10 s, the task `diagnosis`):
 
-    siamese-jax train SHARDS RUN ecg
+    siamese-jax train SHARDS RUN --preset ecg
 """
 
 import dataclasses

@@ -1,8 +1,7 @@
 """An archive of simulated EDFs, prepared and searched while a worker is killed: `python -m experiments.archive OUT`.
 
 One file is broken. Each command runs on two workers, of which one is killed half-way; runs again, with nothing to do;
-and runs on one worker into another folder, whose files must be the same bytes. Once with dask.distributed and once
-with the pool of processes that stands in for it. Linux only: workers are found in /proc.
+and runs on one worker into another folder, whose files must be the same bytes. Linux only: workers are found in /proc.
 """
 
 import hashlib
@@ -13,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +25,6 @@ from siamese_jax.cli import console
 RESULTS = Path("experiments/results/archive/archive.md")
 LOCK = ".lock"
 COMMAND = "from siamese_jax.cli.main import main; main()"
-CREWS = {"dask": COMMAND, "pool": f"import sys; sys.modules['distributed'] = None; {COMMAND}"}
-"""The command line with dask.distributed, and as if it were not installed."""
 
 
 class Run(NamedTuple):
@@ -39,14 +35,13 @@ class Run(NamedTuple):
     killed: int | None
     """Process that was killed."""
     text: str
-    """What it said at its end."""
+    """What it printed."""
 
 
 class Row(NamedTuple):
-    """One crew's work."""
+    """One command: with two workers, again, and with one."""
 
     task: str
-    crew: str
     first: Run
     again: Run
     alone: Run
@@ -85,51 +80,43 @@ def main(
             ("detect", str(recordings), "--checkpoint", str(checkpoint), "--out", "{out}"),
             "*_run.json",
         )
-    crews = [crew for crew in CREWS if crew == "pool" or find_spec("distributed")]
     rows = []
     for task, (arguments, finished) in tasks.items():
-        alone, alone_run = out / f"{task}-alone", None
-        for crew in crews:
-            if alone_run is None:
-                alone_run = run(crew, arguments, alone)
-            rows.append(examine(task, crew, arguments, finished, (alone, alone_run), files))
-            print(line(rows[-1]))
+        alone = out / f"{task}-alone"
+        rows.append(examine(task, arguments, finished, (alone, run(arguments, alone)), files))
+        print(line(rows[-1]))
     results.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(page(rows, files, minutes, broken.name), encoding="utf-8")
     print(f"wrote {results}")
     return console.NOT_ANALYSED if any(row.differing or row.n_rewritten for row in rows) else console.OK
 
 
-def examine(
-    task: str, crew: str, arguments: Sequence[str], finished: str, reference: tuple[Path, Run], files: int
-) -> Row:
+def examine(task: str, arguments: Sequence[str], finished: str, reference: tuple[Path, Run], files: int) -> Row:
     """Two workers, one of them killed after a third of the files; then again; then held against one worker's bytes."""
-    folder = reference[0].with_name(f"{task}-{crew}")
-    first = run(crew, arguments, folder, workers=2, kill=(finished, files // 3))
+    folder = reference[0].with_name(f"{task}-two")
+    first = run(arguments, folder, workers=2, kill=(finished, files // 3))
     written = {path: path.stat().st_mtime_ns for path in folder.rglob(finished)}
-    again = run(crew, arguments, folder, workers=2)
+    again = run(arguments, folder, workers=2)
     rewritten = [path for path, then in written.items() if path.stat().st_mtime_ns != then]
     ours, theirs = content(folder), content(reference[0])
     differing = tuple(sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)))
-    return Row(task, crew, first, again, reference[1], len(rewritten), len(ours), differing)
+    return Row(task, first, again, reference[1], len(rewritten), len(ours), differing)
 
 
-def run(
-    crew: str, arguments: Sequence[str], out: Path, *, workers: int = 1, kill: tuple[str, int] | None = None
-) -> Run:
+def run(arguments: Sequence[str], out: Path, *, workers: int = 1, kill: tuple[str, int] | None = None) -> Run:
     """Run a command of siamese-jax; `kill` a worker once that many files of that pattern are there."""
     given = [argument.format(out=out) for argument in arguments]
-    command = [sys.executable, "-c", CREWS[crew], *given, "--workers", str(workers)]
+    command = [sys.executable, "-c", COMMAND, *given, "--workers", str(workers)]
     began, killed = time.monotonic(), None
-    with (out.parent / f"{out.name}.log").open("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+    with (out.parent / f"{out.name}.log").open("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         while process.poll() is None:
             if kill is not None and killed is None and sum(1 for _ in out.rglob(kill[0])) >= kill[1]:
                 killed = kill_a_worker(process.pid)
             time.sleep(0.02)
         seconds = time.monotonic() - began
-        said.seek(0)
-        text = said.read()
+        log.seek(0)
+        text = log.read()
     return Run(seconds, process.returncode, killed, text)
 
 
@@ -153,7 +140,7 @@ def line(row: Row) -> str:
     """A row of the table."""
     same = "all the same bytes" if not row.differing else f"{len(row.differing)} differ: {', '.join(row.differing[:5])}"
     return (
-        f"| {row.task} | {row.crew} | {row.alone.seconds:.0f} s | {row.first.seconds:.0f} s, exit code {row.first.code}"
+        f"| {row.task} | {row.alone.seconds:.0f} s | {row.first.seconds:.0f} s, exit code {row.first.code}"
         f" | {'yes' if row.first.killed else 'no'} | {row.again.seconds:.0f} s, {row.n_rewritten} written anew"
         f" | {row.n_files} files, {same} |"
     )
@@ -171,11 +158,11 @@ def page(rows: Sequence[Row], files: int, minutes: float, broken: str) -> str:
 one of them killed (SIGKILL) after a third of the results; the same command again; the same on one worker into another
 folder, and every file of both compared.
 
-| command | workers are | one worker | two, one killed | killed | again | against one worker |
-|---|---|---|---|---|---|---|
+| command | one worker | two, one killed | killed | again | against one worker |
+|---|---|---|---|---|---|
 """
-    said = "".join(f"\n\n{row.task}, {row.crew}:\n\n```\n{_brief(row.first.text)}\n```" for row in rows)
-    return f"{head}{chr(10).join(map(line, rows))}\n\nWhat the commands said at the end of the first run:{said}\n"
+    printed = "".join(f"\n\n{row.task}:\n\n```\n{_brief(row.first.text)}\n```" for row in rows)
+    return f"{head}{chr(10).join(map(line, rows))}\n\nWhat the commands printed in the first run:{printed}\n"
 
 
 def _brief(text: str) -> str:

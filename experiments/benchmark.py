@@ -64,7 +64,7 @@ def train(*, shards: Path, devices: int = 1, steps: int = 60, parallel: str = "p
     with tempfile.TemporaryDirectory() as run:
         options = {"steps": steps, "warmup-steps": 1, "evaluate-every": 10**6, "checkpoint-every": 10**6}
         texts = [text for name, value in options.items() for text in (f"--training.{name}", str(value))]
-        command = ["-m", "siamese_jax.cli.main", "train", str(shards), run, "--devices", str(devices), "small"]
+        command = ["-m", "siamese_jax.cli.main", "train", str(shards), run, "--devices", str(devices)]
         _, megabytes, said = _run([*command, *texts, "--training.parallel", parallel])
     (rate,) = re.findall(r"; (\d+) windows/s", said)
     print(

@@ -64,7 +64,7 @@ def main(
 
     options = _training_options(steps)
     forced = f" --devices {devices}" if devices else ""
-    _say(f"siamese-jax train {shards} {out}{forced} small {shlex.join(options)}")
+    _say(f"siamese-jax train {shards} {out}{forced} {shlex.join(options)}")
     _must(cli.train(shards, out, _config(options), devices=devices))
 
     _say(f"siamese-jax evaluate {checkpoint} {shards}")
@@ -90,12 +90,12 @@ Done in {minutes:.1f} min. All data are SIMULATED.
 Next:
   siamese-jax info YOUR.edf
   siamese-jax detect YOUR.edf --checkpoint {out / "checkpoint"} --out detection
-  siamese-jax prepare YOUR_FOLDER YOUR_SHARDS && siamese-jax train YOUR_SHARDS runs/mine small"""
+  siamese-jax prepare YOUR_FOLDER YOUR_SHARDS && siamese-jax train YOUR_SHARDS runs/mine"""
 
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo, and nothing that is not one."""
-    known = {"recordings", "shards", "checkpoint", "detection", "training.jsonl", "metrics.json", "demo.png"}
+    known = {".lock", "recordings", "shards", "checkpoint", "detection", "training.jsonl", "metrics.json", "demo.png"}
     strange = sorted(path.name for path in out.iterdir() if path.name not in known)
     if strange:
         raise ValueError(f"{out} holds {', '.join(strange)}, which no demo made: name another folder")
@@ -114,7 +114,7 @@ def _training_options(steps: int) -> list[str]:
 
 
 def _config(options: list[str]) -> Config:
-    """What `siamese-jax train ... small OPTIONS` makes of the options."""
+    """What `siamese-jax train ... OPTIONS` makes of the options."""
     return tyro.cli(Config, default=SMALL, args=options)
 
 

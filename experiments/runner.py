@@ -24,8 +24,8 @@ import numpy as np
 
 from data_tools.code_hash import code_hash
 from experiments.provenance import commit
-from siamese_jax.cohort.report import locked
 from siamese_jax.files import replacing, write_json
+from siamese_jax.locks import locked
 
 ANSWER, ABOUT = "answer.npz", "about.json"
 

@@ -458,3 +458,11 @@ def test_nothing_in_the_package_unpickles_or_evaluates():
         called = {ast.unparse(n.func) for n in nodes if isinstance(n, ast.Call)}
         assert not imported & modules, path
         assert called & calls == ({"export.deserialize"} if path.name == "run_bundle.py" else set()), path
+
+
+def test_a_file_s_name_is_on_the_disk_when_the_writing_is_done(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    with files.replacing(tmp_path / "a.json") as file:
+        file.write(b"{}")
+    assert flushed == [(tmp_path / "a.json").stat().st_ino, tmp_path.stat().st_ino]

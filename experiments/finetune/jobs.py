@@ -51,7 +51,7 @@ ARMS = (
     Arm("simulated only, as it is", ""),
     Arm("fine-tuned", "--init-from {source} --tasks sleep"),
     Arm("fine-tuned, stem frozen", "--init-from {source} --tasks sleep --freeze stem"),
-    Arm(SCRATCH, f"small {ELECTRODES} --tasks sleep"),
+    Arm(SCRATCH, f"--preset small {ELECTRODES} --tasks sleep"),
     Arm("fine-tuned at the rate of scratch", "--init-from {source} --tasks sleep --training.learning-rate 3e-3"),
 )
 
@@ -88,7 +88,7 @@ class FineTuning:
             recordings, shards = folder / "recordings", folder / "shards"
             _python(f"-m data_tools.simulate {recordings} {cohort}")
             _siamese(f"prepare {recordings} {shards} --channels C3 Cz --source {shlex.quote(SIMULATED)}")
-            _siamese(f"train {shards} {folder / 'run'} small {options}")
+            _siamese(f"train {shards} {folder / 'run'} {options}")
             return {}
 
         return Job("pre-training on simulated people", [cohort, options], CODE, work)

@@ -14,20 +14,20 @@ NOTICE = "Research use only. Not a medical device. Review the events before any 
 LINE_EVERY_SECONDS = 30.0
 OK, USAGE, NOT_ANALYSED, SOME_FAILED, PEER_LOST, INTERRUPTED = 0, 2, 3, 5, 75, 130
 MISTAKES = (ValueError, OSError, FloatingPointError)
-"""What a user can mend: said in one sentence."""
+"""What a user can mend: printed as one sentence."""
 
 
 def run(command: Callable[[], int]) -> None:
     """Run a command and exit; a mistake of the user's ends in one sentence, not in a stack trace.
 
-    In a log file, too, a line is there as soon as it is said: whoever is killed has said it.
+    In a log file, too, a line is there as soon as it is printed, also when the command is killed later.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
         code = command()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         code = INTERRUPTED
     except MISTAKES as error:
         complain(error)
@@ -44,7 +44,7 @@ def complain(error: Exception | str) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float, float], None]]:
-    """A bar on standard error, told `(what, done, total)`; a new `what` that begins at 0 starts afresh.
+    """A bar on standard error, called with `(what, done, total)`; a new `what` that begins at 0 starts again.
 
     Where standard error is no terminal (the log of a cluster's job), a line now and then instead.
     """
@@ -64,7 +64,7 @@ def progress_bar() -> Iterator[Callable[[str, float, float], None]]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    # Time left is told from the pace of the last hour: a training step may last longer than the usual half minute.
+    # Time left is computed from the pace of the last hour: a training step may last longer than the usual half minute.
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bar:
         task = bar.add_task("")
 
@@ -83,7 +83,7 @@ class _Lines:
 
     def update(self, what: str, done: float, total: float) -> None:
         now = time.monotonic()
-        if done < self._done:  # the first news, or something else begins; a run that is resumed begins late
+        if done < self._done:  # the first news, or something else begins; a run that resumes begins late
             self._since, self._before = now, done
         self._done = done
         self._line = f"{what} {100 * done / max(total, 1e-9):.0f} %"

@@ -48,14 +48,16 @@ def detect(
             all files under the same paths.
     """
     use_compilation_cache()
-    from siamese_jax.cohort.report import locked
     from siamese_jax.detection.archive import find_jobs, plan_analysis, standing
+    from siamese_jax.locks import locked
 
     jobs = find_jobs(files, out)
     loaded = load_checkpoint(checkpoint)
     analysis = plan_analysis(checkpoint, loaded, threshold=threshold, hop_seconds=hop, units=channel_units(units))
     print(f"model     {analysis.model}")
-    with locked(out):
+    with locked(out) as note:
+        if note:
+            print(f"note      {note}")
         found = [standing(job, analysis) for job in jobs]
         if len(files) > 1 or workers > 1 or scheduler or any(file.is_dir() for file in files):
             code = _detect_many(found, out, analysis, workers, scheduler)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import tyro
 
@@ -9,7 +10,7 @@ from siamese_jax.cli.console import NOTICE, run
 from siamese_jax.cli.deployment import detect, export
 from siamese_jax.cli.evaluation import evaluate
 from siamese_jax.cli.recordings import info, prepare
-from siamese_jax.cli.training import train, train_command
+from siamese_jax.cli.training import Start, train
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "info": info,
@@ -27,17 +28,17 @@ def main() -> None:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; returns the exit code.
-
-    Flags may stand before or after a preset's name.
-    """
-    commands = COMMANDS | ({"train": train_command(arguments)} if arguments[:1] == ["train"] else {})
+    """Do what the arguments say; returns the exit code."""
+    commands = dict(COMMANDS)
+    if arguments[:1] == ["train"]:
+        # Its flags change the configuration that --preset or --init-from names: these two are read first.
+        start, _ = tyro.cli(Start, args=arguments, prog="siamese-jax train", return_unknown_args=True, add_help=False)
+        commands["train"] = partial(train, config=start.config())
     return tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="siamese-jax",
         description="IEDs and sleep stages from scalp EEG. " + NOTICE,
         args=arguments,
-        config=(tyro.conf.CascadeSubcommandArgs,),
     )
 
 

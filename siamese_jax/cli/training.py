@@ -1,28 +1,56 @@
 """The command `train`."""
 
-import functools
-import inspect
+import os
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from siamese_jax import files
-from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
-from siamese_jax.cli.supervision import supervised
+from siamese_jax.cli.console import (
+    INTERRUPTED,
+    MISTAKES,
+    NOT_ANALYSED,
+    OK,
+    PEER_LOST,
+    complain,
+    progress_bar,
+    use_compilation_cache,
+)
 from siamese_jax.config.experiment import Config
-from siamese_jax.config.presets import PRESET_HELP, PRESETS, fine_tuning
-from siamese_jax.config.typed import parse_json, typed
+from siamese_jax.config.presets import PRESETS, fine_tuning
 
-PresetConfig = Annotated[
-    tyro.extras.subcommand_type_from_defaults(PRESETS, PRESET_HELP, prefix_names=False),
-    tyro.conf.arg(name=""),
-]
-"""A preset's name on the command line, then any field of it: `small --model.fusion gated`."""
+BROKEN = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ")
+"""How JAX's message about a broken collective begins. The fast path of `jit` raises it as a ValueError."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: a configuration, and parameters at random or those of a checkpoint."""
+
+    preset: Literal["small", "paper", "ecg"] | None = None
+    """`small`: ours, for CPUs and long recordings, 200 Hz; `paper`: as published, 29 leads at 500 Hz; `ecg`: ours, for
+    electrocardiograms of 10 s, 12 leads at 100 Hz. Default the checkpoint's configuration, or `small` without one."""
+    init_from: Path | None = None
+    """Checkpoint (or exported bundle) whose parameters a new run starts from. Without --preset the configuration is the
+    checkpoint's too, with a short, careful training."""
+
+    def config(self) -> Config:
+        """The configuration, before any other flag changes it.
+
+        Raises:
+            ValueError: not a checkpoint.
+        """
+        if self.preset is None and self.init_from is not None:
+            from siamese_jax.checkpoints import read_description
+
+            return fine_tuning(read_description(self.init_from).config)
+        return PRESETS[self.preset or "small"]
 
 
 @dataclass(frozen=True)
@@ -52,25 +80,24 @@ class Processes:
 def train(
     shards: Positional[Path],
     run: Positional[Path],
-    config: PresetConfig,
+    config: Annotated[Config, tyro.conf.arg(name="")] = PRESETS["small"],  # noqa: B008
     *,
-    init_from: Path | None = None,
+    start: Annotated[Start, tyro.conf.arg(name="")] = Start(),
     devices: int | None = None,
     stop_at: int | None = None,
     tensorboard: bool = False,
     profile: bool = False,
     processes: Annotated[Processes, tyro.conf.arg(name="")] = Processes(),
 ) -> int:
-    """Trains on SHARDS/train, watching SHARDS/validation; goes on where RUN stopped.
+    """Trains on SHARDS/train, watching SHARDS/validation; resumes the run that RUN holds.
 
     Args:
         shards: From `siamese-jax prepare`.
         run: Folder for checkpoint/ and training.jsonl.
-        config: The experiment.
-        init_from: Checkpoint (or exported bundle) whose parameters a new run starts from; without a preset's name, the
-            configuration starts from the checkpoint's too.
+        config: The experiment; on the command line each flag changes one field of the preset's or the checkpoint's.
+        start: What the run starts from.
         devices: How many devices of this machine; default all there are. On a CPU, N devices are forced.
-        stop_at: Save and end after this step, as a time limit would; the same command goes on.
+        stop_at: Save and end after this step, as a time limit would; the same command resumes.
         tensorboard: Write the log for TensorBoard too, to RUN/tensorboard.
         profile: Leave a trace of a few steps in RUN/profile.
         processes: Several processes that train together.
@@ -81,7 +108,7 @@ def train(
             shards,
             run,
             config,
-            init_from,
+            start.init_from,
             processes,
             devices=devices,
             stop_at=stop_at,
@@ -89,14 +116,47 @@ def train(
             profile=profile,
         )
 
-    if not processes.several:
-        return work()
-    advice = (
-        "this process of the run was ended, most likely because another one was lost or gave no sign of life for"
-        f" {processes.lost_after} s; the other's log tells why. Start all processes again with the same commands:"
-        f" the run goes on from the last checkpoint in {run / 'checkpoint'}"
+    return as_one_of_several(work, advice(processes, run)) if processes.several else work()
+
+
+def advice(processes: Processes, run: Path) -> str:
+    """What to do when one of several processes is lost."""
+    return (
+        f"If a process of this run is lost or gives no sign of life for {processes.lost_after} s, JAX ends all others."
+        f" Then start all processes again with the same commands: the run resumes from the last checkpoint in"
+        f" {run / 'checkpoint'}."
     )
-    return supervised(work, advice=advice)
+
+
+def as_one_of_several(work: Callable[[], int], advice: str) -> int:
+    """The exit code of `work`; a failure ends this process at once.
+
+    JAX's own way out waits for all other processes, which may wait for this one. The advice is printed first too: when
+    JAX ends a process whose peer is lost, it does so by SIGABRT, without a word that a user understands.
+    """
+    print(advice)
+    code = 1  # of a mistake of ours, with its stack trace
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print("interrupted; the same commands resume", file=sys.stderr)
+        code = INTERRUPTED
+    except (RuntimeError, *MISTAKES) as error:
+        code = _code_of(error)
+        complain(error if code == NOT_ANALYSED else str(error).partition("\n")[0])
+        if code == PEER_LOST:
+            print(advice, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _code_of(error: Exception) -> int:
+    if isinstance(error, RuntimeError | TimeoutError):  # a collective of JAX or a barrier of Orbax that failed
+        return 1 if "RESOURCE_EXHAUSTED" in str(error) else PEER_LOST
+    return PEER_LOST if str(error).startswith(BROKEN) else NOT_ANALYSED
 
 
 def _train(
@@ -124,6 +184,7 @@ def _train(
     use_compilation_cache()
     from siamese_jax import checkpoints
     from siamese_jax.cohort.report import refuse_unfinished
+    from siamese_jax.locks import locked
     from siamese_jax.shards.schema import open_shards
     from siamese_jax.training.loop import train as run_training
     from siamese_jax.training.profile import how_to_open
@@ -135,7 +196,10 @@ def _train(
     source = checkpoints.load(init_from) if init_from is not None else None
     say = print if is_first() else lambda text: None
     say(training_text(config, sum(len(shard.patients) for shard in training), chosen))
-    with progress_bar() if is_first() else nullcontext(lambda *_: None) as progress:
+    shared = locked(run) if is_first() else nullcontext()
+    with shared as note, progress_bar() if is_first() else nullcontext(lambda *_: None) as progress:
+        if note:
+            say(f"note      {note}")
 
         def on_step(step: int, line: Mapping[str, float]) -> None:
             progress(step_text(step, line, config), step, config.training.steps)
@@ -151,7 +215,7 @@ def _train(
             on_step=on_step,
             **options,
         )
-    state = "finished" if outcome.finished else "stopped; the same command goes on"
+    state = "finished" if outcome.finished else "stopped; the same command resumes"
     pace = outcome.windows_per_second  # NaN if there was nothing to do
     say(f"step {outcome.step} of {config.training.steps}: {state}" + (f"; {pace:.0f} windows/s" if pace > 0 else ""))
     say(f"wrote {run / 'checkpoint'} and {run / 'training.jsonl'}")
@@ -159,59 +223,6 @@ def _train(
         say(how_to_open(run / "profile"))
     leave()
     return OK
-
-
-def train_command(arguments: Sequence[str]) -> Callable[..., int]:
-    """`train`; with `--init-from CHECKPOINT` among the arguments, its configuration is the checkpoint's by default.
-
-    A parser's defaults must be there before it reads the arguments: hence this look at them beforehand. A preset that
-    is named counts as it does without a checkpoint.
-
-    Raises:
-        ValueError: not a checkpoint.
-    """
-    folder = _value_of("--init-from", arguments)
-    if folder is None:
-        return train
-    default = fine_tuning(_saved_config(Path(folder)))
-    presets = tyro.extras.subcommand_type_from_defaults(
-        PRESETS | {"checkpoint": default},
-        PRESET_HELP | {"checkpoint": "The checkpoint's own, with a short training; no need to name it."},
-        prefix_names=False,
-    )
-
-    @functools.wraps(train)
-    def train_from_checkpoint(*args: Any, **kwargs: Any) -> int:
-        return train(*args, **kwargs)
-
-    # tyro reads names, types and defaults off the function; `train`'s, but for the configuration's.
-    del train_from_checkpoint.__wrapped__
-    train_from_checkpoint.__annotations__ = train.__annotations__ | {
-        "config": Annotated[presets, tyro.conf.arg(name="")]
-    }
-    signature = inspect.signature(train)
-    parameters = [p.replace(default=default) if p.name == "config" else p for p in signature.parameters.values()]
-    vars(train_from_checkpoint)["__signature__"] = signature.replace(parameters=parameters)
-    return train_from_checkpoint
-
-
-def _saved_config(folder: Path) -> Config:
-    """A checkpoint's configuration, and no more: to load it takes JAX, which is not to be imported before a fork."""
-    text = files.read_text(folder, "config.json")
-    if text is None:
-        raise ValueError(f"--init-from: {folder} is not a checkpoint: it has no config.json")
-    tree = parse_json(text, str(folder / "config.json"))
-    if not isinstance(tree, dict) or "config" not in tree:
-        raise ValueError(f"--init-from: {folder / 'config.json'} holds no configuration")
-    return typed(Config, tree["config"], str(folder / "config.json"))
-
-
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") == flag:
-            return value if equals else following
-    return None
 
 
 def training_text(config: Config, n_patients: int, devices: Sequence[Any]) -> str:

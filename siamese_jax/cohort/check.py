@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float64, Int16, Int64
 
 from siamese_jax.cohort.prepare import Progress
 from siamese_jax.cohort.report import REPORT
+from siamese_jax.jobs import in_words
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import PARTIAL_SUFFIX, SUFFIX, Shard, verify_shard
 from siamese_jax.shards.summary import ShardSummary, shards_of_split, summary_of
@@ -124,8 +125,8 @@ def _verified(folder: Path, progress: Progress) -> tuple[dict[str, list[Shard]],
         progress("verifying checksums", done, len(paths))
         try:
             splits[split].append(verify_shard(path))
-        except ValueError as error:
-            errors.append(str(error))
+        except (ValueError, OSError) as error:
+            errors.append(in_words(error))
     if not paths:
         errors.append(f"{folder}: no shards (*{SUFFIX}) in {', '.join(SPLITS)}")
     errors += [

@@ -25,7 +25,6 @@ from siamese_jax.cohort.report import (
     check_configuration,
     check_expected,
     grouped,
-    locked,
     write_report,
 )
 from siamese_jax.cohort.sources import Source
@@ -42,6 +41,7 @@ from siamese_jax.cohort.splits import (
 )
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.jobs import run_each
+from siamese_jax.locks import locked
 from siamese_jax.recordings.sidecars import MANIFEST, SPLITS
 from siamese_jax.recordings.windows import window_onsets
 from siamese_jax.shards.labels import EventRule, described, label_windows
@@ -91,16 +91,16 @@ def prepare(
     out, progress = Path(out), progress or _silent
     settings = _Settings(source, data, hop_seconds, seed, tuple(fractions), title or source.title)
     settings.check()
-    crew = _Crew(workers, scheduler, progress, [])
-    with locked(out):
+    work = _Work(workers, scheduler, progress, [])
+    with locked(out) as note:
         check_configuration(out, settings.configuration())
-        files, skipped = _find(settings, crew)
+        files, skipped = _find(settings, work)
         _check_any(source.root, files, skipped)
         splits, notes = _split(files, settings)
         shards = shard_paths(out, splits, source.patients_per_shard)
         check_expected(out, shards)
         write_report(out, settings.configuration(), {"finished": False})
-        unreadable, failed, written = _finish_shards(out, shards, files, settings, crew)
+        unreadable, failed, written = _finish_shards(out, shards, files, settings, work)
         if failed:
             lists = {"failed": [f._asdict() for f in failed]}
             write_report(out, settings.configuration(), {"finished": False, **lists})
@@ -113,12 +113,12 @@ def prepare(
         _check_any(source.root, files, skipped)
         used = [UsedFile(f.name, f.patient, f.patient_from, splits[f.patient], f.notes) for f in files]
         clipped = clipped_channels(path for path in shards if path.exists())
-        notes += [*source.notes(), *_doubts(files, settings), *clipped]
+        notes += [*source.notes(), *_doubts(files, settings), *clipped, *([note] if note else [])]
         texts = text_rows((f.marks.texts for f in files), source.rules)
         lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
         held = {"finished": True, "notes": notes, "texts": as_json(texts), **lists}
         write_report(out, settings.configuration(), held)
-        retried = tuple(crew.retried)
+        retried = tuple(work.retried)
         return PrepareReport(
             out, tuple(used), tuple(skipped), tuple(notes), retried, tuple(texts), written, summarise(out)
         )
@@ -168,8 +168,8 @@ class _Settings(NamedTuple):
         return json.loads(json.dumps(held | self.source.options()))
 
 
-class _Crew(NamedTuple):
-    """Who does the work, and who hears of it."""
+class _Work(NamedTuple):
+    """How the work is done, and whom to tell of it."""
 
     workers: int
     scheduler: str | None
@@ -195,12 +195,12 @@ class _Crew(NamedTuple):
 # --- deciding -----------------------------------------------------------------------------------------------
 
 
-def _find(settings: _Settings, crew: _Crew) -> tuple[list[Found], list[SkippedFile]]:
+def _find(settings: _Settings, work: _Work) -> tuple[list[Found], list[SkippedFile]]:
     """A first look at every recording; what cannot be used, and why."""
     names, rest = list(settings.source.names()), {"window": settings.window, "hop": settings.hop}
     first_look = partial(_look, source=settings.source, data=settings.data, **rest)
     found, skipped, failed = [], [], []
-    for i, result, failure in sorted(crew.run("reading headers", first_look, names, names), key=lambda one: one[0]):
+    for i, result, failure in sorted(work.run("reading headers", first_look, names, names), key=lambda one: one[0]):
         if failure is not None:
             # Whoever kills each worker that opens it, alone, is to blame; a disk or network that fails is not.
             (skipped if failure.startswith(LOST) else failed).append(SkippedFile(names[i], failure))
@@ -327,7 +327,7 @@ class _Done(NamedTuple):
 
 
 def _finish_shards(
-    out: Path, shards: Mapping[Path, Sequence[str]], files: Sequence[Found], settings: _Settings, crew: _Crew
+    out: Path, shards: Mapping[Path, Sequence[str]], files: Sequence[Found], settings: _Settings, work: _Work
 ) -> tuple[list[SkippedFile], list[SkippedFile], int]:
     """Write what is not there yet; returns recordings that are of no use, those that failed, and the number written.
 
@@ -342,7 +342,7 @@ def _finish_shards(
         (out / split).mkdir(exist_ok=True)
     results: dict[int, _Done] = {}
     names = [job.path.name for job in jobs]
-    for i, done, failure in crew.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
+    for i, done, failure in work.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
         results[i] = done or _Done(failed=tuple(SkippedFile(part.name, failure or "") for part in jobs[i].content))
         if results[i].failed:
             jobs[i].path.unlink(missing_ok=True)  # of an earlier run: it must not be taken for what is wanted now
@@ -358,8 +358,6 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
     chosen, skipped = list(job.content), []
     while chosen:
         fingerprint = _hash(json.dumps([settings.shard_configuration(), chosen]))
-        if _is_finished(job.path, fingerprint):
-            return _Done(tuple(skipped))
         info = ShardInfo(
             sfreq=settings.data.sfreq,
             ch_names=settings.data.ch_names,
@@ -370,6 +368,8 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
             fingerprint=fingerprint,
         )
         try:
+            if _is_finished(job.path, fingerprint):
+                return _Done(tuple(skipped))
             write_shard(job.path, [_labelled(part.name, part.tasks, settings) for part in chosen], info=info)
         except UnreadableRecordingError as error:
             lost = SkippedFile(error.name, error.reason)

@@ -1,10 +1,8 @@
-"""A folder of prepared shards: what `prepare` did, what it was told, and that only one process works at it."""
+"""A folder of prepared shards: what `prepare` did, and what it was told."""
 
-import fcntl
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,21 +131,3 @@ def refuse_unfinished(out: Path) -> None:
 def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Write `prepare.json`, whole or not at all."""
     write_json(out / REPORT, {"configuration": configuration, **held})
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep a second process out of the folder; the lock goes with the process, however that ends.
-
-    Raises:
-        ValueError: it is a file; another process is at work there.
-    """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file, not a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{out}: another process is at work there") from None
-        yield

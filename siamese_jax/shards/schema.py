@@ -22,6 +22,7 @@ Windows are slices of `signal`: stored once however much they overlap, and read 
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, replace
@@ -149,7 +150,7 @@ class _Signal:
     def read(self, start: int, stop: int) -> Int16[np.ndarray, "time chan"]:
         with self._lock:
             if self._data is None:
-                self._data = h5py.File(self._path, "r")["signal"]
+                self._data = h5py.File(self._path, "r", locking=False)["signal"]
             return self._data[start:stop]
 
     def close(self) -> None:
@@ -164,6 +165,7 @@ def open_shard(path: str | Path) -> Shard:
 
     Raises:
         ValueError: not a finished shard of this schema; the message names file and reason.
+        OSError: the system does not let it be read.
     """
     return _opened(Path(path), lambda file: _load(Path(path), file))
 
@@ -173,6 +175,7 @@ def verify_shard(path: str | Path) -> Shard:
 
     Raises:
         ValueError: the shard was cut short, edited or is of another schema (named with the file).
+        OSError: the system does not let it be read.
     """
 
     def load(file: _Node) -> Shard:
@@ -200,10 +203,13 @@ def _opened(path: Path, load: Callable[[_Node], Shard]) -> Shard:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        with h5py.File(path, "r") as file:
+        # A finished shard is never written again: reading it needs no lock, and some file systems have none.
+        with h5py.File(path, "r", locking=False) as file:
             return load(file)
     # What HDF5 says about a damaged file depends on where the damage is.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault or the system's, not the shard's
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise ValueError(f"{path}: not a sound shard: {error}") from error
 
 

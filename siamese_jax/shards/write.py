@@ -12,6 +12,7 @@ from uuid import uuid4
 import h5py
 import numpy as np
 
+from siamese_jax.files import publish
 from siamese_jax.recordings.windows import untouched, window_onsets
 from siamese_jax.shards import quantise
 from siamese_jax.shards.quantise import LabelledRecording
@@ -37,7 +38,7 @@ def write_shard(path: str | Path, recordings: Sequence[LabelledRecording], *, in
     _check_fits(path, recordings, info)
     partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}")  # process ids recur on other machines
     try:
-        with h5py.File(partial, "w", libver=_FORMAT) as file:
+        with h5py.File(partial, "w", libver=_FORMAT, locking=False) as file:
             file.attrs["schema_version"] = SCHEMA_VERSION
             file.attrs["created_by"] = f"siamese-jax {_package_version()}, h5py {h5py.__version__}"
             for name, value in asdict(info).items():
@@ -47,8 +48,7 @@ def write_shard(path: str | Path, recordings: Sequence[LabelledRecording], *, in
             _write_events(file, recordings)
             file.attrs["checksum"] = checksum(file)
         _flush(partial)
-        partial.replace(path)
-        _flush(path.parent)
+        publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -154,12 +154,9 @@ def _write_table(group: _Node, rows: Sequence[tuple[Any, ...]], columns: dict[st
 
 
 def _flush(path: Path) -> None:
-    """Make sure that a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make sure that a file is on the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _package_version() -> str:

@@ -88,7 +88,7 @@ def train(
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
         if saved := checkpoints.restore(manager, state):
-            state, text = saved, f"start     goes on from step {int(saved.step)}"
+            state, text = saved, f"start     resumes from step {int(saved.step)}"
         on_start(text + left_out)
         start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)

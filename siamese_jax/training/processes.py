@@ -1,8 +1,8 @@
-"""Several processes that train together, on one machine or many: how they join, agree and part.
+"""Several processes that train together, on one machine or many: how they join, agree and end.
 
 A process that dies ends the others: JAX aborts each of them when its coordination service misses a sign of life for
-`LOST_AFTER_SECONDS` (or at once, when the collective's connection breaks). Nothing is lost but the steps since the last
-checkpoint: the same command in every process goes on from there.
+`LOST_AFTER_SECONDS` (or at once, when the collective's connection breaks). Only the steps since the last checkpoint are
+lost: the same command in every process resumes from there.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ def must_agree(*given: object) -> None:
 
 
 def wait_for_all(where: str) -> None:
-    """Go on only when every process has come here."""
+    """Wait until every process has come here."""
     multihost_utils.sync_global_devices(where)
 
 
@@ -91,6 +91,6 @@ def stop_agreed(step: int) -> bool:
 
 
 def leave() -> None:
-    """Part in order: every process waits here until the last one is done. One process alone need not."""
+    """Wait until every process is done, and leave the others. One process alone has nothing to do here."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()

@@ -29,7 +29,7 @@ def clock(monkeypatch) -> Clock:
 @pytest.mark.parametrize(
     ("error", "said", "code"),
     [
-        (KeyboardInterrupt(), "interrupted; the same command goes on", 130),
+        (KeyboardInterrupt(), "interrupted; the same command resumes", 130),
         (ValueError("a.edf is no EDF"), "error: a.edf is no EDF", 3),
         (PermissionError(13, "Permission denied", "a.edf"), "error: a.edf cannot be opened: permission denied", 3),
         (OSError("no answer"), "error: no answer", 3),

@@ -270,10 +270,10 @@ def test_a_users_mistake_is_one_sentence_and_an_exit_code(tmp_path):
     assert result.returncode == console.NOT_ANALYSED
     assert result.stderr.startswith("error: ") and "has no config.json" in result.stderr
     assert "Traceback" not in result.stderr
-    result = run("train", tmp_path, tmp_path, "small", "--model.shared-stages", "9")
+    result = run("train", tmp_path, tmp_path, "--model.shared-stages", "9")
     assert result.returncode == console.USAGE
     assert "model.shared_stages must be" in result.stderr and "Traceback" not in result.stderr
-    result = run("train", tmp_path / "nothing", tmp_path / "run", "small")
+    result = run("train", tmp_path / "nothing", tmp_path / "run")
     assert result.returncode == console.NOT_ANALYSED and "no shards" in result.stderr
 
 

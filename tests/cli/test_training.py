@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,6 +15,7 @@ from siamese_jax.checkpoints import Description
 from siamese_jax.cli import console, training
 from siamese_jax.cli.main import command
 from siamese_jax.config.presets import ECG, PAPER, PRESETS, SMALL, fine_tuning
+from siamese_jax.locks import locked
 from siamese_jax.training import processes
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.simulated_cohort import tiny_shards
@@ -59,22 +58,20 @@ def test_without_a_preset_the_configuration_is_the_checkpoint_s(parsed, checkpoi
         assert init_from == checkpoint and options["devices"] == 2
 
 
-def test_electrocardiograms_have_a_preset(parsed):
-    assert parsed("train S R ecg")[0] == ECG
-    assert parsed("train S R ecg --tasks AF RBBB")[0].tasks == ("AF", "RBBB")
+def test_flags_change_the_preset_that_is_named_or_the_small_one(parsed):
+    assert parsed("train S R")[:2] == (SMALL, None)
+    assert parsed("train S R --preset ecg")[0] == ECG
+    assert parsed("train S R --preset ecg --tasks AF RBBB")[0].tasks == ("AF", "RBBB")
+    assert parsed("train S R --model.width 0.5")[0].model.width == 0.5
+    config, _, options = parsed("train --devices 2 S --preset=paper R")
+    assert config == PAPER and options["devices"] == 2
 
 
 def test_a_preset_that_is_named_counts(parsed, checkpoint):
-    for line in (
-        f"small --init-from {checkpoint}",
-        f"--init-from {checkpoint} small",
-        f"--init-from={checkpoint} small",
-    ):
+    for line in (f"--preset small --init-from {checkpoint}", f"--init-from={checkpoint} --preset=small"):
         config, init_from, _ = parsed(f"train S R {line}")
         assert (config, init_from) == (SMALL, checkpoint)
-    assert parsed(f"train S R paper --init-from {checkpoint} --model.width 0.5")[0].model.width == 0.5
-    assert parsed("train S R small --devices 2")[:2] == (SMALL, None)
-    assert parsed("train S R --devices 2 paper")[:2] == (PAPER, None)
+    assert parsed(f"train S R --preset paper --init-from {checkpoint} --model.width 0.5")[0].model.width == 0.5
 
 
 @pytest.mark.parametrize(
@@ -89,20 +86,68 @@ def test_a_preset_that_is_named_counts(parsed, checkpoint):
         ),
     ],
 )
-def test_a_process_of_several_joins_as_it_was_told_under_supervision(monkeypatch, flags, place, options):
-    joined, supervised = Mock(side_effect=ValueError("enough")), Mock(side_effect=lambda work, advice: work())
+def test_a_process_of_several_joins_as_it_was_told_and_knows_what_to_do_when_one_is_lost(
+    monkeypatch, capsys, ended, flags, place, options
+):
+    joined = Mock(side_effect=ValueError("enough"))
     monkeypatch.setattr(processes, "join", joined)
-    monkeypatch.setattr(training, "supervised", supervised)
-    with pytest.raises(ValueError, match="enough"):
-        command(f"train S R small {flags}".split())
+    assert ended(lambda: command(f"train S R {flags}".split())) == console.NOT_ANALYSED
     joined.assert_called_once_with(*place, **options)
+    printed = capsys.readouterr()
+    assert printed.err == "error: enough\n"
     seconds = options["lost_after_seconds"]
-    assert f"no sign of life for {seconds} s" in supervised.call_args.kwargs["advice"]
+    assert f"gives no sign of life for {seconds} s, JAX ends all others. Then start all processes again" in printed.out
+    assert f"resumes from the last checkpoint in {Path('R/checkpoint')}" in printed.out
 
 
-def test_one_process_alone_is_not_supervised(parsed, monkeypatch):
-    monkeypatch.setattr(training, "supervised", Mock(side_effect=AssertionError))
-    assert parsed("train S R small --lost-after 7")[0] == SMALL
+@pytest.fixture
+def ended(monkeypatch):
+    """The exit code of a process that ends past Python's own way out."""
+
+    def leave(code):
+        raise SystemExit(code)
+
+    def code_of(work):
+        with pytest.raises(SystemExit) as caught:
+            work()
+        return caught.value.code
+
+    monkeypatch.setattr(training.os, "_exit", leave)
+    return code_of
+
+
+def fail(error: BaseException):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (RuntimeError("lost peer\nof JAX"), 75, "error: lost peer\nstart again\n"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 9 GB"), 1, "error: RESOURCE_EXHAUSTED: 9 GB\n"),
+        (TimeoutError("barrier"), 75, "error: barrier\nstart again\n"),
+        (  # a save's barrier, among others
+            ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"),
+            75,
+            "error: UNKNOWN: Gloo AllGather failed: Connection reset by peer\nstart again\n",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted; the same commands resume\n"),
+        (ValueError("--devices 9"), 3, "error: --devices 9\n"),
+        (FloatingPointError("loss is nan"), 3, "error: loss is nan\n"),
+    ],
+)
+def test_how_a_process_of_several_failed_is_its_exit_code_and_a_sentence(capsys, ended, error, code, printed):
+    assert ended(lambda: training.as_one_of_several(lambda: fail(error), "start again")) == code
+    assert capsys.readouterr() == ("start again\n", printed)
+
+
+def test_a_mistake_of_ours_is_a_stack_trace(capsys, ended):
+    assert ended(lambda: training.as_one_of_several(lambda: {}["missing"], "start again")) == 1
+    assert "KeyError: 'missing'" in capsys.readouterr().err
+
+
+def test_a_process_of_several_that_ends_well_takes_the_usual_way_out(ended):
+    assert training.as_one_of_several(lambda: 5, "start again") == 5
 
 
 def test_what_is_said_of_a_run_counts_devices_and_processes_and_no_pace_before_there_is_one(tiny):
@@ -131,13 +176,6 @@ def test_help_shows_the_checkpoint_s_values_at_once(checkpoint, capsys):
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert caught.value.code == 0
     assert "(default: F3 F4 C3 C4 Cz)" in said and "--training.steps INT (default: 300)" in said
-    # Several processes fork before JAX is imported: nothing up to there may need it.
-    program = (
-        "import sys; from siamese_jax.cli import training; training.train_command(sys.argv[1:]);"
-        "sys.exit('jax' in sys.modules)"
-    )
-    line = [sys.executable, "-c", program, "train", "S", "R", "--init-from", str(checkpoint)]
-    assert subprocess.run(line, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -145,8 +183,7 @@ def test_help_shows_the_checkpoint_s_values_at_once(checkpoint, capsys):
     [
         (None, "is not a checkpoint: it has no config.json"),
         ("{", "is not JSON"),
-        ("[]", "holds no configuration"),
-        ('{"config": {"depth": 3}}', "unknown keys"),
+        ("[]", "has another format"),
     ],
 )
 def test_what_is_no_checkpoint_is_one_sentence(tmp_path, capsys, content, message):
@@ -189,13 +226,18 @@ def test_a_run_starts_from_the_checkpoint_keeps_what_is_frozen_and_says_both(sha
 
     assert command(line) == console.OK
     said = capsys.readouterr().out
-    assert "start     goes on from step 3" in said and "restored" not in said
+    assert "from step 3" in said and "restored" not in said
     chex.assert_trees_all_equal(checkpoints.load(tmp_path / "second" / "checkpoint").variables, after.variables)
     alone = [word for word in line if word not in ("--init-from", str(source))]
-    alone.insert(3, "small")
     with pytest.raises(ValueError, match=r"holds a run with another configuration: .*there"):
         command(alone)
     elsewhere = [str(tmp_path / "third") if word == str(tmp_path / "second") else word for word in line]
     with pytest.raises(ValueError, match=r"mean nothing to this network: model.width: 0.34 there, 1.0 given"):
         command([*elsewhere, "--model.width", "1"])
-    assert not (tmp_path / "third").exists()  # the corrected command may use it
+    assert [path.name for path in (tmp_path / "third").iterdir()] == [".lock"]  # the corrected command may use it
+
+
+def test_a_second_run_in_the_same_folder_is_refused(shards, tiny, tmp_path):
+    with locked(tmp_path / "run"), pytest.raises(ValueError, match="run: another process is at work there"):
+        training.train(shards, tmp_path / "run", tiny, devices=1)
+    assert not (tmp_path / "run" / "checkpoint").exists()

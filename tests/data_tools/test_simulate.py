@@ -50,12 +50,6 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     assert first["SIM0001.edf"][500_000:] != first["SIM0002.edf"][500_000:]
 
 
-def test_more_workers_give_the_same_bytes(tmp_path):
-    for workers in (1, 2):
-        list(simulate_cohort(tmp_path / str(workers), SHORT, patients=3, seed=4, workers=workers))
-    assert contents(tmp_path / "1") == contents(tmp_path / "2")
-
-
 def test_a_file_says_what_was_simulated(tmp_path):
     (path,) = simulate_cohort(tmp_path, MINUTE, patients=1, ied_free=0.0, seed=5)
     recording = read_recording(path, ch_names=TEN_TWENTY, sfreq=SFREQ)
@@ -157,7 +151,7 @@ def test_settings_without_a_recording_bind_nobody(tmp_path, monkeypatch):
     assert len(list(simulate_cohort(tmp_path, SHORT, patients=1, seed=5))) == 1
 
 
-# --- lost workers -------------------------------------------------------------------------------------------
+# --- what fails -------------------------------------------------------------------------------------------
 
 _make = simulate._make
 
@@ -171,21 +165,13 @@ def lost_once(out, config, seed, patient):
     return _make(out, config, seed, patient)
 
 
-def lost_each_time(out, config, seed, patient):
+def fails_each_time(out, config, seed, patient):
     if patient[0] == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError("stale file handle")
     return _make(out, config, seed, patient)
 
 
-@pytest.fixture(params=("pool", "dask"))
-def crew(request, monkeypatch):
-    if request.param == "dask":
-        pytest.importorskip("distributed")
-    else:
-        monkeypatch.setitem(sys.modules, "distributed", None)  # as if it were not installed
-
-
-def test_a_lost_worker_is_replaced_and_the_bytes_are_the_same(crew, tmp_path, monkeypatch):
+def test_a_lost_worker_is_replaced_and_the_bytes_are_the_same(tmp_path, monkeypatch):
     list(simulate_cohort(tmp_path / "whole", SHORT, patients=3, seed=4))
     monkeypatch.setattr(simulate, "_make", lost_once)
     said = []
@@ -197,17 +183,16 @@ def test_a_lost_worker_is_replaced_and_the_bytes_are_the_same(crew, tmp_path, mo
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_worker_lost_three_times_costs_its_recording_alone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    command = (tmp_path / "out", "--patients", 3, "--minutes", 0.5, "--sfreq", 100, "--seed", 4, "--workers", 2)
+def test_what_fails_three_times_costs_its_recording_alone(tmp_path, monkeypatch, capsys):
+    command = (tmp_path / "out", "--patients", 3, "--minutes", 0.5, "--sfreq", 100, "--seed", 4)
     with monkeypatch.context() as patch:
-        patch.setattr(simulate, "_make", lost_each_time)
+        patch.setattr(simulate, "_make", fails_each_time)
         assert run(*command) == SOME_FAILED == 5
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert lines[:2] == ["SIM0002 is tried again: its worker was lost"] * 2
+    assert lines[:2] == ["SIM0002 is tried again: OSError: stale file handle"] * 2
     assert [line for line in lines if line.startswith("error")] == [
-        "error: SIM0002: its worker was lost 3 times; the others are finished, and the same command tries again"
+        "error: SIM0002: OSError: stale file handle; the others are finished, and the same command tries again"
     ]
     assert "2 simulated recordings of 0.5 min, patients.csv" in said.out
     held = contents(tmp_path / "out")

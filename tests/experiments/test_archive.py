@@ -12,8 +12,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="fi
 
 
 @needs_proc
-def test_a_killed_worker_and_a_broken_file_leave_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "CREWS", {"pool": archive.CREWS["pool"]})
+def test_a_killed_worker_and_a_broken_file_leave_the_same_bytes(tmp_path):
     page = tmp_path / "page.md"
     assert archive.main(tmp_path / "out", files=6, minutes=0.5, results=page) == console.OK
     (row,) = [line for line in page.read_text().splitlines() if line.startswith("| prepare |")]
@@ -27,14 +26,14 @@ def test_other_bytes_and_files_written_anew_are_told(tmp_path, monkeypatch):
     """A command that writes something else each time."""
     texts = iter(["one", "one and a broken run", "three"])
 
-    def run(crew, arguments, out, **options):
+    def run(arguments, out, **options):
         out.mkdir(exist_ok=True)
         (out / "a.h5").write_text(next(texts))
         return Run(0.0, console.OK, None, "")
 
     monkeypatch.setattr(archive, "run", run)
-    alone = run("pool", (), tmp_path / "prepare-alone")
-    row = archive.examine("prepare", "pool", (), "*.h5", (tmp_path / "prepare-alone", alone), 3)
+    alone = run((), tmp_path / "prepare-alone")
+    row = archive.examine("prepare", (), "*.h5", (tmp_path / "prepare-alone", alone), 3)
     assert (row.differing, row.n_rewritten) == (("a.h5",), 1)
     assert "1 written anew" in archive.line(row) and "1 files, 1 differ: a.h5" in archive.line(row)
     assert isinstance(row, Row)

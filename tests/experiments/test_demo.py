@@ -21,7 +21,7 @@ def test_everything_lands_in_one_folder(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *("recordings", "shards", "checkpoint", "detection"),
-        *("metrics.json", "training.jsonl", "demo.png"),
+        *("metrics.json", "training.jsonl", "demo.png", ".lock"),
     }
     assert len(list((finished / "recordings").glob("*.edf"))) == 5
     assert len(list((finished / "shards").glob("*/*.h5"))) == 5

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import runner as module
 from experiments.runner import Job, Runner
-from siamese_jax.cohort.report import locked
+from siamese_jax.locks import locked
 
 CODE = ("experiments/runner.py",)
 

@@ -1,4 +1,4 @@
-"""Several processes train as one does; one that is lost ends the others, and the run goes on."""
+"""Several processes train as one does; one that is lost ends the others, and the same commands resume."""
 
 import dataclasses
 import json
@@ -26,7 +26,8 @@ from siamese_jax.vocabulary import IED, SLEEP
 from tests.simulated_cohort import tiny_shards
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = """small --data.ch-names F3 F4 C3 C4 Cz --data.sfreq 100 --data.window-seconds 1 --model.width 0.34
+QUICK = "--xla_backend_optimization_level=0"  # to compile; one device a process
+SETTINGS = """--data.ch-names F3 F4 C3 C4 Cz --data.sfreq 100 --data.window-seconds 1 --model.width 0.34
     --preprocess.eeg-band-hz 1 30 --preprocess.filter-half-seconds 0.5 --converter.n-fft 16 --converter.hop 5
     --converter.band-hz 0 30 --model.dilations 1 1 2 --model.shared-stages 1 --training.batch-size 16
     --training.steps 100000 --training.warmup-steps 2 --training.checkpoint-every 2""".split()
@@ -136,7 +137,7 @@ def command(shards, tmp_path):
         for i in range(2):
             where = f"--coordinator 127.0.0.1:{port} --process-id {i} --num-processes 2 --lost-after {lost_after}"
             arguments = ["-m", "siamese_jax.cli.main", "train", shards, tmp_path / "run", *where.split(), *SETTINGS]
-            both.append(start(arguments, tmp_path / f"log{i}", XLA_FLAGS="", PYTHONUNBUFFERED=""))
+            both.append(start(arguments, tmp_path / f"log{i}", XLA_FLAGS=QUICK, PYTHONUNBUFFERED=""))
         started.extend(both)
         return both
 
@@ -145,7 +146,7 @@ def command(shards, tmp_path):
         process.kill()
 
 
-def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(command, tmp_path):
+def test_a_lost_process_ends_the_other_and_the_same_commands_resume(command, tmp_path):
     def last_step() -> int:
         log = tmp_path / "run/training.jsonl"
         return max((line["step"] for line in lines(tmp_path)), default=0) if log.exists() else 0
@@ -153,16 +154,15 @@ def test_a_lost_process_ends_the_other_with_advice_and_the_same_commands_go_on(c
     staying, lost = command(lost_after=10)
     assert wait_for(lambda: last_step() >= 4, 240), (tmp_path / "log0").read_text()[-3000:]
     lost.send_signal(signal.SIGKILL)
-    code = staying.wait(10 + 20)  # as long as is stated, and some time to abort
-    said = (tmp_path / "log0").read_text()
-    assert code == 75, said
-    assert "another one was lost or gave no sign of life for 10 s" in said
-    assert "Start all processes again with the same commands" in said
+    code = staying.wait(10 + 60)  # as long as is stated, and some time to abort
+    printed = (tmp_path / "log0").read_text()
+    assert code in (75, -signal.SIGABRT), printed
+    assert "gives no sign of life for 10 s, JAX ends all others. Then start all processes again" in printed
 
     saved = max(int(step.name) for step in (tmp_path / "run/checkpoint").iterdir() if step.name.isdigit())
     assert saved >= 2
     again = command(lost_after=60)
-    assert wait_for(lambda: f"goes on from step {saved}" in (tmp_path / "log0").read_text(), 240)
+    assert wait_for(lambda: f"from step {saved}" in (tmp_path / "log0").read_text(), 240)
     reached = last_step()
     assert wait_for(lambda: last_step() > max(reached, saved + 2), 240)
     # SIGTERM to one of them, as a cluster's queue would: both save the same step and end well.
@@ -202,96 +202,6 @@ def test_jax_learns_after_how_long_a_silent_process_is_lost(monkeypatch):
     join("here:1", 0, 2, lost_after_seconds=7)
     assert given["heartbeat_timeout_seconds"] == 7
     assert Processes().lost_after == LOST_AFTER_SECONDS  # the command line may not import JAX to look it up
-
-
-SUPERVISED = """
-import atexit, os, signal, sys, threading, time
-from siamese_jax.cli.supervision import supervised
-
-def fail(error):
-    raise error
-
-def wait_for_sigterm():
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(6))
-    print("ready", flush=True)
-    time.sleep(60)
-
-def work():
-    print("at work", os.getpid(), flush=True)
-    return eval(sys.argv[1])
-
-atexit.register(print, "left by the way out")
-sys.exit(supervised(work, advice="start again"))
-"""
-
-
-def supervised(work: str, log: Path) -> subprocess.Popen:
-    return start(["-c", SUPERVISED, work], log, PYTHONUNBUFFERED="")
-
-
-@pytest.mark.parametrize(
-    ("work", "code", "said"),
-    [
-        ("0", 0, ""),
-        ("5", 5, ""),
-        ("print('the last line') or 0", 0, "the last line"),  # not yet written to a file when it ends
-        ("75", 75, "error: start again"),
-        ("os.abort()", 75, "error: start again (ended by SIGABRT)"),
-        ("fail(RuntimeError('lost peer\\nof JAX'))", 75, "error: lost peer\nerror: start again"),
-        ("fail(RuntimeError('RESOURCE_EXHAUSTED: 9 GB'))", 1, "error: RESOURCE_EXHAUSTED: 9 GB"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "error: this process of the run was ended by SIGKILL"),
-        ("fail(KeyboardInterrupt())", 130, ""),
-        ("fail(TimeoutError('barrier'))", 75, "error: barrier\nerror: start again"),
-        (  # a save's barrier, among others
-            "fail(ValueError('UNKNOWN: Gloo AllGather failed: Connection reset by peer'))",
-            75,
-            "error: UNKNOWN: Gloo AllGather failed: Connection reset by peer\nerror: start again",
-        ),
-        ("fail(ValueError('--devices 9'))", 3, "error: --devices 9"),
-        ("fail(FloatingPointError('loss is nan'))", 3, "error: loss is nan"),
-        # A thread that never ends stands for JAX's way out, which waits for all processes.
-        ("threading.Thread(target=time.sleep, args=(99,)).start() or 4", 4, ""),
-    ],
-)
-def test_how_a_process_of_several_ended_is_its_exit_code_and_a_sentence(tmp_path, work, code, said):
-    assert supervised(work, tmp_path / "log").wait(20) == code
-    first, *others = (tmp_path / "log").read_text().splitlines()
-    assert first.startswith("at work")
-    assert "\n".join(others) == f"{said}\nleft by the way out".strip()
-
-
-def test_a_mistake_of_ours_is_a_stack_trace(tmp_path):
-    assert supervised("{}['missing']", tmp_path / "log").wait(20) == 1
-    said = (tmp_path / "log").read_text()
-    assert "Traceback" in said and "KeyError: 'missing'" in said and "start again" not in said
-
-
-def child_at_work(log: Path) -> int:
-    assert wait_for(lambda: log.read_text().startswith("at work") and "\n" in log.read_text(), 20)
-    return int(log.read_text().split()[2])
-
-
-def test_sigterm_goes_on_to_the_work_whose_exit_code_counts(tmp_path):
-    log = tmp_path / "log"
-    process = supervised("wait_for_sigterm()", log)
-    assert wait_for(lambda: "ready" in log.read_text(), 20)
-    process.send_signal(signal.SIGINT)  # Ctrl-C is for the work alone, which gets it from the terminal
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 6
-
-
-def test_the_work_ends_with_its_parent(tmp_path):
-    """Else a job that was killed would train on, and hold its port and its devices."""
-    process = supervised("time.sleep(60)", tmp_path / "log")
-    child = child_at_work(tmp_path / "log")
-    process.kill()
-    process.wait(20)
-
-    def gone() -> bool:
-        stat = Path(f"/proc/{child}/stat")  # a zombie, where nobody takes in orphans
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
-
-    assert wait_for(gone, 10)
 
 
 def test_a_micro_batch_holds_the_same_windows_on_any_number_of_devices(with_training):

@@ -84,7 +84,7 @@ def test_each_arm_trains_on_the_others_once_and_figures_are_pooled(tmp_path, mon
     for line, opened in trained:
         _, shards, _, *rest = line.split()
         assert opened == f"excerpt{left_out[shards]}.txt"  # the one left out, and nobody else
-        assert ("--init-from" in rest) != ("small" in rest) and rest[rest.index("--tasks") + 1] == "sleep"
+        assert ("--init-from" in rest) != ("--preset" in rest) and rest[rest.index("--tasks") + 1] == "sleep"
         assert rest[rest.index("--training.steps") + 1] == "300"
     for seed in "01":
         assert sum(f"--training.seed {seed} " in line for line, _ in trained) == len(trained) // 2
