@@ -113,7 +113,8 @@ def prepare(
         folder: Searched with all folders in it; with --check, a folder of shards.
         out: Folder for the shards; finished ones are kept.
         options: How recordings become shards.
-        check: Look through the shards in FOLDER instead: damage, leaks, duplicates, dead channels, labels.
+        check: Look through the shards in FOLDER instead: damage, missing recordings, leaks, equal windows, dead
+            channels, labels.
         preset: Whose electrodes, rate and window to use.
         manifest: CSV file with columns file, patient, split, ied_labelled; default FOLDER/manifest.csv if it is there.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
