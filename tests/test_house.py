@@ -105,6 +105,7 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/models/build.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/efficientnet.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/inputs.py": "tests/training/test_transfer.py",
+    "siamese_jax/config/montages.py": "tests/signals/test_montage.py",
     "siamese_jax/config/presets.py": "tests/config/test_experiment.py",
     "siamese_jax/cohort/splits.py": "tests/cohort/test_prepare.py",
     "siamese_jax/shards/quantise.py": "tests/shards/test_schema.py",

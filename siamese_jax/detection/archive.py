@@ -22,7 +22,6 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cohort.sources import RUN, edf_files
 from siamese_jax.config.typed import parse_json
 from siamese_jax.detection.detect import Detections, detect, event_threshold
-from siamese_jax.detection.predict import hop_samples
 from siamese_jax.detection.results import Written, versions, write_csv, write_detections
 from siamese_jax.jobs import run_each
 from siamese_jax.recordings.edf import read_recording
@@ -109,7 +108,7 @@ def plan_analysis(
     Raises:
         ValueError: a checkpoint that detects no events; an impossible threshold or hop.
     """
-    hop_samples(checkpoint.config, hop_seconds)
+    checkpoint.config.hop(hop_seconds)
     digest = model_digest(checkpoint)
     least, _ = event_threshold(checkpoint, threshold)
     settings = {"model_sha256": digest, "threshold": least, "hop_seconds": hop_seconds, "units": units} | versions()

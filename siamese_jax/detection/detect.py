@@ -112,7 +112,7 @@ def detect(
         hop_seconds=hop_seconds,
         on_progress=on_progress,
     )
-    lines = timelines(config, IED.name, predictions, recording.segments, hop_seconds=hop_seconds)
+    lines = timelines(config, IED.name, predictions, recording.segments, hop=config.hop(hop_seconds))
     events = [(event, index) for line, index in lines for event in find_events(**line._asdict(), threshold=least)]
     epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}

@@ -137,7 +137,7 @@ def test_the_analysis_is_checked_before_any_recording_is_read(model, tmp_path):
         with pytest.raises(ValueError, match="threshold must be a probability between 0 and 1, given"):
             plan(tmp_path, model, threshold=threshold)
     for hop in (0.001, 0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"a hop of {hop} s is not a whole number of samples"):
+        with pytest.raises(ValueError, match=f"the hop of {hop} s is not a whole number of"):
             plan(tmp_path, model, hop_seconds=hop)
     with pytest.raises(ValueError, match="it has no task 'ied' to detect"):
         plan(tmp_path, model._replace(config=dataclasses.replace(model.config, tasks=("sleep",))))
