@@ -266,7 +266,8 @@ def _check_recording(config: Config, recording: Recording) -> None:
     if recording.ch_names != data.ch_names or recording.sfreq != data.sfreq:
         raise ValueError(
             f"{recording.path or 'the recording'} was read as {', '.join(recording.ch_names)} at"
-            f" {recording.sfreq:g} Hz; the checkpoint needs {', '.join(data.ch_names)} at {data.sfreq:g} Hz, in this order"
+            f" {recording.sfreq:g} Hz; the checkpoint needs {', '.join(data.ch_names)} in this order, at"
+            f" {data.sfreq:g} Hz"
         )
     if not _row_finder(config)(recording.present[None]).any():
         there = [name for name, present in zip(data.ch_names, recording.present, strict=True) if present]
