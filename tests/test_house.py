@@ -96,7 +96,6 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/cli/deployment.py": "tests/cli/test_main.py",
     "siamese_jax/cli/recordings.py": "tests/cli/test_main.py",
     "siamese_jax/cli/evaluation.py": "tests/cli/test_main.py",
-    "siamese_jax/detection/results.py": "tests/detection/test_detect.py",
     "siamese_jax/export/model_card.py": "tests/export/test_bundle.py",
     "siamese_jax/export/onnx.py": "tests/export/test_bundle.py",
     "siamese_jax/export/run_bundle.py": "tests/export/test_bundle.py",
