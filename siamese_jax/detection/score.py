@@ -255,7 +255,7 @@ def _events(
 
     Recordings whose windows lie off the grid have none if the model pools: a logit a window tells no time there.
     """
-    hop, weight = shard.info.hop / shard.info.sfreq, shard.weights[IED.name]
+    weight = shard.weights[IED.name]
     table = shard.segments
     columns = (table["onset_seconds"].tolist(), table["length"].tolist())
     segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
@@ -269,7 +269,7 @@ def _events(
         good = untouched(onsets, _rows(shard.bad_intervals, recording, _INTERVAL), window_seconds=seconds)
         judged = (shard.recording[windows] == recording) & good & ((weight[windows] > 0) | ~free)
         own = jax.tree.map(lambda x, judged=judged: x[judged], predictions)
-        mine = [line for line, _ in timelines(config, IED.name, own, segments, hop_seconds=hop)]
+        mine = [line for line, _ in timelines(config, IED.name, own, segments, hop=shard.info.hop)]
         if not mine:
             continue  # pooled logits off the grid have no place in time
         found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
