@@ -141,7 +141,7 @@ def predict_shards(
     batch_size: int = 64,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> list[tuple[Int[np.ndarray, "window"], Predictions]]:
-    """For each shard, which of its windows have a label for one of `config.tasks`, and their logits.
+    """For each shard, the windows that `evaluation_batches` takes, and their logits.
 
     Args:
         predictor: from `make_predictor` for the same configuration.
@@ -198,6 +198,11 @@ class Timeline(NamedTuple):
     min_separation_seconds: float
 
 
+def tells_time(config: Config, task: str, predictions: Predictions) -> bool:
+    """Whether there is a logit a frame of a task, and frames lie alike in every window."""
+    return task in predictions.frame and config.keeps_frames
+
+
 def timelines(
     config: Config, task: str, predictions: Predictions, segments: Sequence[Segment], *, hop: int
 ) -> list[tuple[Timeline, int]]:
@@ -218,7 +223,7 @@ def timelines(
     """
     found = []
     sfreq, per_frame = config.data.sfreq, config.data.sfreq * config.frame_seconds
-    by_frame = task in predictions.frame and config.keeps_frames
+    by_frame = tells_time(config, task, predictions)
     for index, segment in enumerate(segments):
         mine = predictions.grid.segment == index
         if not mine.any():
