@@ -19,6 +19,7 @@ from siamese_jax.shards.schema import open_shards
 from siamese_jax.training import loop
 from siamese_jax.training.loop import train
 from siamese_jax.training.step import create_state
+from tests.identities import learnt_from
 from tests.simulated_cohort import tiny_shards
 
 DEVICES = jax.devices()[:2]
@@ -42,7 +43,7 @@ def final_state(workdir, config):
     folder = workdir / "checkpoint"
     tasks = checkpoints.read_description(folder).tasks
     with checkpoints.open_manager(folder) as manager:
-        return manager.latest_step(), jax.device_get(checkpoints.restore(manager, create_state(config, tasks)))
+        return manager.latest_step(), jax.device_get(checkpoints.restore_state(manager, create_state(config, tasks)))
 
 
 def lines(workdir):
@@ -112,9 +113,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     folder = tmp_path / "checkpoint"
     tasks = checkpoints.read_description(folder).tasks
     with checkpoints.open_manager(folder) as manager:
-        state = checkpoints.restore(manager, create_state(healthy, tasks))
+        state = checkpoints.restore_state(manager, create_state(healthy, tasks))
         broken = jax.tree.map(lambda x: x * np.float32(np.nan), state.variables)
-        checkpoints.save(manager, 3, state._replace(step=state.step + 1, variables=broken), state.ema)
+        checkpoints.save_state(manager, 3, state._replace(step=state.step + 1, variables=broken))
     with pytest.raises(FloatingPointError, match=r"training step 4: loss is nan; stopped"):
         run(tmp_path, config=healthy)
     with checkpoints.open_manager(folder) as manager:
@@ -158,7 +159,9 @@ def test_all_look_at_the_folder_before_the_first_process_writes_and_write_before
 def test_a_folder_in_which_nothing_was_saved_belongs_to_nobody(run, tiny, with_training, tmp_path):
     """As after a first step that ran out of memory: a smaller batch may try again."""
     tasks = tuple(task_specs(tuple(open_shards(tiny_shards(tmp_path) / "train")), tiny))
-    checkpoints.write_description(tmp_path / "checkpoint", checkpoints.Description(tiny, tasks, ("elsewhere",)))
+    checkpoints.write_description(
+        tmp_path / "checkpoint", checkpoints.Description(tiny, tasks, learnt_from("elsewhere"))
+    )
     smaller = with_training(batch_size=8)
     assert run(tmp_path, config=smaller, stop_at=1).step == 1
     assert checkpoints.read_description(tmp_path / "checkpoint").config == smaller
