@@ -363,7 +363,8 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
 
 def report_text(tree: dict[str, Any]) -> str:
     """The figures of `report` as lines to print."""
-    lines = [f"{tree['patients']} patients, {tree['windows']} windows; [95 % bootstrap over patients]"]
+    n = f"{tree['patients']} patient{'s' * (tree['patients'] != 1)}"
+    lines = [f"{n}, {tree['windows']} windows; [95 % bootstrap over patients]"]
     for key, what in (
         ("training_patients", "the model learnt from"),
         ("threshold_patients", "thresholds were fixed on"),

@@ -287,7 +287,8 @@ def _first_state(config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpo
     if init_from is None:
         return fresh, f"start     at random, seed {config.training.seed}"
     variables, transferred = transfer(init_from, config, tasks, fresh.variables)
-    return create_state(config, tasks, variables), transferred.text()
+    own = jax.tree.map(jnp.copy, variables)  # a step takes its state's memory: the checkpoint keeps its own
+    return create_state(config, tasks, own), transferred.text()
 
 
 @contextmanager
