@@ -27,9 +27,9 @@ FLOORS = (
 )
 """A room may import itself and the floors below its own; `siamese_jax` is the package's `__init__`."""
 
-HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "data_tools"}
+HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "identity", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
-WITHOUT_JAX = HOST_ROOMS | {"identity", "config", "files", "jobs", "vocabulary"}
+WITHOUT_JAX = HOST_ROOMS | {"config", "files", "jobs", "vocabulary"}
 
 OWNERS = {
     "edfio": ["siamese_jax/recordings/edf*.py"],

@@ -86,10 +86,11 @@ def train(
     training, left_out = _with_rows(config, training)
     folder = workdir / "checkpoint"
     state, text = _first_state(config, tasks, init_from)  # before anything is written: it may not fit
+    description = _described(folder, config, tasks, (training, validation), init_from)
     watched, notes = _watched(config, tasks, training, validation)
     if init_from is not None:
         notes += _already_learnt(init_from, validation, config, allow=allow_training_patients)
-    _describe(folder, config, tasks, (training, validation), init_from)
+    _write_description(folder, description)
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
         if saved := checkpoints.restore_state(manager, state):
@@ -222,23 +223,31 @@ def _already_learnt(init_from: Checkpoint, validation: tuple[Shard, ...], config
     return [f"warning   {found}: figures along the way are too good"]
 
 
-def _describe(
+def _described(
     folder: Path,
     config: Config,
     tasks: tuple[TaskSpec, ...],
     shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
     init_from: Checkpoint | None,
-) -> None:
-    """Write configuration and identity, or check that they are this run's. All look before the first process writes."""
-    resumes = checkpoints.holds_run(folder)
+) -> checkpoints.Description:
+    """Configuration and identity of a run, checked against those of a run that the folder holds.
+
+    Raises:
+        ValueError: it holds another run.
+    """
     before = init_from.identity.runs if init_from else ()
     own = identity.new_training(*shards, config.tasks)
     description = checkpoints.Description(config, tasks, identity.Identity((own, *before)))
-    if resumes:
+    if checkpoints.holds_run(folder):
         checkpoints.check_description(folder, description)
         _check_same_data(folder, shards, config, before)
+    return description
+
+
+def _write_description(folder: Path, description: checkpoints.Description) -> None:
+    """Write configuration and identity of a new run; all have looked at the folder before the first process writes."""
     wait_for_all("description checked")
-    if is_first() and not resumes:
+    if is_first() and not checkpoints.holds_run(folder):
         checkpoints.write_description(folder, description)
     wait_for_all("description written")
     checkpoints.read_description(folder)  # refuses a folder that not all processes see
