@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float64
 TOLERANCE_SECONDS = 1e-6
 """Onsets are sums of rounded decimals: what ends this close to where another begins touches it."""
 
-Interval = tuple[float, float]
+Stretch = tuple[float, float]
 """Onset and duration in seconds."""
 
 
-def merged(intervals: Iterable[Interval]) -> list[Interval]:
+def merged(intervals: Iterable[Stretch]) -> list[Stretch]:
     """Intervals in order of time, those that touch or overlap joined."""
-    joined: list[Interval] = []
+    joined: list[Stretch] = []
     for onset, duration in sorted(intervals):
         if joined and onset <= sum(joined[-1]) + TOLERANCE_SECONDS:
             joined[-1] = (joined[-1][0], max(sum(joined[-1]), onset + duration) - joined[-1][0])
@@ -24,12 +24,12 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
     return joined
 
 
-def common(intervals: Iterable[Interval], others: Iterable[Interval]) -> list[Interval]:
+def common(intervals: Iterable[Stretch], others: Iterable[Stretch]) -> list[Stretch]:
     """What lies in both and has a duration, in order of time."""
     return _common(_edges(intervals), _edges(others))
 
 
-def without(intervals: Iterable[Interval], holes: Iterable[Interval]) -> list[Interval]:
+def without(intervals: Iterable[Stretch], holes: Iterable[Stretch]) -> list[Stretch]:
     """What of `intervals` lies outside `holes` and has a duration, in order of time."""
     cut = [edge for interval in _edges(holes) for edge in interval]
     outside = [-math.inf, *cut, math.inf]
@@ -37,7 +37,7 @@ def without(intervals: Iterable[Interval], holes: Iterable[Interval]) -> list[In
 
 
 def holding(
-    intervals: Iterable[Interval], onsets: Float64[np.ndarray, "window"], *, seconds: float
+    intervals: Iterable[Stretch], onsets: Float64[np.ndarray, "window"], *, seconds: float
 ) -> Bool[np.ndarray, "window"]:
     """Which windows of `seconds` from `onsets` on lie wholly in one of the intervals, joined; of 0 s: which moments."""
     edges = np.array(_edges(intervals), np.float64).reshape(-1, 2)
@@ -47,12 +47,12 @@ def holding(
     return (at >= 0) & (onsets + seconds <= edges[at, 1] + TOLERANCE_SECONDS)
 
 
-def _edges(intervals: Iterable[Interval]) -> list[tuple[float, float]]:
+def _edges(intervals: Iterable[Stretch]) -> list[tuple[float, float]]:
     """Start and stop of the joined intervals that have a duration."""
     return [(onset, onset + duration) for onset, duration in merged(i for i in intervals if i[1] > 0)]
 
 
-def _common(edges: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> list[Interval]:
+def _common(edges: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> list[Stretch]:
     found, i, j = [], 0, 0
     while i < len(edges) and j < len(others):
         start, stop = max(edges[i][0], others[j][0]), min(edges[i][1], others[j][1])

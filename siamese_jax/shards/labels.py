@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from siamese_jax.recordings.intervals import Interval, common, merged, without
+from siamese_jax.recordings.intervals import Stretch, common, merged, without
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.texts import ied_meaning, sleep_meaning
 from siamese_jax.shards.marks import Kind, Labels, Mark, TaskMarks, window_labels
@@ -65,7 +65,7 @@ class _Rule:
         """The marks among annotations, one for each, in order of time."""
         raise NotImplementedError
 
-    def task_marks(self, annotations: Sequence[Annotation], stretches: Sequence[Interval]) -> TaskMarks:
+    def task_marks(self, annotations: Sequence[Annotation], stretches: Sequence[Stretch]) -> TaskMarks:
         """The marks of a recording that somebody looked through for the task, and what of it was judged.
 
         Args:
@@ -75,7 +75,7 @@ class _Rule:
         Judged are the stretches, less marks of unknown class; and of a rule that knows no rest, what is marked alone.
         """
         marks = _ended(self.marks(annotations), max((onset + duration for onset, duration in stretches), default=0.0))
-        known, unknown = ([_interval(m) for m in marks if (m.code >= 0) == yes] for yes in (True, False))
+        known, unknown = ([_stretch(m) for m in marks if (m.code >= 0) == yes] for yes in (True, False))
         looked = stretches if self._rest else common(stretches, known)
         return TaskMarks(marks, tuple(without(looked, unknown)))
 
@@ -219,7 +219,7 @@ def _mark(annotation: Annotation, code: int, kind: Kind) -> Mark:
     return Mark(onset, duration, peak, code, channels, kind, annotation.origin)
 
 
-def _interval(mark: Mark) -> Interval:
+def _stretch(mark: Mark) -> Stretch:
     return mark.onset_seconds, mark.duration_seconds
 
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from siamese_jax.recordings.intervals import TOLERANCE_SECONDS, Interval, holding, merged
+from siamese_jax.recordings.intervals import TOLERANCE_SECONDS, Stretch, holding, merged
 from siamese_jax.recordings.recording import Origin
 from siamese_jax.vocabulary import IED_INSIDE_SECONDS, TaskSpec
 
@@ -61,7 +61,7 @@ class TaskMarks(NamedTuple):
     """What is known of one task in one recording."""
 
     marks: tuple[Mark, ...] = ()
-    judged: tuple[Interval, ...] = ()
+    judged: tuple[Stretch, ...] = ()
     """Stretches that somebody judged, in order and apart: what is not marked there is not there."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int16, Int32, UInt8
 
 from siamese_jax.files import publish
-from siamese_jax.recordings.intervals import Interval, merged
+from siamese_jax.recordings.intervals import Stretch, merged
 from siamese_jax.recordings.recording import Recording
 from siamese_jax.recordings.windows import WindowGrid, untouched, window_onsets
 from siamese_jax.shards.marks import TaskMarks, window_labels
@@ -51,7 +51,7 @@ class LabelledRecording(NamedTuple):
     grid: WindowGrid
     marks: dict[str, TaskMarks]
     """By task; of a task that nobody judged in it, `TaskMarks()`."""
-    bad: tuple[Interval, ...] = ()
+    bad: tuple[Stretch, ...] = ()
     """Intervals that somebody marked as bad."""
     digest: str = ""
     """SHA-256 of the file with its signal."""
@@ -114,7 +114,7 @@ def _check_fits(path: Path, recordings: Sequence[LabelledRecording], info: Shard
 # --- the signal ---------------------------------------------------------------------------------------------
 
 
-def _write_signal(file: _Node, recordings: Sequence[LabelledRecording], info: ShardInfo) -> list[list[Interval]]:
+def _write_signal(file: _Node, recordings: Sequence[LabelledRecording], info: ShardInfo) -> list[list[Stretch]]:
     """Write `signal`, `levels` and what scales them; returns each recording's bad intervals."""
     n_chans, n_recordings = len(info.ch_names), len(recordings)
     n_times = sum(segment.n_times for item in recordings for segment in item.recording.segments)
@@ -191,7 +191,7 @@ def _levelled(
     return stored.astype(np.int16), levels
 
 
-def _bad_seconds(block: Float32[np.ndarray, "time chan"], recording: Recording, onset: float) -> list[Interval]:
+def _bad_seconds(block: Float32[np.ndarray, "time chan"], recording: Recording, onset: float) -> list[Stretch]:
     """Seconds without a signal: onset from the start of the recording, and duration."""
     watched = recording.present & np.array([_is_eeg(name) for name in recording.ch_names])
     found, second = [], _second(recording.sfreq)
@@ -237,7 +237,7 @@ def _words(names: Sequence[str]) -> str:
 
 
 def _write_index(
-    file: _Node, recordings: Sequence[LabelledRecording], info: ShardInfo, bad: Sequence[Sequence[Interval]]
+    file: _Node, recordings: Sequence[LabelledRecording], info: ShardInfo, bad: Sequence[Sequence[Stretch]]
 ) -> None:
     """Write segments, samples, labels and weights."""
     segments, starts, index, row = [], [], [], 0
