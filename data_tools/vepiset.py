@@ -33,13 +33,13 @@ To train: `siamese-jax train SHARDS RUN --tasks ied --model.fusion none --prepro
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
-from jaxtyping import Float64
 from tyro.conf import Positional
 
 from data_tools.vepiset_files import (
@@ -61,7 +61,8 @@ from siamese_jax.cohort.sources import Opened, Source, reading_notes
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.recording import Annotation, recording_from_array
 from siamese_jax.recordings.windows import WindowGrid
-from siamese_jax.shards.labels import RUN_SECONDS, STATE_RULE, UNKNOWN, EventRule, Labels, Rule, TextClasses
+from siamese_jax.shards.labels import RUN_SECONDS, STATE_RULE, UNKNOWN, EventRule, Rule, TextClasses
+from siamese_jax.shards.marks import Mark, events_of
 from siamese_jax.vocabulary import IED, LEADS_29, TaskSpec
 
 DEFAULT_DATA = DataConfig()
@@ -79,7 +80,7 @@ ODD_REFERENCE = ("DA00100Y", "DA00103U")
 """Whose reference is not near (C3+C4)/2 (FACT: the audit)."""
 
 _EPOCH = "epoch "  # begins the text of an annotation that is a published label
-_IED_EPOCH = "ied epoch "  # the same of an epoch that stands for its marks: evaluation reads it as a discharge
+_IED_EPOCH = "ied epoch "  # the same of an epoch that stands for its marks: a discharge is somewhere in it
 _MARK = r"!(?!g).*"
 _IED_TEXTS = TextClasses((("ied", f"(ied )?{_EPOCH}(ied|{'|'.join(LABELS[1:])})"), ("ied", _MARK)))
 _REGION_TEXTS = TextClasses(
@@ -91,21 +92,15 @@ _REGION_TEXTS = TextClasses(
 class EpochRule(EventRule):
     """A window that is a published epoch has its label; any other is labelled by the marks."""
 
-    def label(
-        self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float
-    ) -> Labels:
-        """The published label, of the first class if it names none of the others; else as an `EventRule` says."""
-        label, weight = super().label(
-            [a for a in annotations if not _is_epoch(a)], onsets, window_seconds=window_seconds
-        )
-        same_length = (a for a in annotations if _is_epoch(a) and abs(a.duration_seconds - window_seconds) < 1e-3)
-        published = {round(a.onset_seconds, 3): self.class_of(a.text) for a in same_length}
-        for i, onset in enumerate(onsets.round(3).tolist()):
-            if onset in published:
-                name = published[onset]
-                label[i] = self.task.classes.index(name) if name else 0
-                weight[i] = name != UNKNOWN
-        return Labels(label, weight)
+    def marks(self, annotations: Sequence[Annotation]) -> tuple[Mark, ...]:
+        """Discharges and runs; and published labels, of the first class if they name none of the others."""
+        published = [a for a in annotations if a.text.startswith(_EPOCH)]
+        found = super().marks([a for a in annotations if not a.text.startswith(_EPOCH)])
+        for onset, duration, text, *_ in published:
+            name = self.class_of(text)
+            code = -1 if name == UNKNOWN else self.task.classes.index(name or self.task.classes[0])
+            found += (Mark(onset, duration, math.nan, code, (), "window"),)
+        return tuple(sorted(found, key=lambda mark: mark.onset_seconds))
 
 
 IED_RULE = EpochRule(IED, _IED_TEXTS, run_seconds=RUN_SECONDS)
@@ -206,10 +201,6 @@ def main(root: Positional[Path], out: Positional[Path], options: Options = Shard
 # --- labels ----------------------------------------------------------------------------------------------------
 
 
-def _is_epoch(annotation: Annotation) -> bool:
-    return annotation.text.startswith((_EPOCH, _IED_EPOCH))
-
-
 def _published(name: str, found: Found) -> tuple[Annotation, ...]:
     """The published labels as annotations, and the group's corrections of epochs that are not at hand."""
     corrected = {start: (start + EPOCH_SAMPLES, label) for start, label in CORRECTIONS.get(name, {}).items()}
@@ -242,10 +233,12 @@ def _tally(name: str, found: Found) -> _Tally | None:
         return None
     onsets = np.arange(length // EPOCH_SAMPLES) * EPOCH_SECONDS
     published = _published(name, found)
+    held = IED_RULE.marks(marks)
     ied = IED_RULE.label((*marks, *published), onsets, window_seconds=EPOCH_SECONDS)
     state = STATE_RULE.label(marks, onsets, window_seconds=EPOCH_SECONDS)
-    events = IED_RULE.marks(marks)
-    within = (events.first_peak < onsets[:, None] + EPOCH_SECONDS) & (events.last_peak >= onsets[:, None])
+    ends = [(e.onset_seconds, e.stop_seconds) if e.kind == "run" else (e.place_seconds,) * 2 for e in events_of(held)]
+    first, last = np.array(ends, np.float64).reshape(-1, 2).T
+    within = (first < onsets[:, None] + EPOCH_SECONDS) & (last >= onsets[:, None])
     marked = within.any(axis=1)
     known = np.isin(onsets, [epoch.start / SFREQ_HZ for epoch in found.epochs]) & (found.mat is not None)
     positive = (ied.label > 0) & (ied.weight > 0)

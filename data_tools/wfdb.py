@@ -36,8 +36,8 @@ from siamese_jax.cohort.sources import reading_notes
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.config.presets import ECG
 from siamese_jax.files import MAX_TEXT_BYTES
+from siamese_jax.recordings.intervals import merged
 from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
-from siamese_jax.shards.quantise import merged
 from siamese_jax.vocabulary import TWELVE_LEADS, unit_factor
 
 DEFAULT_DATA = ECG.data

@@ -15,6 +15,7 @@ from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, Recording
 from siamese_jax.recordings.texts import stage_of
 from siamese_jax.shards.labels import IED_RULE
+from siamese_jax.shards.marks import events_of
 from siamese_jax.vocabulary import STAGES, TEN_TWENTY
 
 PAGE_SECONDS = 10.0
@@ -88,7 +89,7 @@ def _draw_validation(axes: Axes, lines: list[dict[str, float]], figures: dict) -
 
 def _draw_page(axes: Axes, recording: Recording, detected: list[float]) -> None:
     """Ten seconds in common average, where most was annotated."""
-    peaks = IED_RULE.marks(recording.annotations).first_peak
+    peaks = _simulated(recording)
     length = recording.segments[0].n_times / recording.sfreq
     starts = np.arange(0, max(length - PAGE_SECONDS, 1), 2.0)
     inside = [int(((peaks > s + 0.5) & (peaks < s + PAGE_SECONDS - 0.5)).sum()) for s in starts]
@@ -111,6 +112,11 @@ def _draw_page(axes: Axes, recording: Recording, detected: list[float]) -> None:
     axes.text(start + 9.87, -18.5 * SPACING_UV, "100 uV", ha="right", fontsize=8)
     axes.set(xlim=(start, start + PAGE_SECONDS), ylim=(-19.2 * SPACING_UV, 1.1 * SPACING_UV), yticks=[])
     axes.set(xlabel="seconds", title="EEG, common average: blue triangle = simulated IED, red = detected")
+
+
+def _simulated(recording: Recording) -> np.ndarray:
+    """Where the simulated discharges peak, in seconds."""
+    return np.array([event.place_seconds for event in events_of(IED_RULE.marks(recording.annotations))], np.float64)
 
 
 def _draw_mimics(axes: Axes, annotations: tuple[Annotation, ...], start: float) -> None:
@@ -138,7 +144,7 @@ def _draw_night(axes: Axes, recording: Recording, hypnogram: list[dict[str, str]
     found = [(float(row["onset"]) / 60, SHOWN_AS[row["stage"]]) for row in hypnogram]
     found.append((found[-1][0] + float(hypnogram[-1]["duration"]) / 60, found[-1][1]))
     axes.step(*zip(*found, strict=True), where="post", color="black", lw=1.3, label="found")
-    peaks = IED_RULE.marks(recording.annotations).first_peak
+    peaks = _simulated(recording)
     axes.plot(peaks / 60, [4.6] * len(peaks), "|", color="tab:blue", ms=12, label="simulated IED")
     axes.plot(np.array(detected) / 60, [5.1] * len(detected), "|", color="tab:red", ms=12, label="detected IED")
     axes.set(xlabel="minutes", yticks=[SHOWN_AS[s] for s in STAGES], yticklabels=STAGES, ylim=(-0.4, 5.6))

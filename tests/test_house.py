@@ -107,7 +107,6 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/models/inputs.py": "tests/training/test_transfer.py",
     "siamese_jax/config/presets.py": "tests/config/test_experiment.py",
     "siamese_jax/cohort/splits.py": "tests/cohort/test_prepare.py",
-    "siamese_jax/shards/quantise.py": "tests/shards/test_schema.py",
     "siamese_jax/recordings/recording.py": "tests/recordings/test_edf.py",
     "siamese_jax/recordings/resample.py": "tests/recordings/test_edf.py",
     "siamese_jax/cohort/report.py": "tests/cohort/test_prepare.py",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int16, Int64
+from jaxtyping import Bool, Float64, Int, Int64
 
 from siamese_jax.cohort.prepare import Progress
 from siamese_jax.cohort.report import REPORT
@@ -247,15 +247,15 @@ def _scan(shards: Sequence[Shard], recordings: Sequence[_Recording], progress: P
     return scan
 
 
-def _digest(block: Int16[np.ndarray, "time chan"]) -> bytes:
+def _digest(block: Int[np.ndarray, "time chan"]) -> bytes:
     """Of a window, the same with another offset in any channel, and with a gain that is a whole number."""
-    steps = np.diff(block.astype(np.int32), axis=0)
+    steps = np.diff(block.astype(np.int64), axis=0)
     first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)[0]
     gain = np.maximum(np.gcd.reduce(steps, axis=0), 1) * np.where(first < 0, -1, 1)
     return hashlib.sha256(steps // gain).digest()[:16]
 
 
-def _proves_something(block: Int16[np.ndarray, "time chan"]) -> bool:
+def _proves_something(block: Int[np.ndarray, "time chan"]) -> bool:
     return any(len(np.unique(channel)) > _FEW_VALUES for channel in block.T)
 
 

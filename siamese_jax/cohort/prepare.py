@@ -32,7 +32,6 @@ from siamese_jax.cohort.splits import (
     Found,
     SkippedFile,
     is_bad,
-    label_annotations,
     labelled_for,
     look,
     shard_paths,
@@ -43,12 +42,11 @@ from siamese_jax.config.experiment import DataConfig
 from siamese_jax.jobs import run_each
 from siamese_jax.locks import locked
 from siamese_jax.recordings.sidecars import MANIFEST, SPLITS
-from siamese_jax.recordings.windows import window_onsets
-from siamese_jax.shards.labels import EventRule, described, label_windows
-from siamese_jax.shards.quantise import LabelledRecording, UnreadableRecordingError
+from siamese_jax.shards.labels import EventRule, described
+from siamese_jax.shards.marks import TaskMarks
 from siamese_jax.shards.schema import SCHEMA_VERSION, ShardInfo, verify_shard
-from siamese_jax.shards.summary import clipped_channels, summarise
-from siamese_jax.shards.write import write_shard
+from siamese_jax.shards.summary import coarse_channels, summarise
+from siamese_jax.shards.write import LabelledRecording, UnreadableRecordingError, write_shard
 from siamese_jax.vocabulary import IED
 
 LOST = "its worker was lost"
@@ -112,8 +110,13 @@ def prepare(
         files = [file for file in files if file.name not in {lost.name for lost in skipped}]
         _check_any(source.root, files, skipped)
         used = [UsedFile(f.name, f.patient, f.patient_from, splits[f.patient], f.notes) for f in files]
+<<<<<<< HEAD
         clipped = clipped_channels(path for path in shards if path.exists())
         notes += [*source.notes(), *_doubts(files, settings), *clipped, *([note] if note else [])]
+=======
+        coarse = coarse_channels(path for path in shards if path.exists())
+        notes += [*source.notes(), *_doubts(files, settings), *coarse]
+>>>>>>> 05d83f4 (Shards store marks and who was judged; event scores and window labels follow from these alone)
         texts = text_rows((f.marks.texts for f in files), source.rules)
         lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
         held = {"finished": True, "notes": notes, "texts": as_json(texts), **lists}
@@ -306,6 +309,8 @@ class _Part(NamedTuple):
     name: str
     patient: str
     digest: str
+    content: str
+    """As for `Found`."""
     tasks: tuple[str, ...]
     """Those that it is labelled for."""
 
@@ -336,7 +341,7 @@ def _finish_shards(
     """
     by_patient, tasks = defaultdict(list), labelled_for(files, settings.source.rules)
     for file in files:
-        by_patient[file.patient].append(_Part(file.name, file.patient, file.digest, tasks[file.name]))
+        by_patient[file.patient].append(_Part(file.name, file.patient, file.digest, file.content, tasks[file.name]))
     jobs = [_Job(path, tuple(p for patient in group for p in by_patient[patient])) for path, group in shards.items()]
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
@@ -368,9 +373,13 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
             fingerprint=fingerprint,
         )
         try:
+<<<<<<< HEAD
             if _is_finished(job.path, fingerprint):
                 return _Done(tuple(skipped))
             write_shard(job.path, [_labelled(part.name, part.tasks, settings) for part in chosen], info=info)
+=======
+            write_shard(job.path, [_labelled(part, settings) for part in chosen], info=info)
+>>>>>>> 05d83f4 (Shards store marks and who was judged; event scores and window labels follow from these alone)
         except UnreadableRecordingError as error:
             lost = SkippedFile(error.name, error.reason)
             if isinstance(error.__cause__, OSError):
@@ -395,24 +404,21 @@ def _is_finished(path: Path, fingerprint: str) -> bool:
         return False  # damaged: it is made again from the recordings
 
 
-def _labelled(name: str, tasks: tuple[str, ...], settings: _Settings) -> LabelledRecording:
-    source, data = settings.source, settings.data
+def _labelled(part: _Part, settings: _Settings) -> LabelledRecording:
+    source = settings.source
     try:
-        opened = source.open(name, data)
+        opened = source.open(part.name, settings.data)
         grid = source.grid(opened, window=settings.window, hop=settings.hop)
     except (ValueError, OSError) as error:
-        raise UnreadableRecordingError(name, str(error)) from error
-    annotations = label_annotations(settled(opened.annotations, source.rules)[0], source.rules)
-    onsets = window_onsets(opened.recording.segments, grid, sfreq=data.sfreq)
-    return LabelledRecording(
-        name=name,
-        patient=opened.patient,
-        recording=opened.recording,
-        grid=grid,
-        labels=label_windows(source.rules, annotations, onsets, window_seconds=data.window_seconds, labelled_for=tasks),
-        events=annotations,
-        bad=tuple((a.onset_seconds, a.duration_seconds) for a in annotations if is_bad(a)),
-    )
+        raise UnreadableRecordingError(part.name, str(error)) from error
+    annotations, recording = settled(opened.annotations, source.rules)[0], opened.recording
+    stretches = [(segment.onset_seconds, segment.n_times / recording.sfreq) for segment in recording.segments]
+    marks = {
+        rule.task.name: rule.task_marks(annotations, stretches) if rule.task.name in part.tasks else TaskMarks()
+        for rule in source.rules
+    }
+    bad = tuple((a.onset_seconds, a.duration_seconds) for a in annotations if is_bad(a))
+    return LabelledRecording(part.name, opened.patient, recording, grid, marks, bad, part.content)
 
 
 def _hash(text: str) -> str:

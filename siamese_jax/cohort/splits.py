@@ -89,21 +89,10 @@ def without_copies(files: Iterable[Found]) -> tuple[list[Found], list[SkippedFil
     return kept, skipped
 
 
-def is_about(rule: Rule, annotation: Annotation) -> bool:
-    """Whether an annotation says something about a rule's task."""
-    return rule.class_of(annotation.text) is not None
-
-
 def is_bad(annotation: Annotation) -> bool:
-    """Whether an annotation marks an interval without a usable signal: a text such as `BAD_artefact`."""
-    return annotation.duration_seconds > 0 and _BAD.fullmatch(annotation.text.strip()) is not None
-
-
-def label_annotations(annotations: Sequence[Annotation], rules: Sequence[Rule]) -> tuple[Annotation, ...]:
-    """Those about the rules' tasks and bad intervals, in order; no other text is kept."""
-    human = (a for a in annotations if a.origin != "machine")
-    wanted = (a for a in human if is_bad(a) or any(is_about(rule, a) for rule in rules))
-    return tuple(sorted(wanted, key=lambda annotation: annotation.onset_seconds))
+    """Whether somebody marked an interval without a usable signal: a text such as `BAD_artefact`."""
+    is_long, is_person = annotation.duration_seconds > 0, annotation.origin != "machine"
+    return is_long and is_person and _BAD.fullmatch(annotation.text.strip()) is not None
 
 
 def labelled_for(files: Sequence[Found], rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:

@@ -149,7 +149,7 @@ def predict_shards(
     batch_size: int = 64,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> list[tuple[Int[np.ndarray, "window"], Predictions]]:
-    """For each shard, which of its windows have a label for one of `config.tasks`, and their logits.
+    """For each shard, the windows that `evaluation_batches` takes, and their logits.
 
     Args:
         predictor: from `make_predictor` for the same configuration.
@@ -206,6 +206,15 @@ class Timeline(NamedTuple):
     min_separation_seconds: float
 
 
+def tells_time(config: Config, task: str, predictions: Predictions, *, hop_seconds: float) -> bool:
+    """Whether there is a logit a frame of a task, and the frames of all windows lie on one grid."""
+    return (
+        task in predictions.frame
+        and _is_whole(hop_seconds / config.frame_seconds)
+        and _is_whole(config.data.window_seconds / config.frame_seconds)
+    )
+
+
 def timelines(
     config: Config, task: str, predictions: Predictions, segments: Sequence[Segment], *, hop_seconds: float
 ) -> list[tuple[Timeline, int]]:
@@ -225,11 +234,7 @@ def timelines(
     """
     found = []
     per_frame = config.data.sfreq * config.frame_seconds
-    by_frame = (
-        task in predictions.frame
-        and _is_whole(hop_seconds / config.frame_seconds)
-        and _is_whole(config.data.window_seconds / config.frame_seconds)
-    )
+    by_frame = tells_time(config, task, predictions, hop_seconds=hop_seconds)
     for index, segment in enumerate(segments):
         mine = predictions.grid.segment == index
         if not mine.any():

@@ -1,7 +1,9 @@
 """How good a model is on shards: thresholds fixed on validation patients, figures on test patients, with intervals.
 
 Every interval is a bootstrap over patients. Windows are scored as they stand in the shards; events are found in the
-frames of whole recordings, as detection finds them, and matched one to one with the annotated peaks.
+frames of whole recordings, as detection finds them, and matched one to one with the events that were marked, where
+somebody judged (`shards/marks.py`). A network that pools features over a window tells which window holds an event, but
+not when: it has no event figures, and detection takes its windows' threshold.
 """
 
 import math
@@ -20,6 +22,7 @@ from siamese_jax.detection.predict import (
     make_predictor,
     predict_shards,
     probabilities,
+    tells_time,
     timelines,
 )
 from siamese_jax.evaluation import metrics
@@ -28,11 +31,11 @@ from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
 from siamese_jax.evaluation.statistics import patient_bootstrap
 from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks
-from siamese_jax.recordings.recording import Annotation, Segment
-from siamese_jax.recordings.windows import untouched
-from siamese_jax.shards.labels import IED_RULE, EventMarks
+from siamese_jax.recordings.intervals import Interval, holding, without
+from siamese_jax.recordings.recording import Segment
+from siamese_jax.shards.marks import Mark, TaskMarks, events_of
 from siamese_jax.shards.schema import Shard
-from siamese_jax.vocabulary import IED, TaskSpec
+from siamese_jax.vocabulary import TaskSpec
 
 Metric = Callable[..., float]
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -40,14 +43,13 @@ RATES = ("sensitivity", "precision", "specificity", "f1")
 """Measured at each threshold of windows."""
 TOLERANCE_SECONDS = 0.25
 """Between an annotated and a detected peak that count as the same event."""
+NO_TIMES = "no figures of events: this network tells which windows hold one, but not when"
 LEAST_PROBABILITY = 0.01
 """Events less likely than this are not looked at when a threshold is fixed."""
-_INTERVAL = ("onset_seconds", "duration_seconds")
-_TOUCH = 2e-6  # seconds: more than the tolerance of `untouched`
 
 
 class RecordingEvents(NamedTuple):
-    """Found and annotated events of one recording; an annotated run is one event, at its middle."""
+    """Found and annotated events of one recording where it was judged; a run is one event, at its middle."""
 
     patient: str
     found: tuple[Event, ...]
@@ -63,14 +65,16 @@ class Scores(NamedTuple):
         labels: by task.
         weights: by task; 0 where there is no label.
         probabilities: by task, [window, logit].
-        events: of each recording that is labelled for IEDs; empty without that task.
+        events: by binary task of events, of each recording that somebody judged.
+        timeless: tasks of events that are not in `events`, since the network tells no times.
     """
 
     patients: Shaped[np.ndarray, "window"]
     labels: dict[str, Shaped[np.ndarray, "window ..."]]
     weights: dict[str, Float32[np.ndarray, "window"]]
     probabilities: dict[str, Float32[np.ndarray, "window _logits"]]
-    events: tuple[RecordingEvents, ...]
+    events: dict[str, tuple[RecordingEvents, ...]]
+    timeless: tuple[str, ...] = ()
 
 
 def score(
@@ -81,21 +85,24 @@ def score(
     *,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> Scores:
-    """The model's answers on all labelled windows of `shards`. Errors as for `predict_shards`."""
-    predictor = make_predictor(config, tasks)
+    """The model's answers on all labelled windows of `shards`, and its events. Errors as for `predict_shards`."""
+    predictor, chosen = make_predictor(config, tasks), chosen_tasks(config, tasks)
     predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
-    pairs = list(zip(shards, predicted, strict=True))
+    of_events = [task for task in chosen if task.kind == "binary" and any(_recordings(s, task) for s in shards)]
+    events = {task.name: tuple(_events(config, task, shards, predicted)) for task in of_events}
+    labelled = []
+    for shard, (windows, predictions) in zip(shards, predicted, strict=True):
+        counts = np.any([shard.weights[name][windows] > 0 for name in config.tasks], axis=0)
+        labelled.append((shard, windows[counts], {t: x[counts] for t, x in predictions.window.items()}))
     return Scores(
-        patients=np.concatenate([s.patient(windows) for s, (windows, _) in pairs]),
-        labels={t: np.concatenate([s.labels[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
-        weights={t: np.concatenate([s.weights[t][windows] for s, (windows, _) in pairs]) for t in config.tasks},
+        patients=np.concatenate([shard.patient(windows) for shard, windows, _ in labelled]),
+        labels={t: np.concatenate([s.labels[t][windows] for s, windows, _ in labelled]) for t in config.tasks},
+        weights={t: np.concatenate([s.weights[t][windows] for s, windows, _ in labelled]) for t in config.tasks},
         probabilities={
-            t.name: np.concatenate([probabilities(t, p.window[t.name]) for _, (_, p) in pairs])
-            for t in chosen_tasks(config, tasks)
+            t.name: np.concatenate([probabilities(t, logits[t.name]) for _, _, logits in labelled]) for t in chosen
         },
-        events=tuple(
-            events for s, (windows, p) in pairs if IED.name in config.tasks for events in _events(config, s, windows, p)
-        ),
+        events={name: recordings for name, recordings in events.items() if recordings},
+        timeless=tuple(name for name, recordings in events.items() if not recordings),
     )
 
 
@@ -114,7 +121,7 @@ def window_scores(
 
 
 def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation: Scores) -> tuple[OperatingPoint, ...]:
-    """Thresholds for each binary task's windows and for IED events, from validation patients alone.
+    """Thresholds for each binary task's windows and for its events, from validation patients alone.
 
     Of a multilabel task each class has the one of maximal F1, as the task `<task>/<class>`.
     """
@@ -129,8 +136,7 @@ def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation
                 weights=validation.weights[task.name],
                 sensitivities=sensitivities,
             )
-    if validation.events:
-        points.append(_event_point(validation.events))
+    points += [_event_point(name, recordings) for name, recordings in validation.events.items()]
     return tuple(points)
 
 
@@ -180,10 +186,12 @@ def report(
                         rate: interval(partial(_rate_at, rate, point.threshold), arrays) for rate in RATES
                     }
     for point in points:
-        if point.criterion == EVENTS_MAX_F1 and test.events:
+        if point.criterion == EVENTS_MAX_F1 and point.task in test.events:
             tree[point.task][EVENTS_MAX_F1] = _event_report(
-                test.events, point.threshold, seed=seed, n_resamples=n_resamples
+                test.events[point.task], point.threshold, seed=seed, n_resamples=n_resamples
             )
+    for name in test.timeless:
+        tree[name]["events"] = NO_TIMES
     return tree
 
 
@@ -249,58 +257,74 @@ def _rate_at(rate: str, threshold: float, chance: np.ndarray, labels: np.ndarray
 
 
 def _events(
-    config: Config, shard: Shard, windows: Int[np.ndarray, "window"], predictions: Predictions
+    config: Config,
+    task: TaskSpec,
+    shards: Sequence[Shard],
+    predicted: Sequence[tuple[Int[np.ndarray, "window"], Predictions]],
 ) -> Iterator[RecordingEvents]:
-    """Each recording's events, where windows have an IED label; what was annotated elsewhere was not looked for.
+    """Each recording's events of a binary task, where somebody judged and the signal is good.
 
-    Recordings whose windows lie off the grid have none if the model pools: a logit a window tells no time there.
+    None if the network tells no times.
     """
-    hop, weight = shard.info.hop / shard.info.sfreq, shard.weights[IED.name]
-    table = shard.segments
-    columns = (table["onset_seconds"].tolist(), table["length"].tolist())
-    segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
-    for recording in np.unique(shard.recording[windows[weight[windows] > 0]]).tolist():
-        marks = IED_RULE.marks([Annotation(*row) for row in _rows(shard.events, recording, (*_INTERVAL, "text"))])
-        # Without a label are windows that an IED touches, which count, and those that nobody can judge. A mark
-        # without length that lies where one window ends and the next begins touches both.
-        touched = [(a - _TOUCH, b - a + 2 * _TOUCH) for a, b in zip(marks.start, marks.stop, strict=True)]
-        onsets, seconds = shard.onset_seconds[windows], config.data.window_seconds
-        free = untouched(onsets, touched, window_seconds=seconds)
-        good = untouched(onsets, _rows(shard.bad_intervals, recording, _INTERVAL), window_seconds=seconds)
-        judged = (shard.recording[windows] == recording) & good & ((weight[windows] > 0) | ~free)
-        own = jax.tree.map(lambda x, judged=judged: x[judged], predictions)
-        mine = [line for line, _ in timelines(config, IED.name, own, segments, hop_seconds=hop)]
-        if not mine:
-            continue  # pooled logits off the grid have no place in time
-        found = [event for line in mine for event in find_events(**line._asdict(), threshold=LEAST_PROBABILITY)]
-        yield _recording_events(str(shard.recordings["patient"][recording]), found, marks, mine)
+    for shard, (windows, predictions) in zip(shards, predicted, strict=True):
+        hop, table = shard.info.hop / shard.info.sfreq, shard.segments
+        if not tells_time(config, task.name, predictions, hop_seconds=hop):
+            continue
+        columns = (table["onset_seconds"].tolist(), table["length"].tolist())
+        segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
+        for recording, held in _recordings(shard, task).items():
+            mine = shard.recording[windows] == recording
+            if mine.any():
+                own = jax.tree.map(lambda x, mine=mine: x[mine], predictions)
+                lines = [line for line, _ in timelines(config, task.name, own, segments, hop_seconds=hop)]
+                patient = str(shard.recordings["patient"][recording])
+                yield _recording_events(patient, lines, held, shard.bad(recording))
 
 
-def _rows(table: dict[str, np.ndarray], recording: int, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-    """A recording's rows of one of its shard's tables."""
-    mine = table["recording"] == recording
-    return list(zip(*(table[name][mine].tolist() for name in columns), strict=True))
+def _recordings(shard: Shard, task: TaskSpec) -> dict[int, TaskMarks]:
+    """The recordings in which somebody judged a task of events: marks of a state are none."""
+    every = {i: shard.task_marks(task.name, i) for i in range(len(shard.recordings["name"]))}
+    return {i: held for i, held in every.items() if held.judged and all(m.kind != "state" for m in held.marks)}
 
 
-def _recording_events(patient: str, found: list[Event], marks: EventMarks, lines: list[Timeline]) -> RecordingEvents:
-    """Events with those found inside one annotated run made one, since nobody counts a run's discharges."""
-    middle = (marks.first_peak + marks.last_peak) / 2
-    for first, last, centre in zip(marks.first_peak, marks.last_peak, middle, strict=True):
-        inside = [e for e in found if first - TOLERANCE_SECONDS <= e.peak_seconds <= last + TOLERANCE_SECONDS]
-        if last > first and inside:
-            best = max(inside, key=lambda event: event.probability)
-            found = [e for e in found if e not in inside] + [best._replace(peak_seconds=float(centre))]
-    seen = np.zeros(len(middle), bool)
-    seconds = 0.0
+def _recording_events(
+    patient: str, lines: Sequence[Timeline], held: TaskMarks, bad: Sequence[Interval]
+) -> RecordingEvents:
+    """What is found and what was marked where somebody judged; `lines` may reach further.
+
+    Nothing is found or missed within the tolerance of a mark of unknown class. Of what is found within one run, the
+    most probable alone counts, at the run's middle: nobody counts a run's discharges.
+    """
+    every = events_of(held.marks)
+    unknown = [event for event in every if event.code < 0]
+    spared = [(e.onset_seconds - TOLERANCE_SECONDS, e.duration_seconds + 2 * TOLERANCE_SECONDS) for e in unknown]
+    judged = without(held.judged, [*spared, *bad])
+    analysed, found = [], []
     for line in lines:
         times = line.onset_seconds + line.frame_seconds * np.arange(len(line.frame_logits))
-        times = times[~np.isnan(line.frame_logits)]
-        seconds += len(times) * line.frame_seconds
-        seen |= np.array([np.abs(times - t).min(initial=np.inf) <= line.min_separation_seconds for t in middle], bool)
-    return RecordingEvents(patient, tuple(found), middle[seen], seconds / 3600)
+        counts = holding(judged, times, seconds=0.0) & ~np.isnan(line.frame_logits)
+        analysed.append((times[counts], line.frame_seconds))
+        logits = np.where(counts, line.frame_logits, np.nan).astype(np.float32)
+        found += find_events(**line._replace(frame_logits=logits)._asdict(), threshold=LEAST_PROBABILITY)
+    marked = [event for event in every if event.code > 0 and any(_is_in(event, *frames) for frames in analysed)]
+    for run in (event for event in marked if event.kind == "run"):
+        first, last = run.onset_seconds - TOLERANCE_SECONDS, run.stop_seconds + TOLERANCE_SECONDS
+        inside = [event for event in found if first <= event.peak_seconds <= last]
+        if inside:
+            best = max(inside, key=lambda event: event.probability)
+            found = [e for e in found if e not in inside] + [best._replace(peak_seconds=run.place_seconds)]
+    hours = sum(len(times) * frame_seconds for times, frame_seconds in analysed) / 3600
+    return RecordingEvents(patient, tuple(found), np.array([event.place_seconds for event in marked], float), hours)
 
 
-def _event_point(events: Sequence[RecordingEvents]) -> OperatingPoint:
+def _is_in(event: Mark, times: Float64[np.ndarray, "frame"], frame_seconds: float) -> bool:
+    """Whether an event's place, or some of a run, lies in frames that were analysed."""
+    ends = (event.onset_seconds, event.stop_seconds) if event.kind == "run" else (event.place_seconds,) * 2
+    reach = frame_seconds / 2 + 1e-6  # a frame stands for half a step to each side
+    return bool(((times >= ends[0] - reach) & (times <= ends[1] + reach)).any())
+
+
+def _event_point(task: str, events: Sequence[RecordingEvents]) -> OperatingPoint:
     """The threshold of maximal event F1."""
     hours = sum(e.hours for e in events)
     curve = froc(
@@ -312,11 +336,11 @@ def _event_point(events: Sequence[RecordingEvents]) -> OperatingPoint:
     annotated = sum(len(e.annotated_seconds) for e in events)
     matched, false = curve.sensitivity * annotated, curve.false_detections_per_hour * hours
     if not annotated or not len(matched):
-        return OperatingPoint(IED.name, EVENTS_MAX_F1, *([math.nan] * 6), n_windows=0)
+        return OperatingPoint(task, EVENTS_MAX_F1, *([math.nan] * 6), n_windows=0)
     precision, f1 = matched / (matched + false), 2 * matched / (matched + false + annotated)
     best = int(np.argmax(f1))
     return OperatingPoint(
-        task=IED.name,
+        task=task,
         criterion=EVENTS_MAX_F1,
         threshold=float(curve.thresholds[best]),
         sensitivity=float(curve.sensitivity[best]),
@@ -374,6 +398,7 @@ def report_text(tree: dict[str, Any]) -> str:
             if isinstance(point, dict) and "threshold" in point:
                 lines.append(f"  {name}, {_threshold_text(point)}")
                 lines += [f"    {rate:<26} {_bracketed(item)}" for rate, item in point.items() if _is_interval(item)]
+        lines += [f"  {figures['events']}"] if "events" in figures else []
     return "\n".join(lines)
 
 

@@ -148,7 +148,9 @@ def _passes(source: "_Source", config: Config, seed: int) -> tuple[int, Callable
 
 
 def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int) -> Iterator[EvaluationBatch]:
-    """Every window with a label for one of `config.tasks`, once and in order.
+    """Every window with a label for one of `config.tasks`, once and in order; and those judged for events without one.
+
+    The latter are windows of which an event touches the edge alone: events are found in them too.
 
     The last batch is filled up with copies of its last row that have weight 0 in every task.
 
@@ -157,7 +159,7 @@ def evaluation_batches(shards: Sequence[Shard], config: Config, batch_size: int)
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, given {batch_size}")
-    source = _Source(shards, config, config.margin)
+    source = _Source(shards, config, config.margin, judged=True)
 
     def batch(start: int) -> EvaluationBatch:
         position = np.arange(start, start + batch_size, dtype=np.int64)
@@ -187,7 +189,7 @@ def _prefetched(make: Callable[[int], T], places: Iterable[int]) -> Generator[T,
 class _Source:
     """The labelled windows of some shards, in one numbering, as the configuration wants them."""
 
-    def __init__(self, shards: Sequence[Shard], config: Config, margin: int) -> None:
+    def __init__(self, shards: Sequence[Shard], config: Config, margin: int, *, judged: bool = False) -> None:
         self._tasks = task_specs(shards, config)
         for shard in shards:
             _check_geometry(shard, config)
@@ -195,6 +197,11 @@ class _Source:
         self._columns = [_columns(shard, config.data.ch_names) for shard in shards]
         self._opened: dict[int, None] = {}
         weighted = [np.any([shard.weights[name] > 0 for name in config.tasks], axis=0) for shard in shards]
+        if judged and any(some.any() for some in weighted):
+            for task in (task for task in self._tasks if task.kind == "binary"):
+                for some, shard in zip(weighted, shards, strict=True):
+                    if "state" not in shard.marks[task.name].kind:
+                        some |= shard.judged_windows(task.name)
         self._labelled = labelled = [np.flatnonzero(some) for some in weighted]
         self.shard = np.repeat(np.arange(len(shards), dtype=np.int64), [len(some) for some in labelled])
         self.window = np.concatenate(labelled).astype(np.int64)

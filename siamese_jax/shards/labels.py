@@ -1,54 +1,31 @@
-"""Tasks as rules: how annotations in time become the labels of windows.
+"""Tasks as rules: how annotations in time become the marks of a task, and marks the labels of windows.
 
 Three rules serve every task: of events that peak within a window (IEDs, spindles), of states that fill it (sleep), and
-of findings that hold together (diagnoses). A rule is data: a task, and which class a text names.
+of findings that hold together (diagnoses). A rule is data: a task, and which class a text names. What a machine wrote
+is no label: rules leave it out until a person has reviewed it.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float64
 
+from siamese_jax.recordings.intervals import Interval, common, merged, without
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.texts import ied_meaning, sleep_meaning
-from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, SLEEP, STATE, TaskSpec
+from siamese_jax.shards.marks import Kind, Labels, Mark, TaskMarks, window_labels
+from siamese_jax.vocabulary import IED, SLEEP, STATE, TaskSpec
 
 RUN_SECONDS = 1.0
 """From this duration on, an IED annotation is a run of discharges rather than one of them."""
-STATE_SHARE = 0.75
-"""How much of a window must share the state at its centre, or a finding."""
 UNKNOWN = ""
 """What `class_of` says of a text that belongs to a task but names none of its classes ('Movement time')."""
 
 ClassOf = Callable[[str], str | None]
 """The class that an annotation's text names: one of the task's, UNKNOWN, or None if it is about something else."""
-
-_TOLERANCE = 1e-6  # seconds: onsets are sums of rounded decimals, and the rules' limits count as inside
-
-
-class Labels(NamedTuple):
-    """One task's labels. A label of weight 0 is missing, and holds 0."""
-
-    label: Shaped[np.ndarray, "window ..."]
-    """Binary: float32, 0 or 1; multiclass: int32, the class; multilabel: float32, 0 or 1 for each class."""
-    weight: Float32[np.ndarray, "window"]
-
-
-class EventMarks(NamedTuple):
-    """Events as intervals of time in seconds: `start` to `stop` is touched, `first_peak` to `last_peak` counts.
-
-    Of one discharge both peaks are the same; of a run they are its ends. `code` is the class, -1 if unknown.
-    """
-
-    start: Float64[np.ndarray, "event"]
-    first_peak: Float64[np.ndarray, "event"]
-    last_peak: Float64[np.ndarray, "event"]
-    stop: Float64[np.ndarray, "event"]
-    code: Int64[np.ndarray, "event"]
 
 
 @dataclass(frozen=True)
@@ -74,158 +51,130 @@ class TextClasses:
 
 
 @dataclass(frozen=True)
-class EventRule:
-    """A window's class is that of the event that peaks in it; of several, of the one nearest to its centre."""
+class _Rule:
+    """What the three rules have in common."""
 
     task: TaskSpec
-    """Binary or multiclass."""
     class_of: ClassOf
+
+    def is_about(self, annotation: Annotation) -> bool:
+        """Whether an annotation is a mark of the task: its text is one of the task's, and a person stands for it."""
+        return annotation.origin != "machine" and self.class_of(annotation.text) is not None
+
+    def marks(self, annotations: Sequence[Annotation]) -> tuple[Mark, ...]:
+        """The marks among annotations, one for each, in order of time."""
+        raise NotImplementedError
+
+    def task_marks(self, annotations: Sequence[Annotation], stretches: Sequence[Interval]) -> TaskMarks:
+        """The marks of a recording that somebody looked through for the task, and what of it was judged.
+
+        Args:
+            annotations: all there are, in any order.
+            stretches: the recording's gap-free stretches.
+
+        Judged are the stretches, less marks of unknown class; and of a rule that knows no rest, what is marked alone.
+        """
+        marks = _ended(self.marks(annotations), max((onset + duration for onset, duration in stretches), default=0.0))
+        known, unknown = ([_interval(m) for m in marks if (m.code >= 0) == yes] for yes in (True, False))
+        looked = stretches if self._rest else common(stretches, known)
+        return TaskMarks(marks, tuple(without(looked, unknown)))
+
+    def label(
+        self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float
+    ) -> Labels:
+        """The labels of windows (`window_labels` has the rule), if somebody looked through all of them."""
+        stretches = merged((float(onset), window_seconds) for onset in onsets)
+        return window_labels(self.task, self.task_marks(annotations, stretches), onsets, window_seconds=window_seconds)
+
+    @property
+    def _rest(self) -> bool:
+        """Whether a stretch without a mark was judged: nothing is there."""
+        return True
+
+    def _named(self, annotations: Sequence[Annotation]) -> Iterator[tuple[Annotation, int]]:
+        """The task's annotations in order of time, and the class of each; -1 if unknown."""
+        for annotation in sorted(filter(self.is_about, annotations), key=lambda a: a.onset_seconds):
+            name = self.class_of(annotation.text)
+            yield annotation, self.task.classes.index(name) if name else -1
+
+
+@dataclass(frozen=True)
+class EventRule(_Rule):
+    """A window's class is that of the event that peaks in it; of several, of the one nearest to its centre.
+
+    The task is binary or multiclass.
+    """
+
     rest: bool = True
     """Whether a window without an event is of the first class; else its label is missing."""
     run_seconds: float = math.inf
     """From this duration on, an annotation is a run of events, any of which may be in the window."""
 
-    def marks(self, annotations: Sequence[Annotation]) -> EventMarks:
-        """The events among annotations, whatever their channel.
+    def marks(self, annotations: Sequence[Annotation]) -> tuple[Mark, ...]:
+        """The events and runs among annotations, each on its own channel.
 
-        The peak of an annotation with a duration is taken to be its middle: an interval is drawn around a
-        discharge, so that its middle is wrong by half its length at most, its onset by all of it. Without a
-        duration the onset is all there is, and is the peak. `!start` and the next `!end` enclose a run, if the
-        task knows such texts; one without a partner is a single mark.
+        Without a duration, an annotation's onset is all there is, and is the peak. `!start` and the next `!end` of the
+        same channel, or of none, enclose a run, if the task knows such texts; one without a partner is a single mark.
         """
-        rows, opened, opened_code = [], None, -1
-        for onset, duration, text, *_ in sorted(annotations, key=lambda annotation: annotation.onset_seconds):
-            name, mark = self.class_of(text), text.strip().lower()
-            if name is None:
+        found: list[Mark] = []
+        opened: dict[str, Mark] = {}
+        for annotation, code in self._named(annotations):
+            text, channel = annotation.text.strip().lower(), annotation.channel or ""
+            mark = _mark(annotation, code, "event")
+            if text == "!start":
+                found += [opened[channel]] if channel in opened else []
+                opened[channel] = mark._replace(duration_seconds=0.0, peak_seconds=mark.onset_seconds)
                 continue
-            code = -1 if name == UNKNOWN else self.task.classes.index(name)
-            stop = onset + max(duration, 0.0)
-            if mark == "!start":
-                if opened is not None:
-                    rows.append((opened,) * 4 + (code,))
-                opened, opened_code = onset, code
-            elif mark == "!end" and opened is not None:
-                rows.append((opened, opened, onset, onset, code))
-                opened = None
-            elif mark == "!end":
-                rows.append((onset,) * 4 + (code,))
-            elif duration >= self.run_seconds:
-                rows.append((onset, onset, stop, stop, code))
-            else:
-                peak = (onset + stop) / 2
-                rows.append((onset, peak, peak, stop, code))
-        if opened is not None:
-            rows.append((opened,) * 4 + (opened_code,))
-        # What is marked on several channels at once is one event.
-        start, first, last, stop, code = np.array(sorted(set(rows)), np.float64).reshape(-1, 5).T
-        return EventMarks(start, first, last, stop, code.astype(np.int64))
+            partner = next((c for c in (channel, "", *(() if channel else opened)) if c in opened), None)
+            if text == "!end" and partner is not None:
+                begun = opened.pop(partner)
+                seconds = mark.onset_seconds - begun.onset_seconds
+                mark = begun._replace(duration_seconds=seconds, peak_seconds=math.nan, code=code, kind="run")
+            elif text == "!end":
+                mark = mark._replace(duration_seconds=0.0, peak_seconds=mark.onset_seconds)
+            elif mark.duration_seconds >= self.run_seconds:
+                mark = mark._replace(kind="run", peak_seconds=math.nan)
+            found.append(mark)
+        return tuple(sorted((*found, *opened.values()), key=lambda mark: mark.onset_seconds))
 
-    def label(
-        self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float
-    ) -> Labels:
-        """The class of the event that peaks at least 0.1 s inside the window, or whose run overlaps it by as much.
-
-        Weight 0 if events only touch the window, or their class is unknown. That somebody looked for events is
-        for the caller to know.
-        """
-        marks = self.marks(annotations)
-        order = np.argsort(onsets, kind="stable")
-        centre = onsets + window_seconds / 2
-        label = np.zeros(len(onsets), np.int64)
-        weight = np.full(len(onsets), self.rest, np.float32)
-        nearest = np.full(len(onsets), np.inf)
-        inside = IED_INSIDE_SECONDS - _TOLERANCE
-        for start, stop in zip(marks.start, marks.stop, strict=True):
-            # An interval that ends where the window starts is outside; a mark without length there is not.
-            reach = -_TOLERANCE if stop > start else _TOLERANCE
-            weight[_starting_in(onsets, order, start - window_seconds - reach, stop + reach)] = 0
-        for first, last, code in zip(marks.first_peak, marks.last_peak, marks.code, strict=True):
-            hit = _starting_in(onsets, order, first + inside - window_seconds, last - inside)
-            away = np.maximum(np.maximum(first - centre[hit], centre[hit] - last), 0.0)
-            closer = away < nearest[hit]
-            nearest[hit[closer]] = away[closer]
-            label[hit[closer]], weight[hit[closer]] = max(code, 0), code >= 0
-        return Labels(label.astype(_dtype(self.task)), weight)
+    @property
+    def _rest(self) -> bool:
+        return self.rest
 
 
 @dataclass(frozen=True)
-class StateRule:
-    """A window's class is that of the state at its centre, if enough of the window shares it."""
+class StateRule(_Rule):
+    """A window's class is that of the state at its centre, if enough of the window shares it.
 
-    task: TaskSpec
-    """Binary or multiclass."""
-    class_of: ClassOf
+    The task is binary or multiclass.
+    """
 
-    def label(
-        self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float
-    ) -> Labels:
-        """The state at the window's centre; weight 0 where it is unknown or fills less than 75 % of the window.
+    def marks(self, annotations: Sequence[Annotation]) -> tuple[Mark, ...]:
+        """The states: each holds for its duration, or, having none, until the next; the next always ends it."""
+        found: list[Mark] = []
+        for annotation, code in self._named(annotations):
+            if found and found[-1].stop_seconds > annotation.onset_seconds:
+                found[-1] = found[-1]._replace(duration_seconds=annotation.onset_seconds - found[-1].onset_seconds)
+            mark = _mark(annotation, code, "state")._replace(peak_seconds=math.nan)
+            found.append(mark if mark.duration_seconds > 0 else mark._replace(duration_seconds=math.inf))
+        return tuple(mark for mark in found if mark.duration_seconds > 0)
 
-        A mark holds for its duration, or, having none, until the next; the next always ends it.
-        """
-        named = ((a, self.class_of(a.text)) for a in sorted(annotations, key=lambda a: a.onset_seconds))
-        marks = [(a, name) for a, name in named if name is not None]
-        missing = Labels(np.zeros(len(onsets), _dtype(self.task)), np.zeros(len(onsets), np.float32))
-        if not marks or not len(onsets):
-            return missing
-        start = np.array([mark.onset_seconds for mark, _ in marks], np.float64)
-        duration = np.array([mark.duration_seconds for mark, _ in marks], np.float64)
-        following = np.append(start[1:], max(start[-1], onsets.max() + window_seconds) + 1)
-        stop = np.where(duration > 0, np.minimum(start + duration, following), following)
-        code = np.array([-1 if name == UNKNOWN else self.task.classes.index(name) for _, name in marks])
-        centre = onsets + window_seconds / 2
-        at = np.searchsorted(start, centre, side="right") - 1
-        label = np.where((at >= 0) & (centre < stop[at]), code[at], -1)
-        share = np.zeros(len(onsets))
-        for value in range(len(self.task.classes)):
-            within = _share(start, np.where(code == value, stop, start), onsets, window_seconds)
-            share[label == value] = within[label == value]
-        known = (label >= 0) & (share >= STATE_SHARE - _TOLERANCE)
-        return Labels(np.where(known, label, 0).astype(missing.label.dtype), known.astype(np.float32))
+    @property
+    def _rest(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
-class FindingRule:
-    """A window has every finding that fills enough of it: diagnoses of a whole recording, say."""
+class FindingRule(_Rule):
+    """A window has every finding that fills enough of it: diagnoses of a recording, say. The task is multilabel."""
 
-    task: TaskSpec
-    """Multilabel."""
-    class_of: ClassOf
-
-    def label(
-        self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float
-    ) -> Labels:
-        """Each finding that fills 75 % of the window; every weight is 1: that somebody looked, the caller must know."""
-        label = np.zeros((len(onsets), len(self.task.classes)), np.float32)
-        for i, finding in enumerate(self.task.classes):
-            own = sorted((a.onset_seconds, a.duration_seconds) for a in annotations if self.class_of(a.text) == finding)
-            if own:
-                start = np.array([onset for onset, _ in own], np.float64)
-                stop = np.maximum.accumulate(np.array([onset + duration for onset, duration in own], np.float64))
-                start[1:] = np.maximum(start[1:], stop[:-1])  # where two overlap, each second counts once
-                share = _share(start, np.maximum(start, stop), onsets, window_seconds)
-                label[:, i] = share >= STATE_SHARE - _TOLERANCE
-        return Labels(label, np.ones(len(onsets), np.float32))
+    def marks(self, annotations: Sequence[Annotation]) -> tuple[Mark, ...]:
+        """The findings: each holds for its duration, beside the others."""
+        named = self._named(annotations)
+        return tuple(_mark(annotation, code, "finding")._replace(peak_seconds=math.nan) for annotation, code in named)
 
 
 Rule = EventRule | StateRule | FindingRule
-
-
-def label_windows(
-    rules: Sequence[Rule],
-    annotations: Sequence[Annotation],
-    onsets: Float64[np.ndarray, "window"],
-    *,
-    window_seconds: float,
-    labelled_for: Sequence[str],
-) -> dict[str, Labels]:
-    """Labels of every rule's task; those of a task not in `labelled_for` have weight 0."""
-    labels = {}
-    for rule in rules:
-        found = rule.label(annotations, onsets, window_seconds=window_seconds)
-        missing = Labels(np.zeros_like(found.label), np.zeros_like(found.weight))
-        labels[rule.task.name] = found if rule.task.name in labelled_for else missing
-    return labels
 
 
 def described(rule: Rule) -> str:
@@ -263,27 +212,19 @@ RULES: tuple[Rule, ...] = (IED_RULE, SLEEP_RULE, STATE_RULE)
 """The tasks that any annotated EEG may give."""
 
 
-def _dtype(task: TaskSpec) -> type[np.generic]:
-    return np.int32 if task.kind == "multiclass" else np.float32
+def _mark(annotation: Annotation, code: int, kind: Kind) -> Mark:
+    onset, duration = annotation.onset_seconds, max(annotation.duration_seconds, 0.0)
+    channels = () if annotation.channel is None else (annotation.channel,)
+    peak = math.nan if duration else onset
+    return Mark(onset, duration, peak, code, channels, kind, annotation.origin)
 
 
-def _starting_in(
-    onsets: Float64[np.ndarray, "window"], order: Int64[np.ndarray, "window"], low: float, high: float
-) -> Int64[np.ndarray, "hit"]:
-    """The windows with low <= onset <= high."""
-    first = np.searchsorted(onsets, low, side="left", sorter=order)
-    return order[first : np.searchsorted(onsets, high, side="right", sorter=order)]
+def _interval(mark: Mark) -> Interval:
+    return mark.onset_seconds, mark.duration_seconds
 
 
-def _share(
-    start: Float64[np.ndarray, "interval"],
-    stop: Float64[np.ndarray, "interval"],
-    onsets: Float64[np.ndarray, "window"],
-    window_seconds: float,
-) -> Float64[np.ndarray, "window"]:
-    """How much of each window lies within intervals that are in order and do not overlap."""
-    seconds = np.cumsum(stop - start)
-    edges = np.stack([start, stop], 1).ravel()
-    reached = np.stack([seconds - (stop - start), seconds], 1).ravel()
-    within = np.interp(onsets + window_seconds, edges, reached) - np.interp(onsets, edges, reached)
-    return within / window_seconds
+def _ended(marks: Sequence[Mark], stop_seconds: float) -> tuple[Mark, ...]:
+    """Marks of which those without an end last until `stop_seconds`."""
+    left = [max(stop_seconds - mark.onset_seconds, 0.0) for mark in marks]
+    pairs = zip(marks, left, strict=True)
+    return tuple(m._replace(duration_seconds=s) if math.isinf(m.duration_seconds) else m for m, s in pairs)

@@ -6,18 +6,24 @@ another split by moving a file; and no file can hold patients of two splits. Its
 changes):
 
     signal          int16 [time, chan], contiguous: the segments of the recordings one after another
+    levels/         start, stop (rows in signal); [level, chan]: offset, shift. Steps are `signal` where no level is
+                    (EEG within +-3.2 mV, so nearly everywhere), else `(signal << shift) + offset`
     segments/       start (row in signal), length, recording, onset_seconds
-    recordings/     patient, name; [recording, chan]: scale and offset (uV = scale * integer + offset),
-                    present, clipped (how many samples lay beyond int16)
+    recordings/     patient, name, digest (SHA-256 of the file with the signal);
+                    [recording, chan]: scale (uV = scale * steps), present,
+                    coarse (how many samples are stored in steps of 16 scales or more)
     bad_intervals/  recording, onset_seconds, duration_seconds
     samples/        start (row in signal), segment
+    marks/<task>    recording, onset_seconds, duration_seconds, peak_seconds (NaN: not said), code (-1: no known class),
+                    channels (separated by spaces), kind, origin
+    judged/<task>   recording, onset_seconds, duration_seconds: where somebody judged
     labels/<task>   one label a sample, of a multilabel task one a class; 0 where missing
     weights/<task>  float32, 0 where the label is missing
-    events/         onset_seconds, duration_seconds, text, channel, recording: what the labels came from
     attributes      those of `ShardInfo`, schema_version, created_by, and
                     checksum: SHA-256 over every data set and every other attribute
 
-Windows are slices of `signal`: stored once however much they overlap, and read with any margin.
+Windows are slices of `signal`: stored once however much they overlap, and read with any margin. Labels and weights
+follow from marks, judged stretches and bad intervals (`marks.py`), and are stored so that a stream need not know how.
 """
 
 import hashlib
@@ -27,16 +33,17 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64, Shaped
+from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64, Integer, Shaped, UInt8
 
-from siamese_jax.recordings.windows import read_padded
+from siamese_jax.recordings.windows import read_padded, untouched
+from siamese_jax.shards.marks import Mark, TaskMarks
 from siamese_jax.vocabulary import TaskSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SUFFIX = ".h5"
 PARTIAL_SUFFIX = ".partial"
 
@@ -57,6 +64,38 @@ class ShardInfo:
     """Where the recordings came from, in words."""
     fingerprint: str = ""
     """Hash of the input files and of the configuration, by which `prepare` knows a finished shard."""
+
+
+class Marks(NamedTuple):
+    """A task's marks of all the recordings of a shard; the columns are those of `marks.Mark`."""
+
+    recording: Int32[np.ndarray, "mark"]
+    onset_seconds: Float64[np.ndarray, "mark"]
+    duration_seconds: Float64[np.ndarray, "mark"]
+    peak_seconds: Float64[np.ndarray, "mark"]
+    code: Int32[np.ndarray, "mark"]
+    channels: Shaped[np.ndarray, "mark"]
+    """Separated by spaces."""
+    kind: Shaped[np.ndarray, "mark"]
+    origin: Shaped[np.ndarray, "mark"]
+
+
+class Judged(NamedTuple):
+    """Where somebody judged, for one task, in all the recordings of a shard."""
+
+    recording: Int32[np.ndarray, "stretch"]
+    onset_seconds: Float64[np.ndarray, "stretch"]
+    duration_seconds: Float64[np.ndarray, "stretch"]
+
+
+class Levels(NamedTuple):
+    """Where int16 does not hold the steps as they are: steps are `(signal << shift) + offset`. In order, and apart."""
+
+    start: Int64[np.ndarray, "level"]
+    """Row of `signal`."""
+    stop: Int64[np.ndarray, "level"]
+    offset: Int32[np.ndarray, "level chan"]
+    shift: UInt8[np.ndarray, "level chan"]
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -82,11 +121,14 @@ class Shard:
     segments: dict[str, np.ndarray]
     """Columns start, length, recording, onset_seconds."""
     recordings: dict[str, np.ndarray]
-    """Columns name, patient, scale, offset, present, clipped."""
-    events: dict[str, np.ndarray]
-    """Columns onset_seconds, duration_seconds, text, channel, recording."""
+    """Columns name, patient, digest, scale, present, coarse."""
     bad_intervals: dict[str, np.ndarray]
     """Columns recording, onset_seconds, duration_seconds."""
+    marks: dict[str, Marks]
+    """By task: what was marked."""
+    judged: dict[str, Judged]
+    """By task: where somebody judged."""
+    levels: Levels
     _signal: "_Signal" = field(repr=False)
 
     def __len__(self) -> int:
@@ -118,19 +160,59 @@ class Shard:
         first, length = int(self.segments["start"][segment]), int(self.segments["length"][segment])
         start = int(self.start[i]) - first - margin
         stop = start + self.info.window + 2 * margin
-        block = read_padded(lambda a, b: self._signal.read(first + a, first + b), length, start, stop)
-        recording = self.recording[i]
-        microvolts = block * self.recordings["scale"][recording]
-        microvolts += self.recordings["offset"][recording]
+        steps = read_padded(lambda a, b: self._steps(first + a, first + b), length, start, stop)
+        microvolts = steps.astype(np.float32)
+        microvolts *= self.recordings["scale"][self.recording[i]]
         return microvolts
 
-    def read_integers(self, start: int, stop: int) -> Int16[np.ndarray, "time chan"]:
-        """Rows of the signal as stored: microvolts are `scale * integers + offset` of their recording."""
-        return self._signal.read(start, stop)
+    def read_integers(self, start: int, stop: int) -> Int32[np.ndarray, "time chan"]:
+        """Rows of the signal in whole steps: microvolts are `scale * steps` of their recording."""
+        return self._steps(start, stop).astype(np.int32)
+
+    def task_marks(self, task: str, recording: int) -> TaskMarks:
+        """What was marked in one of its recordings for a task, and where somebody judged."""
+        marks, judged = self.marks[task], self.judged[task]
+        rows = zip(*(column[marks.recording == recording].tolist() for column in marks[1:]), strict=True)
+        own = judged.recording == recording
+        stretches = zip(judged.onset_seconds[own].tolist(), judged.duration_seconds[own].tolist(), strict=True)
+        found = (Mark._make((*row[:4], tuple(row[4].split()), *row[5:])) for row in rows)
+        return TaskMarks(tuple(found), tuple(stretches))
+
+    def bad(self, recording: int) -> list[tuple[float, float]]:
+        """The bad intervals of one of its recordings: onset and duration in seconds."""
+        own = self.bad_intervals["recording"] == recording
+        columns = (self.bad_intervals[name][own].tolist() for name in ("onset_seconds", "duration_seconds"))
+        return list(zip(*columns, strict=True))
+
+    def _steps(self, start: int, stop: int) -> Integer[np.ndarray, "time chan"]:
+        """As `read_integers`, but int16 where that holds them."""
+        stored, levels = self._signal.read(start, stop), self.levels
+        first, last = np.searchsorted(levels.stop, start, side="right"), np.searchsorted(levels.start, stop)
+        if first >= last:
+            return stored
+        steps = stored.astype(np.int32)
+        for i in range(first, last):
+            rows = slice(max(levels.start[i] - start, 0), levels.stop[i] - start)
+            steps[rows] = (steps[rows] << levels.shift[i]) + levels.offset[i]
+        return steps
 
     def present(self, i: int) -> Bool[np.ndarray, "chan"]:
         """Which channels the recording of window `i` has."""
         return self.recordings["present"][self.recording[i]]
+
+    def judged_windows(self, task: str) -> Bool[np.ndarray, "window"]:
+        """Windows that somebody judged for a task in part at least, and that no bad interval touches.
+
+        Those of which an event touches the edge alone are among them, and have no label.
+        """
+        found = np.zeros(len(self), bool)
+        seconds = self.info.window / self.info.sfreq
+        for recording in np.unique(self.recording).tolist():
+            own = np.flatnonzero(self.recording == recording)
+            stretches = self.task_marks(task, recording).judged
+            free = untouched(self.onset_seconds[own], stretches, window_seconds=seconds)
+            found[own] = ~free & untouched(self.onset_seconds[own], self.bad(recording), window_seconds=seconds)
+        return found
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
@@ -230,7 +312,10 @@ def _load(path: Path, file: _Node) -> Shard:
     tasks = json.loads(attributes["tasks"])
     attributes["tasks"] = tuple(TaskSpec(t["name"], t["kind"], tuple(t["classes"])) for t in tasks)
     info = ShardInfo(**{k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()})
-    tables = {name: _read_table(file[name]) for name in ("segments", "recordings", "bad_intervals", "events")}
+    tables = {name: _read_table(file[name]) for name in ("segments", "recordings", "bad_intervals")}
+    marks = {task.name: Marks(**_read_table(file[f"marks/{task.name}"])) for task in info.tasks}
+    judged = {task.name: Judged(**_read_table(file[f"judged/{task.name}"])) for task in info.tasks}
+    levels = Levels(**_read_table(file["levels"]))
     start, segment = file["samples/start"][:], file["samples/segment"][:]
     labels = {task.name: file[f"labels/{task.name}"][:] for task in info.tasks}
     weights = {task.name: file[f"weights/{task.name}"][:] for task in info.tasks}
@@ -239,12 +324,14 @@ def _load(path: Path, file: _Node) -> Shard:
         file["signal"].shape == (tables["segments"]["length"].sum(), len(info.ch_names))
         and np.all((start >= rows) & (start + info.window <= rows + length))
         and all(len(column) == len(start) for column in (*labels.values(), *weights.values()))
+        and np.all(levels.stop[:-1] <= levels.start[1:])
     )
     if not fits:
         raise ValueError("its tables do not fit together")
     onset_seconds = tables["segments"]["onset_seconds"][segment] + (start - rows) / info.sfreq
     recording = tables["segments"]["recording"][segment]
-    return Shard(path, info, start, segment, recording, onset_seconds, labels, weights, **tables, _signal=_Signal(path))
+    index = (start, segment, recording, onset_seconds, labels, weights)
+    return Shard(path, info, *index, **tables, marks=marks, judged=judged, levels=levels, _signal=_Signal(path))
 
 
 def _read_table(group: _Node) -> dict[str, np.ndarray]:

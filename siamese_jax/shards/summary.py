@@ -10,8 +10,8 @@ from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import SUFFIX, Shard, open_shard
 from siamese_jax.vocabulary import TaskSpec
 
-CLIPPED_SHARE = 1e-3
-"""A channel with more of its samples beyond int16 is named by `clipped_channels`."""
+COARSE_SHARE = 1e-3
+"""A channel with more of its samples in coarse steps is named by `coarse_channels`."""
 SHOWN_CLASSES = 6
 """Of a task with more classes, the table names the most and the least frequent."""
 
@@ -82,15 +82,16 @@ def summarise(folder: str | Path) -> ShardSummary:
     return summary_of(folder, shards)
 
 
-def clipped_channels(paths: Iterable[Path]) -> list[str]:
-    """One line for each recording with channels of which too many samples lay beyond the shard's range."""
+def coarse_channels(paths: Iterable[Path]) -> list[str]:
+    """One line for each recording with channels that move so far that much of them is stored in coarse steps."""
     lines = []
     for shard in map(open_shard, paths):
         lengths = np.bincount(shard.segments["recording"], weights=shard.segments["length"])
-        for name, row, length in zip(shard.recordings["name"], shard.recordings["clipped"], lengths, strict=True):
-            channels = np.array(shard.info.ch_names)[row > CLIPPED_SHARE * length]
+        for name, row, length in zip(shard.recordings["name"], shard.recordings["coarse"], lengths, strict=True):
+            channels = np.array(shard.info.ch_names)[row > COARSE_SHARE * length]
             if len(channels):
-                lines.append(f"{name}: beyond the shard's range and clipped: {', '.join(channels)}")
+                named = ", ".join(channels)
+                lines.append(f"{name}: jumps by tens of millivolts and is coarsely rounded there: {named}")
     return lines
 
 

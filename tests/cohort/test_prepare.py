@@ -532,7 +532,8 @@ def test_only_what_lies_beside_a_recording_belongs_to_it(tmp_path: Path) -> None
     run(folder, tmp_path / "out")
     shards = every_shard(tmp_path / "out")
     assert shards["A"].labels["ied"].any() and shards["A"].weights["sleep"].all()
-    assert shards["A"].events["onset_seconds"].tolist() == [0, 1, 5]  # in order, whatever file they come from
+    assert shards["A"].marks["ied"].onset_seconds.tolist() == [1, 5]  # in order, whatever file they come from
+    assert shards["A"].marks["sleep"].onset_seconds.tolist() == [0]
     assert not shards["other/A_hypnogram"].labels["ied"].any()
 
 
@@ -547,7 +548,7 @@ def test_a_mark_of_a_bad_signal_without_duration_says_nothing(tmp_path: Path) ->
     edf(tmp_path / "in" / "a.edf", IED, Annotation(8.5, 0.0, "BAD_muscle"), Annotation(12.5, 1.0, "badminton"))
     run(tmp_path / "in", tmp_path / "out")
     shard = every_shard(tmp_path / "out")["a"]
-    assert shard.events["text"].tolist() == ["IED"]
+    assert len(shard.marks["ied"].code) == 1 and not len(shard.bad_intervals["onset_seconds"])
     assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5]
 
 
@@ -556,7 +557,7 @@ def test_texts_stand_in_the_report_and_in_no_shard(tmp_path: Path) -> None:
     edf(tmp_path / "in" / "a.edf", IED, note, Annotation(8.0, 2.0, "BAD_muscle"))
     run(tmp_path / "in", tmp_path / "out")
     shard = every_shard(tmp_path / "out")["a"]
-    assert shard.events["text"].tolist() == ["IED", "BAD_muscle"]
+    assert len(shard.marks["ied"].code) == 1 and shard.bad_intervals["onset_seconds"].tolist() == [8.0]
     assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5, 7, 8, 9]
     holding = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file() and b"Jane" in path.read_bytes()]
     assert holding == ["prepare.json"]
@@ -827,12 +828,13 @@ def test_a_truncated_file_is_used_as_far_as_it_goes_and_said(tmp_path: Path) -> 
     assert 5 <= len(every_shard(tmp_path / "out")["a"]) < 19
 
 
-def test_clipped_channels_are_said(tmp_path: Path) -> None:
+def test_channels_that_are_coarsely_rounded_are_said(tmp_path: Path) -> None:
     signal = noise(400, n_chans=3)
-    signal[:200, 1] = 9000.0
+    signal[:100, 1] = 90_000.0
     (tmp_path / "in").mkdir()
     write_recording(tmp_path / "in" / "a.edf", signal, sfreq=100.0, ch_names=CH_NAMES, patient_code="X")
-    assert "a.edf: beyond the shard's range and clipped: Cz" in run(tmp_path / "in", tmp_path / "out").text()
+    said = run(tmp_path / "in", tmp_path / "out").text()
+    assert "a.edf: jumps by tens of millivolts and is coarsely rounded there: Cz" in said
 
 
 def test_missing_electrodes_are_said_and_absent(tmp_path: Path) -> None:
@@ -1009,7 +1011,8 @@ def test_further_tasks_come_from_expressions(tmp_path: Path) -> None:
     assert shards["0"].labels["spindle"].nonzero()[0].tolist() == [4, 5]  # 5.5 s lies in the windows from 4 and 5 s
     assert shards["1"].weights["spindle"].all() and not shards["1"].labels["spindle"].any()  # looked for everywhere
     assert shards["1"].weights["eyes"].tolist() == [0] * 19 and shards["0"].weights["eyes"].sum() == 0  # 1 s of 2
-    assert [shards[k].events["text"].tolist() for k in "012"] == [["Spindle (expert 1)"], ["eyes open"], []]
+    assert [len(shards[k].marks["spindle"].code) for k in "012"] == [1, 0, 0]
+    assert [len(shards[k].marks["eyes"].code) for k in "012"] == [0, 1, 0]
     assert "2 of 3 recordings have no annotation of spindle and count as free of it\n" in report.text()
     with pytest.raises(ValueError, match="rules was"):
         run(tmp_path / "in", tmp_path / "out", more_rules=(spindle,))

@@ -25,9 +25,9 @@ def shards_of(source: Dreams, out: Path, data: DataConfig = DATA):
     return report, shards
 
 
-def spindles(shard, *, expert: int) -> list[tuple[float, float]]:
-    rows = zip(shard.events["text"], shard.events["onset_seconds"], shard.events["duration_seconds"], strict=True)
-    return [(onset, duration) for text, onset, duration in rows if text == f"Spindle (expert {expert})"]
+def spindles(shard) -> list[tuple[float, float]]:
+    marks = shard.marks["spindle"]
+    return list(zip(marks.onset_seconds.tolist(), marks.duration_seconds.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(("sfreq", "channel", "column"), [(100, "C3-A1", 0), (200, "CZ-A1", 1)])
@@ -43,7 +43,7 @@ def test_an_excerpt_becomes_a_shard_with_stages_and_spindles(tmp_path, sfreq, ch
     assert shard.labels["sleep"].tolist() == [0, 1, 2, 3, 3, 4, 0]
     assert shard.weights["sleep"].tolist() == [1, 1, 1, 1, 1, 1, 0]
     assert shard.labels["spindle"].tolist() == [1, 1, 0, 0, 0, 0, 0] and shard.weights["spindle"].all()
-    assert spindles(shard, expert=1) == MARKED[1]
+    assert spindles(shard) == MARKED[1]
     (used,) = report.used
     assert used.notes[:2] == (
         f"the last {99 / sfreq:g} s of signal left out: they fill no second that is scored",
@@ -67,7 +67,7 @@ def test_expert_2_counts_by_onsets_and_where_he_did_not_look_nothing_is_free_of_
     write_excerpt(tmp_path / "in", 2, channel="CZ-A1", samples=signal(28_000), spindles={1: MARKED[1]})
     report, shards = shards_of(Dreams(tmp_path / "in", expert=2), tmp_path / "out")
     assert shards["DREAMS-1"].labels["spindle"].tolist() == [0, 0, 1, 1, 0, 0, 0]
-    assert spindles(shards["DREAMS-1"], expert=2) == [(onset, 0.0) for onset, _ in MARKED[2]]
+    assert spindles(shards["DREAMS-1"]) == [(onset, 0.0) for onset, _ in MARKED[2]]
     assert not shards["DREAMS-2"].weights["spindle"].any() and shards["DREAMS-2"].weights["sleep"].sum() == 6
     notes = {file.name: file.notes for file in report.used}
     assert "spindles of expert 2 last 1 s each, which nobody measured: onsets only" in notes["excerpt1.txt"]
@@ -180,7 +180,7 @@ def test_the_real_data_set_becomes_shards(tmp_path, capsys):
     counts = sum(np.bincount(s.labels["sleep"][s.weights["sleep"] > 0], minlength=5) for s in shards.values())
     # wake, S1, S2, S3 and S4, REM of excerpts 1, 2, 4, 6 and 8
     assert counts.tolist() == [56 + 4 + 108 + 12 + 76, 12 + 20 + 80 + 12 + 24, 220 + 200 + 144 + 220 + 260, 352, 0]
-    assert {name: len(spindles(shard, expert=1)) for name, shard in shards.items()} == {
+    assert {name: len(spindles(shard)) for name, shard in shards.items()} == {
         "DREAMS-1": 52,
         "DREAMS-2": 60,
         "DREAMS-4": 44,

@@ -135,9 +135,10 @@ def test_windows_hold_the_samples_about_the_event_and_none_from_the_other_end(pr
 
 
 def test_the_channel_of_an_event_is_kept(prepared):
-    events = shards_of(prepared[0])["aaaaaaar"].events
-    mine = events["recording"] == 0
-    held = set(zip(events["text"][mine].tolist(), events["channel"][mine].tolist(), strict=True))
+    marks = shards_of(prepared[0])["aaaaaaar"].marks["tuev"]
+    mine = marks.recording == 0
+    texts = [TUEV.classes[code] for code in marks.code[mine]]
+    held = set(zip(texts, marks.channels[mine].tolist(), strict=True))
     assert ("spsw", "Fp1-F7") in held and ("spsw", "F7-T3") in held
     assert ("pled", "Fp2-F8") in held and ("pled", "F8-T4") in held
     assert not {text for text, channel in held if text == "gped"}  # its channels were outvoted

@@ -15,8 +15,7 @@ from siamese_jax.cli.console import OK, SOME_FAILED
 from siamese_jax.cohort.check import check
 from siamese_jax.cohort.prepare import PrepareReport, prepare
 from siamese_jax.config.experiment import DataConfig
-from siamese_jax.recordings.recording import Annotation
-from siamese_jax.shards.labels import IED_RULE
+from siamese_jax.shards.marks import events_of
 from siamese_jax.shards.schema import Shard, open_shard
 from siamese_jax.vocabulary import LEADS_29
 
@@ -143,15 +142,16 @@ def test_published_epochs_decide_their_windows_and_marks_the_state(prepared):
 
 
 def events_as_evaluation_reads_them(shard: Shard) -> tuple[list[float], list[float]]:
-    columns = (shard.events[name].tolist() for name in ("onset_seconds", "duration_seconds", "text"))
-    marks = IED_RULE.marks([Annotation(*row) for row in zip(*columns, strict=True)])
-    return marks.first_peak.tolist(), marks.last_peak.tolist()
+    events = events_of(shard.task_marks("ied", 0).marks)
+    ends = [(e.onset_seconds, e.stop_seconds) if e.kind == "run" else (e.place_seconds,) * 2 for e in events]
+    first, last = zip(*ends, strict=True)
+    return list(first), list(last)
 
 
 def test_the_marks_stay_as_events_that_detection_is_scored_against(prepared):
     shard = shard_of(prepared[0], "DA00100A")
-    texts = shard.events["text"].tolist()
-    assert [text for text in texts if text.startswith("!")] == ["!", "!", "!start", "!end", "!"]
+    marks = shard.marks["ied"]
+    assert sorted(set(marks.kind)) == ["event", "run", "window"] and (marks.kind == "window").sum() == 11
     assert events_as_evaluation_reads_them(shard) == ([6.0, 16.05, 25.0, 34.0], [6.0, 16.05, 29.5, 34.0])
 
 

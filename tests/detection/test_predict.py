@@ -17,15 +17,15 @@ from siamese_jax.detection.predict import (
     probabilities,
     timelines,
 )
+from siamese_jax.evaluation.events import find_events
 from siamese_jax.forward import forward, forward_training, initialise
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
 from siamese_jax.recordings.recording import Recording, Segment, recording_from_array
-from siamese_jax.recordings.windows import WindowGrid, window_grid, window_onsets
-from siamese_jax.shards.labels import IED_RULE, SLEEP_RULE, label_windows
-from siamese_jax.shards.quantise import LabelledRecording
+from siamese_jax.recordings.windows import WindowGrid, window_grid
+from siamese_jax.shards.marks import TaskMarks
 from siamese_jax.shards.schema import ShardInfo, open_shard
-from siamese_jax.shards.write import write_shard
+from siamese_jax.shards.write import LabelledRecording, write_shard
 from siamese_jax.signals.augment import shuffle_rows
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
@@ -92,15 +92,9 @@ def predict(tiny, variables_of):
 
 def shard_of(path, recording, config):
     grid = window_grid(recording.segments, window=config.n_times, hop=config.n_times)
-    labels = label_windows(
-        (IED_RULE, SLEEP_RULE),
-        (),
-        window_onsets(recording.segments, grid, sfreq=recording.sfreq),
-        window_seconds=1.0,
-        labelled_for=("ied",),
-    )
+    marks = {"ied": TaskMarks((), ((0.0, recording.segments[0].n_times / recording.sfreq),)), "sleep": TaskMarks()}
     info = ShardInfo(config.data.sfreq, CH_NAMES, config.n_times, config.n_times, TASKS)
-    write_shard(path, [LabelledRecording("r", "p1", recording, grid, labels)], info=info)
+    write_shard(path, [LabelledRecording("r", "p1", recording, grid, marks)], info=info)
     return open_shard(path)
 
 
@@ -293,6 +287,19 @@ def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):
     np.testing.assert_array_equal(line.frame_logits, predictions.window["ied"][:, 0])
     off_grid = predictions._replace(grid=predictions.grid._replace(start=predictions.grid.start + 7))
     assert timelines(config, "ied", off_grid, recording.segments, hop_seconds=0.5) == []
+
+
+def test_the_odds_of_300_ms_make_one_event_and_events_lie_300_ms_apart():
+    """Frames every 0.05 s: of a plateau, the frames up to 0.15 s away from its middle count, 7 of them."""
+    config = dataclasses.replace(SMALL, data=DataConfig(window_seconds=4.0))
+    frame = np.full((1, 81, 1), -30.0, np.float32)
+    frame[0, 36:45] = -3.0  # 9 frames about 2 s
+    frame[0, [10, 15, 60, 66], 0] = 1.0, 0.0, 1.0, 0.0  # 0.25 s apart: one event; 0.3 s apart: two
+    predictions = Predictions(WindowGrid(np.zeros(1, np.int32), np.array([0])), {"ied": frame[:, 0]}, {"ied": frame})
+    ((line, _),) = timelines(config, "ied", predictions, [Segment(0.0, 800)], hop_seconds=4.0)
+    found = find_events(**line._asdict(), threshold=0.01)
+    assert [round(event.peak_seconds, 3) for event in found] == [0.5, 2.0, 3.0, 3.3]
+    np.testing.assert_allclose(found[1].probability, 7 * np.exp(-3) / (1 + 7 * np.exp(-3)), atol=1e-4)
 
 
 def test_probabilities_by_kind_of_task():

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from siamese_jax.detection import score as room
 from siamese_jax.detection.predict import Predictions, Timeline
 from siamese_jax.detection.score import (
+    TOLERANCE_SECONDS,
     RecordingEvents,
     Scores,
     _events,
@@ -15,15 +17,17 @@ from siamese_jax.detection.score import (
     fix_operating_points,
     report,
     report_text,
+    score,
 )
-from siamese_jax.evaluation.events import Event
+from siamese_jax.evaluation.events import Event, count_events
 from siamese_jax.evaluation.metrics import points_from_json, points_to_json
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.windows import WindowGrid
-from siamese_jax.shards.labels import IED_RULE
-from siamese_jax.shards.schema import open_shard
+from siamese_jax.shards.labels import IED_RULE, UNKNOWN, EventRule, TextClasses
+from siamese_jax.shards.marks import TaskMarks
+from siamese_jax.shards.schema import Shard, open_shard
 from siamese_jax.shards.write import write_shard
-from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
+from siamese_jax.vocabulary import IED, SLEEP, STATE, TaskSpec
 from tests.recordings.in_memory import info_of, labelled, noise, recording_of
 
 TASKS = (IED, SLEEP)
@@ -43,7 +47,7 @@ def scores(events=()) -> Scores:
             "ied": np.array([[0.1], [0.2], [0.6], [0.9], [0.3], [0.5], [0.55], [0.99]], np.float32),
             "sleep": np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 4, 0, 1, 4]],
         },
-        events=events,
+        events={"ied": events} if events else {},
     )
 
 
@@ -79,7 +83,7 @@ def test_each_class_of_a_multilabel_task_has_a_threshold_and_figures_of_its_own(
         labels={"diagnosis": labels},
         weights={"diagnosis": np.array([1, 1, 1, 1, 1, 0], np.float32)},  # the last window has no label
         probabilities={"diagnosis": chance.astype(np.float32)},
-        events=(),
+        events={},
     )
     points = fix_operating_points(config, (task,), answers)
     assert [(p.task, p.criterion) for p in points] == [(f"diagnosis/{c}", "max_f1") for c in task.classes]
@@ -134,55 +138,197 @@ def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
     assert tree["false_detections_per_hour"]["value"] == 2 / 0.5
 
 
-def test_a_run_is_one_event_however_many_discharges_are_found_in_it():
-    marks = IED_RULE.marks([Annotation(10.0, 3.0, "IED spike-and-wave"), Annotation(30.0, 0.1, "IED spike")])
-    line = Timeline(np.zeros(1201, np.float32), 0.05, 0.0, 0.3, 0.2)
-    found = [event(9.9, 0.5), event(11.0, 0.95), event(12.9, 0.7), event(30.05), event(40.0)]
-    mine = _recording_events("a", found, marks, [line])
+# --- events where somebody judged
+
+
+def line_of(seconds: float, *, absent: tuple[float, float] | None = None, at: dict[float, float] | None = None):
+    """A timeline of frames every 0.05 s whose logits are low but at some moments, and NaN in a stretch."""
+    logits = np.full(round(seconds / 0.05) + 1, -9.0, np.float32)
+    for moment, logit in (at or {}).items():
+        logits[round(moment / 0.05)] = logit
+    if absent is not None:
+        logits[round(absent[0] / 0.05) : round(absent[1] / 0.05) + 1] = np.nan
+    return Timeline(logits, 0.05, 0.0, 0.3, 0.3)
+
+
+def scored(*annotations: Annotation, rule=IED_RULE, seconds: float = 60.0, bad=(), judged=None, **line):
+    held = rule.task_marks(annotations, [(0.0, seconds)] if judged is None else judged)
+    return _recording_events("a", [line_of(seconds, **line)], held, bad)
+
+
+def ied(onset: float, duration: float = 0.0, channel: str | None = None) -> Annotation:
+    return Annotation(onset, duration, "IED", channel)
+
+
+def peaks(events: RecordingEvents) -> list[float]:
+    return sorted(round(e.peak_seconds, 3) for e in events.found)
+
+
+def test_a_discharge_marked_on_three_more_channels_is_the_same_event() -> None:
+    once = [ied(10.0, 0.2), ied(20.0, 0.2)]
+    again = [ied(mark.onset_seconds + 0.01 * k, 0.2, f"C{k}") for mark in once for k in (1, 2, 3)]
+    at = {10.1: 3.0, 20.1: 3.0, 40.0: 3.0}
+    for marks in (once, [*once, *again], again):
+        mine = scored(*marks, at=at)
+        np.testing.assert_allclose(mine.annotated_seconds, [10.1, 20.1], atol=0.025)
+        counts = count_events(
+            np.array(peaks(mine)), mine.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=1.0
+        )
+        assert counts[:3] == (2, 1, 0)
+
+
+def test_a_run_is_one_event_however_many_discharges_are_found_in_it() -> None:
+    mine = scored(ied(10.0, 3.0), ied(30.0, 0.1), at={9.9: 0.0, 11.0: 3.0, 12.9: 1.0, 30.05: 2.0, 40.0: 2.0})
     np.testing.assert_allclose(mine.annotated_seconds, [11.5, 30.05])
-    assert sorted((e.peak_seconds, e.probability) for e in mine.found) == [(11.5, 0.95), (30.05, 0.9), (40.0, 0.9)]
-    assert mine.hours == pytest.approx(60 / 3600, rel=1e-2)
+    assert peaks(mine) == [11.5, 30.05, 40.0]
+    best = next(event for event in mine.found if event.peak_seconds == 11.5)
+    assert best.probability == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-3)
+    assert mine.hours == pytest.approx(60.05 / 3600)
 
 
-def test_what_lies_where_nobody_looked_is_neither_missed_nor_counted():
-    marks = IED_RULE.marks([Annotation(10.0, 0.0, "IED spike"), Annotation(50.0, 0.0, "IED spike")])
-    logits = np.zeros(1201, np.float32)
-    logits[900:1101] = np.nan  # 45 s to 55 s
-    mine = _recording_events("a", [], marks, [Timeline(logits, 0.05, 0.0, 0.3, 0.2)])
-    np.testing.assert_allclose(mine.annotated_seconds, [10.0])
-    assert mine.hours == pytest.approx(50 / 3600, rel=1e-2)
+def test_what_lies_where_nobody_looked_is_neither_missed_nor_counted() -> None:
+    at = {20.0: 3.0, 50.0: 3.0}
+    half = scored(ied(10.0), ied(50.0), judged=[(0.0, 45.0), (55.0, 5.0)], at=at)
+    assert half.annotated_seconds.tolist() == [10.0] and peaks(half) == [20.0]
+    assert half.hours == pytest.approx(50 / 3600, rel=1e-2)
+    unread = scored(ied(10.0), ied(50.0), absent=(45.0, 55.0), at=at)
+    assert unread.annotated_seconds.tolist() == [10.0] and peaks(unread) == [20.0]
+    spoilt = scored(ied(10.0), ied(50.0), bad=[(45.0, 10.0)], at=at)
+    assert spoilt.annotated_seconds.tolist() == [10.0] and spoilt.hours == half.hours
+
+
+def test_a_run_that_is_partly_bad_is_scored_by_what_is_left_of_it() -> None:
+    """Its middle is bad; what is found in its good part is a hit, not a false detection beside nothing."""
+    mine = scored(ied(10.0, 4.0), bad=[(11.0, 2.0)], at={13.5: 3.0})
+    assert mine.annotated_seconds.tolist() == [12.0] == peaks(mine)
+    gone = scored(ied(10.0, 4.0), bad=[(9.0, 6.0)], at={13.5: 3.0})
+    assert not len(gone.annotated_seconds) and not gone.found
+
+
+def test_a_mark_of_unknown_class_is_neither_missed_nor_a_false_detection() -> None:
+    rule = EventRule(IED, TextClasses((("ied", "IED"), (UNKNOWN, "perhaps"))))
+    perhaps = Annotation(10.0, 0.2, "perhaps")
+    mine = scored(perhaps, ied(30.0), rule=rule, at={9.8: 3.0, 10.4: 3.0, 10.6: 3.0, 30.0: 3.0})
+    assert mine.annotated_seconds.tolist() == [30.0]
+    assert peaks(mine) == [10.6, 30.0]  # 0.4 s beyond its end
+    assert mine.hours == pytest.approx((60.05 - 0.7) / 3600, rel=1e-3)
+
+
+@pytest.mark.parametrize(("away", "matched"), [(0.25, 1), (0.3, 0)])
+def test_a_detection_counts_within_a_quarter_of_a_second(tiny, away: float, matched: int) -> None:
+    mine = scored(ied(10.0), at={10.0 + away: 3.0})
+    point = fix_operating_points(tiny, TASKS, scores((mine,)))[-1]
+    tree = report(tiny, TASKS, scores((mine,)), [point], n_resamples=10)["ied"]["events_max_f1"]
+    assert tree["sensitivity"]["value"] == matched and tree["tolerance_seconds"] == 0.25
+    in_run = scored(ied(10.0, 2.0), at={12.0 + away: 3.0})
+    assert peaks(in_run) == [11.0 if matched else 12.3]
+
+
+def test_events_of_two_percent_are_looked_at_when_a_threshold_is_fixed(tiny) -> None:
+    """Three events at p = 0.02, nothing else: the threshold lies there, and all three are found."""
+    at = {moment: float(np.log(0.02 / 0.98)) for moment in (10.0, 20.0, 30.0)}
+    mine = scored(*(ied(moment) for moment in at), at=at)
+    point = fix_operating_points(tiny, TASKS, scores((mine,)))[-1]
+    assert point.criterion == "events_max_f1"
+    assert point.threshold == pytest.approx(0.02, rel=0.05) and point.f1 == 1.0
+    hardly = scored(ied(10.0), at={10.0: float(np.log(0.008 / 0.992))})
+    assert not hardly.found  # below LEAST_PROBABILITY
+
+
+def shard_of(folder, tiny, marks, *, hop: int = 100, bad=(), **options) -> Shard:
+    recording = recording_of([noise(6000, n_chans=5)], ch_names=tiny.data.ch_names)
+    item = labelled(recording, marks, window=100, hop=hop, bad=bad, **options)
+    write_shard(folder / "x.h5", [item], info=info_of(recording, window=100, hop=hop))
+    return open_shard(folder / "x.h5")
+
+
+def answers(tiny, shard: Shard, windows, at: dict[int, int]) -> Predictions:
+    """Low logits in all frames of some windows, but for one frame each of those named."""
+    frames = np.full((len(windows), round(1.0 / tiny.frame_seconds) + 1, 1), -9.0, np.float32)
+    for window, frame in at.items():
+        frames[window, frame] = 9.0
+    start = shard.start - shard.segments["start"][shard.segment]
+    return Predictions(WindowGrid(shard.segment[windows], start[windows]), {"ied": frames[:, 0]}, {"ied": frames})
 
 
 def test_windows_that_nobody_could_judge_are_not_scored_and_those_that_an_ied_touches_are(tiny, tmp_path):
     """A minute: an IED at 10.05 s touches the window from 10 s too, and 30 to 40 s are marked as bad."""
-    recording = recording_of([noise(6000, n_chans=5)], ch_names=tiny.data.ch_names)
-    item = labelled(recording, [Annotation(10.05, 0, "IED")], window=100, hop=100, bad=[(30.0, 10.0)])
-    write_shard(tmp_path / "x.h5", [item], info=info_of(recording, window=100, hop=100))
-    shard = open_shard(tmp_path / "x.h5")
-    windows = np.arange(len(shard))
+    shard = shard_of(tmp_path, tiny, [ied(10.05)], bad=[(30.0, 10.0)])
     assert (shard.weights["ied"] == 0).sum() == 1 + 10
-    frames = np.full((len(shard), round(1.0 / tiny.frame_seconds) + 1, 1), -9.0, np.float32)
-    frames[[12, 35], 3] = 9.0  # one detection in the bad stretch
-    start = shard.start - shard.segments["start"][shard.segment]
-    predictions = Predictions(WindowGrid(shard.segment, start), {"ied": frames[:, 0]}, {"ied": frames})
-    (mine,) = _events(tiny, shard, windows, predictions)
+    windows = np.arange(60)
+    (mine,) = _events(tiny, IED, [shard], [(windows, answers(tiny, shard, windows, {12: 3, 35: 3}))])
     assert mine.hours == pytest.approx(50 / 3600, rel=0.03)
     assert [int(e.peak_seconds) for e in mine.found] == [12] and mine.annotated_seconds.tolist() == [10.05]
 
 
 def test_an_ied_counts_on_the_border_of_two_windows_and_not_where_the_signal_is_bad(tiny, tmp_path):
     """Windows of 1 s end to end: marks at 10 s and 35 s have no label of their own on either side."""
-    recording = recording_of([noise(6000, n_chans=5)], ch_names=tiny.data.ch_names)
-    marks = [Annotation(10.0, 0, "IED"), Annotation(35.0, 0, "IED"), Annotation(36.5, 0, "IED")]
-    item = labelled(recording, marks, window=100, hop=100, bad=[(30.0, 10.0)])
-    write_shard(tmp_path / "x.h5", [item], info=info_of(recording, window=100, hop=100))
-    shard = open_shard(tmp_path / "x.h5")
-    frames = np.full((len(shard), round(1.0 / tiny.frame_seconds) + 1, 1), -9.0, np.float32)
-    start = shard.start - shard.segments["start"][shard.segment]
-    predictions = Predictions(WindowGrid(shard.segment, start), {"ied": frames[:, 0]}, {"ied": frames})
-    (mine,) = _events(tiny, shard, np.arange(len(shard)), predictions)
+    shard = shard_of(tmp_path, tiny, [ied(10.0), ied(35.0), ied(36.5)], bad=[(30.0, 10.0)])
+    windows = np.flatnonzero(shard.judged_windows("ied"))
+    assert set(windows) == {*range(30), *range(40, 60)}  # those of the mark at 10 s too, which have no label
+    (mine,) = _events(tiny, IED, [shard], [(windows, answers(tiny, shard, windows, {}))])
     assert mine.annotated_seconds.tolist() == [10.0]
     assert mine.hours == pytest.approx(50 / 3600, rel=0.03)
+
+
+def test_recordings_that_nobody_judged_and_tasks_of_state_have_no_events(tiny, tmp_path):
+    marks = [ied(10.0), Annotation(0.0, 60.0, "Sleep stage N2")]
+    windows = np.arange(60)
+    for labelled_for, wanted in ((("ied", "state"), 1), (("state",), 0)):
+        shard = shard_of(tmp_path, tiny, marks, labelled_for=labelled_for)
+        predictions = answers(tiny, shard, windows, {})
+        assert len(list(_events(tiny, IED, [shard], [(windows, predictions)]))) == wanted
+        state = predictions._replace(frame={"state": predictions.frame["ied"]})
+        assert not list(_events(tiny, STATE, [shard], [(windows, state)]))
+    assert shard.task_marks("ied", 0) == TaskMarks()
+
+
+def test_events_of_any_binary_task_are_scored(tiny, tmp_path, monkeypatch):
+    """A perfect answer for a task that is no `ied`, from the shard to the figures."""
+    spindle = EventRule(TaskSpec("spindle", "binary", ("none", "spindle")), TextClasses((("spindle", "sp.*"),)))
+    recording = recording_of([noise(6000, n_chans=5)], ch_names=tiny.data.ch_names)
+    marks = [Annotation(10.05, 0.9, "spindle"), Annotation(30.2, 0.5, "spindle")]
+    options = {"rules": (spindle,), "window": 100, "hop": 100}
+    item = labelled(recording, marks, labelled_for=("spindle",), **options)
+    write_shard(tmp_path / "x.h5", [item], info=info_of(recording, **options))
+    shard = open_shard(tmp_path / "x.h5")
+    config = dataclasses.replace(tiny, tasks=("spindle",), model=dataclasses.replace(tiny.model, fusion="none"))
+    windows = np.arange(60)
+    given = answers(tiny, shard, windows, {10: 10, 30: 9})
+    given = given._replace(window={"spindle": given.window["ied"]}, frame={"spindle": given.frame["ied"]})
+    monkeypatch.setattr(room, "predict_shards", lambda *_, **__: [(windows, given)])
+    monkeypatch.setattr(room, "make_predictor", lambda *_: None)
+    found = score(config, (spindle.task,), {}, [shard])
+    points = fix_operating_points(config, (spindle.task,), found)
+    tree = report(config, (spindle.task,), found, points, n_resamples=10)["spindle"]["events_max_f1"]
+    assert tree["f1"]["value"] == 1 and tree["annotated"] == 2
+
+
+def test_a_network_that_pools_has_no_event_figures_and_detection_takes_its_windows_threshold(tiny, tmp_path):
+    """A perfect classifier of windows: matched by windows' centres, it would have found every fifth event."""
+    rng = np.random.default_rng(0)
+    marks = [ied(float(k) + float(rng.uniform(0.12, 0.88))) for k in range(2, 58, 3)]
+    shard = shard_of(tmp_path, tiny, marks)
+    pooled = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
+    windows = np.arange(60)
+    logits = np.where(shard.labels["ied"] > 0, 6.0, -6.0).astype(np.float32)[:, None]
+    start = shard.start - shard.segments["start"][shard.segment]
+    predictions = Predictions(WindowGrid(shard.segment, start), {"ied": logits}, {})
+    assert not list(_events(pooled, IED, [shard], [(windows, predictions)]))
+    answered = Scores(
+        patients=shard.patient(windows),
+        labels={t: shard.labels[t] for t in pooled.tasks},
+        weights={t: shard.weights[t] for t in pooled.tasks},
+        probabilities={"ied": 1 / (1 + np.exp(-logits)), "sleep": np.full((60, 5), 0.2, np.float32)},
+        events={},
+        timeless=("ied",),
+    )
+    points = fix_operating_points(pooled, TASKS, answered)
+    assert "max_f1" in {p.criterion for p in points} and "events_max_f1" not in {p.criterion for p in points}
+    tree = report(pooled, TASKS, answered, points, n_resamples=10)
+    assert tree["ied"]["max_f1"]["f1"]["value"] == 1 and "events_max_f1" not in tree["ied"]
+    assert "  no figures of events: this network tells which windows hold one" in report_text(tree)
+    json.dumps(tree, allow_nan=False)
 
 
 def test_without_any_ied_figures_are_undefined_and_nothing_breaks(tiny):

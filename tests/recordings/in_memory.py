@@ -6,10 +6,11 @@ import numpy as np
 
 from siamese_jax.recordings.channels import ChannelReport
 from siamese_jax.recordings.recording import Annotation, Recording, Segment
-from siamese_jax.recordings.windows import window_grid, window_onsets
-from siamese_jax.shards.labels import RULES, label_windows
-from siamese_jax.shards.quantise import LabelledRecording
+from siamese_jax.recordings.windows import window_grid
+from siamese_jax.shards.labels import RULES, Rule
+from siamese_jax.shards.marks import TaskMarks
 from siamese_jax.shards.schema import ShardInfo
+from siamese_jax.shards.write import LabelledRecording
 
 SFREQ = 100.0
 CH_NAMES = ("Fp1", "Cz", "O2", "ECG1")
@@ -57,17 +58,19 @@ def labelled(
     window: int = WINDOW,
     hop: int = HOP,
     bad: Sequence[tuple[float, float]] = (),
+    rules: Sequence[Rule] = RULES,
 ) -> LabelledRecording:
-    """The recording with its windows and their labels."""
+    """The recording with its windows and its marks."""
     grid = window_grid(recording.segments, window=window, hop=hop)
-    onsets = window_onsets(recording.segments, grid, sfreq=recording.sfreq)
-    labels = label_windows(
-        RULES, annotations, onsets, window_seconds=window / recording.sfreq, labelled_for=tuple(labelled_for)
-    )
-    return LabelledRecording(name, patient, recording, grid, labels, tuple(annotations), tuple(bad))
+    stretches = [(segment.onset_seconds, segment.n_times / recording.sfreq) for segment in recording.segments]
+    marks = {
+        rule.task.name: rule.task_marks(annotations, stretches) if rule.task.name in labelled_for else TaskMarks()
+        for rule in rules
+    }
+    return LabelledRecording(name, patient, recording, grid, marks, tuple(bad), f"digest of {name}")
 
 
-def info_of(recording: Recording, *, window: int = WINDOW, hop: int = HOP) -> ShardInfo:
+def info_of(recording: Recording, *, window: int = WINDOW, hop: int = HOP, rules: Sequence[Rule] = RULES) -> ShardInfo:
     """What a shard of such recordings says."""
-    tasks = tuple(rule.task for rule in RULES)
+    tasks = tuple(rule.task for rule in rules)
     return ShardInfo(recording.sfreq, recording.ch_names, window, hop, tasks, source="a test")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from siamese_jax.config.experiment import Config, DataConfig, ModelConfig, Prepr
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.shards import batches as batches_module
 from siamese_jax.shards.batches import Batch, evaluation_batches, stream, task_specs
-from siamese_jax.shards.labels import Labels
+from siamese_jax.shards.marks import Kind, Mark, TaskMarks
 from siamese_jax.shards.schema import Shard, open_shard
 from siamese_jax.shards.write import write_shard
 from siamese_jax.vocabulary import TaskSpec
@@ -275,6 +276,20 @@ def test_every_window_comes_where_negatives_are_not_counted_and_in_evaluation(ra
     assert numbers(next(found).batch) == list(range(20))
 
 
+def test_evaluation_also_reads_windows_that_an_event_only_touches_and_training_does_not(tmp_path: Path) -> None:
+    """20 s: an event at 10.05 s has its peak too near to the border for either window; 16 to 17 s are bad."""
+    recording = recording_of([numbered(10, first=0)], ch_names=CH_NAMES)
+    item = labelled(recording, [Annotation(10.05, 0.0, "IED")], hop=200, bad=[(16.0, 1.0)])
+    write_shard(tmp_path / "e.h5", [item], info=info_of(recording, hop=200))
+    shard = open_shard(tmp_path / "e.h5")
+    config = with_training(tasks=("ied",))
+    assert np.flatnonzero(shard.weights["ied"] == 0).tolist() == [5, 8]
+    found = next(evaluation_batches([shard], config, 9))
+    assert found.window.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert found.batch.weights["ied"].tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1]
+    assert set(passes_of([shard], config, n=1, length=8)[0]) == {0, 1, 2, 3, 4, 6, 7, 9}
+
+
 def test_negatives_are_not_counted_by_tasks_of_state_nor_by_classes_of_one_choice(rare: list[Shard]) -> None:
     three = with_training(negatives_per_positive=1.0, tasks=("ied", "sleep", "state"))
     for one in passes_of(rare, three, n=4, length=6):  # all 20 are asleep, in N2
@@ -284,11 +299,17 @@ def test_negatives_are_not_counted_by_tasks_of_state_nor_by_classes_of_one_choic
         stream(rare, sleep, seed=0)
 
 
+def held(kind: Kind, classes: np.ndarray, judged: np.ndarray) -> TaskMarks:
+    """Marks of windows of 2 s end to end: which of them has which classes, and which somebody judged."""
+    marks = (Mark(2.0 * i, 2.0, math.nan, int(code), (), kind) for i, code in np.argwhere(classes))
+    return TaskMarks(tuple(marks), tuple((2.0 * i, 2.0) for i in np.flatnonzero(judged)))
+
+
 def test_a_positive_of_any_class_of_a_multilabel_task_counts(tmp_path: Path) -> None:
     recording = recording_of([numbered(5, first=0)], ch_names=CH_NAMES)
     labels = np.array([[1, 0], [0, 0], [0, 1], [1, 1], [0, 0]], np.float32)
     weights = np.array([1, 1, 1, 0, 1], np.float32)  # without a weight there is no label: window 3 does not come
-    item = labelled(recording, hop=200)._replace(labels={"kind": Labels(labels, weights)})
+    item = labelled(recording, hop=200)._replace(marks={"kind": held("finding", labels, weights)})
     task = TaskSpec("kind", "multilabel", ("a", "b"))
     write_shard(tmp_path / "m.h5", [item], info=dataclasses.replace(info_of(recording, hop=200), tasks=(task,)))
     config = with_training(negatives_per_positive=0.5, tasks=("kind",))
@@ -300,9 +321,7 @@ def test_the_classes_of_a_multiclass_task_are_no_positives(tmp_path: Path) -> No
     recording = recording_of([numbered(5, first=0)], ch_names=CH_NAMES)
     task = TaskSpec("kind", "multiclass", ("none", "a", "b"))
     item = labelled(recording, [Annotation(1.0, 0.0, "IED")], hop=200)
-    item = item._replace(
-        labels=item.labels | {"kind": Labels(np.array([0, 1, 2, 1, 0], np.int32), np.ones(5, np.float32))}
-    )
+    item = item._replace(marks=item.marks | {"kind": held("state", np.eye(3)[[0, 1, 2, 1, 0]], np.ones(5))})
     info = info_of(recording, hop=200)
     write_shard(tmp_path / "m.h5", [item], info=dataclasses.replace(info, tasks=(*info.tasks, task)))
     config = with_training(negatives_per_positive=2.0, tasks=("ied", "sleep", "kind"))
@@ -317,8 +336,7 @@ def test_windows_scored_for_sleep_alone_are_no_negatives_and_take_half_a_pass_at
 ) -> None:
     recording = recording_of([numbered(n_scored, first=100)], ch_names=CH_NAMES)
     item = labelled(recording, [Annotation(0.0, 0.0, "Sleep stage N2")], hop=200)
-    unmarked = item.labels["ied"]._replace(weight=np.zeros(n_scored, np.float32))
-    item = item._replace(labels=item.labels | {"ied": unmarked})
+    item = item._replace(marks=item.marks | {"ied": TaskMarks()})
     write_shard(tmp_path / "B.h5", [item], info=info_of(recording, hop=200))
     both = [*rare, open_shard(tmp_path / "B.h5")]
     config = with_training(negatives_per_positive=2.0, tasks=("ied", "sleep"))
@@ -431,7 +449,7 @@ def test_multilabel_tasks_travel_as_vectors(tmp_path: Path) -> None:
     recording = recording_of([noise(600, n_chans=3)], ch_names=CH_NAMES)
     task = TaskSpec("kind", "multilabel", ("a", "b"))
     rows = np.array([[1, 0], [1, 1], [1, 1]], np.float32)
-    item = labelled(recording, hop=200)._replace(labels={"kind": Labels(rows, np.array([1, 1, 0], np.float32))})
+    item = labelled(recording, hop=200)._replace(marks={"kind": held("finding", rows, np.array([1, 1, 0]))})
     write_shard(tmp_path / "m.h5", [item], info=dataclasses.replace(info_of(recording, hop=200), tasks=(task,)))
     config = dataclasses.replace(CONFIG, tasks=("kind",), model=ModelConfig(fusion="none"))
     shard = open_shard(tmp_path / "m.h5")

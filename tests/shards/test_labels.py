@@ -17,8 +17,8 @@ from siamese_jax.shards.labels import (
     StateRule,
     TextClasses,
     described,
-    label_windows,
 )
+from siamese_jax.shards.marks import TaskMarks, window_labels
 from siamese_jax.vocabulary import STAGES, TaskSpec
 
 WINDOW = 4.0
@@ -90,10 +90,15 @@ def test_a_run_marks_every_window_it_overlaps_by_a_tenth(onset: float, duration:
 
 def test_start_and_end_marks_enclose_a_run_and_lonely_ones_are_single() -> None:
     marks = IED_RULE.marks([ied(5, text="!start"), ied(9, text="!end"), ied(20, text="!end"), ied(30, text="!start")])
-    np.testing.assert_array_equal(np.stack(marks[:4], 1), [[5, 5, 9, 9], [20] * 4, [30] * 4])
+    assert [(m.kind, m.onset_seconds, m.stop_seconds) for m in marks] == [
+        ("run", 5, 9),
+        ("event", 20, 20),
+        ("event", 30, 30),
+    ]
+    assert np.isnan(marks[0].peak_seconds) and [m.peak_seconds for m in marks[1:]] == [20, 30]
     onsets = np.arange(0.0, 40.0, 4.0)
     twice = IED_RULE.marks([ied(5, text="!start"), ied(7, text="!Start "), ied(9, text="!end")])
-    np.testing.assert_array_equal(np.stack(twice[:4], 1), [[5, 5, 5, 5], [7, 7, 9, 9]])
+    assert [(m.kind, m.onset_seconds, m.stop_seconds) for m in twice] == [("event", 5, 5), ("run", 7, 9)]
     got = ied_labels([ied(5, text="!start"), ied(9, text="!end")], onsets, window_seconds=WINDOW)
     assert got.label.tolist() == [0, 1, 1] + [0] * 7
     assert got.weight.tolist() == [1] * 10
@@ -107,7 +112,7 @@ def test_a_tenth_of_a_second_counts_as_inside_however_it_is_rounded() -> None:
 
 def test_an_interval_that_ends_before_it_begins_is_a_single_mark() -> None:
     marks = IED_RULE.marks([ied(12.0, -3.0)])
-    assert [column.tolist() for column in marks[:4]] == [[12.0]] * 4
+    assert [(m.onset_seconds, m.duration_seconds, m.peak_seconds) for m in marks] == [(12.0, 0.0, 12.0)]
 
 
 def test_a_full_discharge_outweighs_one_that_only_touches() -> None:
@@ -220,22 +225,29 @@ def test_waking_and_sleeping_give_the_state_and_only_waking_a_stage() -> None:
 # --- all tasks
 
 
+ALL = [(0.0, 100.0)]
+
+
+def labels_of(annotations, onsets, *, labelled_for=("ied", "sleep", "state")) -> dict:
+    held = {rule.task: rule.task_marks(annotations, ALL) for rule in RULES}
+    held = {task: marks if task.name in labelled_for else TaskMarks() for task, marks in held.items()}
+    return {task.name: window_labels(task, marks, onsets, window_seconds=WINDOW) for task, marks in held.items()}
+
+
 def test_a_recording_that_nobody_scored_has_no_label_of_any_task() -> None:
-    got = label_windows(RULES, [ied(12.0)], ONE, window_seconds=WINDOW, labelled_for=())
-    for labels in got.values():
+    for labels in labels_of([ied(12.0)], ONE, labelled_for=()).values():
         assert (labels.label.item(), labels.weight.item()) == (0, 0)
 
 
 def test_where_ieds_were_looked_for_their_absence_is_a_label() -> None:
-    got = label_windows(RULES, [], ONE, window_seconds=WINDOW, labelled_for=("ied", "sleep", "state"))
+    got = labels_of([], ONE)
     assert label_and_weight(got["ied"]) == (0, 1)
     assert label_and_weight(got["sleep"]) == (0, 0)
 
 
 def test_labels_have_the_types_of_their_kinds_and_hold_0_where_missing() -> None:
-    onsets = np.arange(0.0, 100.0, 0.5)
-    marks = [*stages((10, 20, "N3"), (40, 10, "R")), ied(12.0), ied(30.05, 0.2)]
-    got = label_windows(RULES, marks, onsets, window_seconds=WINDOW, labelled_for=("ied", "sleep", "state"))
+    onsets = np.arange(0.0, 96.5, 0.5)
+    got = labels_of([*stages((10, 20, "N3"), (40, 10, "R")), ied(12.0), ied(30.05, 0.2)], onsets)
     assert {name: labels.label.dtype for name, labels in got.items()} == {
         "ied": np.float32,
         "sleep": np.int32,
@@ -245,6 +257,57 @@ def test_labels_have_the_types_of_their_kinds_and_hold_0_where_missing() -> None
         assert labels.weight.dtype == np.float32
         assert set(labels.weight.tolist()) == {0, 1}
         assert not labels.label[labels.weight == 0].any()
+
+
+# --- marks and what was judged
+
+
+def test_marks_keep_channel_and_origin_and_know_a_peak_only_where_one_was_marked() -> None:
+    first, second = IED_RULE.marks([Annotation(5.0, 0.2, "IED", "F7", "reviewed"), Annotation(9.0, 0.0, "IED")])
+    assert first[:2] == (5.0, 0.2) and np.isnan(first.peak_seconds) and first.place_seconds == pytest.approx(5.1)
+    assert first[3:] == (1, ("F7",), "event", "reviewed")
+    assert second == (9.0, 0.0, 9.0, 1, (), "event", "human")
+
+
+def test_runs_are_closed_on_the_channel_that_they_were_opened_on() -> None:
+    """Two channels, 10 ms apart, as an export by channel gives them; then an end that names no channel."""
+    texts = [(5.0, "!start", "F7"), (5.01, "!start", "T3"), (9.0, "!end", "F7"), (9.01, "!end", "T3")]
+    marks = IED_RULE.marks([Annotation(onset, 0.0, text, channel) for onset, text, channel in texts])
+    assert [(m.kind, m.onset_seconds, m.stop_seconds, m.channels) for m in marks] == [
+        ("run", 5.0, 9.0, ("F7",)),
+        ("run", 5.01, 9.01, ("T3",)),
+    ]
+    loose = IED_RULE.marks([Annotation(5.0, 0.0, "!start", "F7"), Annotation(8.0, 0.0, "!end")])
+    assert [(m.kind, m.stop_seconds) for m in loose] == [("run", 8.0)]
+    other = IED_RULE.marks([Annotation(5.0, 0.0, "!start", "F7"), Annotation(8.0, 0.0, "!end", "T3")])
+    assert [m.kind for m in other] == ["event", "event"]
+
+
+def test_what_a_machine_wrote_is_no_label_until_somebody_reviewed_it() -> None:
+    machine, reviewed = (Annotation(12.0, 0.2, "IED", None, origin) for origin in ("machine", "reviewed"))
+    assert label_and_weight(ied_labels([machine], ONE, window_seconds=WINDOW)) == (0, 1)
+    assert label_and_weight(ied_labels([reviewed], ONE, window_seconds=WINDOW)) == (1, 1)
+    staged = Annotation(0.0, 60.0, "Sleep stage N2", None, "machine")
+    assert label_and_weight(sleep_labels([staged], ONE, window_seconds=WINDOW)) == (0, 0)
+
+
+def test_judged_is_where_somebody_looked_less_what_has_no_class() -> None:
+    stretches = [(0.0, 100.0), (200.0, 50.0)]
+    assert IED_RULE.task_marks([ied(12.0)], stretches).judged == tuple(stretches)
+    unsure = [Annotation(20.0, 5.0, "unsure"), Annotation(40.0, 0.0, "spike")]
+    assert WAVES.task_marks(unsure, stretches).judged == ((0.0, 20.0), (25.0, 75.0), (200.0, 50.0))
+    alone = dataclasses.replace(WAVES, rest=False).task_marks([Annotation(40.0, 2.0, "spike"), *unsure], stretches)
+    assert alone.judged == ((40.0, 2.0),)
+    night = stages((0, 30, "N2"), (30, 0, "Movement time"), (60, 0, "R"))  # the last one holds to the end
+    assert SLEEP_RULE.task_marks(night, stretches).judged == ((0.0, 30.0), (60.0, 40.0), (200.0, 50.0))
+    assert SLEEP_RULE.task_marks(night, stretches).marks[-1].stop_seconds == 250
+    assert SLEEP_RULE.task_marks([], stretches).judged == ()
+
+
+def test_a_window_that_reaches_beyond_what_was_judged_is_not_negative() -> None:
+    held = IED_RULE.task_marks([ied(12.0)], [(0.0, 20.0)])
+    got = window_labels(IED_RULE.task, held, np.array([0.0, 10.0, 16.0, 16.1]), window_seconds=WINDOW)
+    assert got.label.tolist() == [0, 1, 0, 0] and got.weight.tolist() == [1, 1, 1, 0]
 
 
 # --- rules of any task
@@ -279,21 +342,11 @@ def test_an_event_of_unknown_class_leaves_its_window_without_a_label_unless_a_kn
     assert label_and_weight(waves((12.0, 0, "unsure"), (10.5, 0, "spike"))) == (0, 0)
 
 
-def test_an_event_that_is_marked_on_several_channels_is_one() -> None:
-    marks = [
-        Annotation(12.0, 0.2, "spike", "Fp1"),
-        Annotation(12.0, 0.2, "spike", "F7"),
-        Annotation(12.0, 0.3, "spike", "F3"),
-    ]
-    assert WAVES.marks(marks).stop.tolist() == [12.2, 12.3]
-    assert WAVES.marks([*marks, Annotation(12.0, 0.2, "spindle", "Fp1")]).code.tolist() == [1, 2, 1]
-
-
 def test_a_run_that_nobody_closed_has_the_class_of_its_opening() -> None:
     rule = dataclasses.replace(WAVES, class_of=TextClasses(((UNKNOWN, "!start"), ("spike", "!end"))))
-    assert rule.marks([ied(5, text="!start")]).code.tolist() == [-1]
-    assert rule.marks([ied(5, text="!start"), ied(9, text="!end")]).code.tolist() == [1]  # the end says what it was
-    assert IED_RULE.marks([ied(5, text="!start")]).code.tolist() == [1]
+    assert [m.code for m in rule.marks([ied(5, text="!start")])] == [-1]
+    assert [m.code for m in rule.marks([ied(5, text="!start"), ied(9, text="!end")])] == [1]  # the end names the class
+    assert [m.code for m in IED_RULE.marks([ied(5, text="!start")])] == [1]
 
 
 def test_texts_that_no_class_has_change_nothing() -> None:

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from siamese_jax.recordings.recording import Annotation
-from siamese_jax.shards.labels import Labels
-from siamese_jax.shards.quantise import LabelledRecording
+from siamese_jax.shards.marks import Mark, TaskMarks
 from siamese_jax.shards.schema import ShardInfo
-from siamese_jax.shards.summary import SHOWN_CLASSES, clipped_channels, shards_of_split, summarise
-from siamese_jax.shards.write import write_shard
+from siamese_jax.shards.summary import SHOWN_CLASSES, coarse_channels, shards_of_split, summarise
+from siamese_jax.shards.write import LabelledRecording, write_shard
 from siamese_jax.vocabulary import TaskSpec
 from tests.recordings.in_memory import CH_NAMES, HOP, SFREQ, WINDOW, info_of, labelled, noise, recording_of
 
@@ -67,12 +66,16 @@ def test_the_table_has_a_line_for_each_split(tmp_path: Path) -> None:
 
 
 def many_findings(path: Path, rows: np.ndarray) -> None:
-    recording = recording_of([noise(HOP * (len(rows) + 1))])
-    made = labelled(recording, name="ecg")
-    labels = {"findings": Labels(rows.astype(np.float32), np.ones(len(rows), np.float32))}
-    item = LabelledRecording("ecg", "P1", recording, made.grid, labels)
+    """A window each row, end to end, with the findings that it says."""
+    recording = recording_of([noise(WINDOW * len(rows))])
+    held = TaskMarks(
+        tuple(Mark(2.0 * i, 2.0, math.nan, int(code), (), "finding") for i, code in np.argwhere(rows)),
+        ((0.0, 2.0 * len(rows)),),
+    )
+    grid = labelled(recording, name="ecg", hop=WINDOW).grid
     path.parent.mkdir()
-    write_shard(path, [item], info=ShardInfo(SFREQ, CH_NAMES, WINDOW, HOP, (MANY,)))
+    item = LabelledRecording("ecg", "P1", recording, grid, {"findings": held})
+    write_shard(path, [item], info=ShardInfo(SFREQ, CH_NAMES, WINDOW, WINDOW, (MANY,)))
 
 
 def test_of_many_classes_the_table_names_the_ends(tmp_path: Path) -> None:
@@ -89,21 +92,21 @@ def test_shards_of_other_tasks_do_not_disturb_the_counts(tmp_path: Path) -> None
     before = summarise(tmp_path).splits[0]
     recording = recording_of([noise(500)])
     made = labelled(recording, name="z", patient="P9")
-    rows = Labels(np.zeros((len(made.grid.start), 8), np.float32), np.ones(len(made.grid.start), np.float32))
     task = TaskSpec("ied", "multilabel", tuple("abcdefgh"))
-    item = LabelledRecording("z", "P9", recording, made.grid, {"ied": rows})
+    item = made._replace(marks={"ied": TaskMarks((), ((0.0, 5.0),))})
     write_shard(tmp_path / "train" / "z.h5", [item], info=ShardInfo(SFREQ, CH_NAMES, WINDOW, HOP, (task,)))
     after = summarise(tmp_path).splits[0]
     assert after.tasks == before.tasks
     assert after.windows == before.windows + 4
 
 
-def test_channels_beyond_the_range_are_named(tmp_path: Path) -> None:
-    signal = noise(2000)
-    signal[:30, 1] = 9000.0
-    signal[:1, 0] = 9000.0
+def test_channels_that_are_coarsely_rounded_are_named(tmp_path: Path) -> None:
+    signal = noise(400_000)
+    signal[1000:1500:100, 1] = 60_000.0  # 6 s of 4,000
+    signal[:1, 0] = 60_000.0  # 2 s
     write_shard(tmp_path / "a.h5", [labelled(recording_of([signal]))], info=info_of(recording_of([signal])))
-    assert clipped_channels([tmp_path / "a.h5"]) == ["night.edf: beyond the shard's range and clipped: Cz"]
+    (line,) = coarse_channels([tmp_path / "a.h5"])
+    assert line == "night.edf: jumps by tens of millivolts and is coarsely rounded there: Cz"
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
