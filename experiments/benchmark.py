@@ -42,8 +42,8 @@ def detect(*, checkpoint: Path, hours: float = 1.0, hop: float = 1.0, out: Path 
     simulate = ["-m", "data_tools.simulate", str(folder), "--patients", "1", "--ied-free", "0"]
     _run([*simulate, "--minutes", f"{60 * hours:g}", "--sfreq", "500", "--leads", "29"])
     command = ["-m", "siamese_jax.cli.main", "detect", str(folder / "SIM0001.edf"), "--checkpoint", str(checkpoint)]
-    seconds, megabytes, said = _run([*command, "--hop", f"{hop:g}", "--out", str(folder / "detection")])
-    found = next(line for line in said.splitlines() if " IEDs in " in line)
+    seconds, megabytes, output = _run([*command, "--hop", f"{hop:g}", "--out", str(folder / "detection")])
+    found = next(line for line in output.splitlines() if " IEDs in " in line)
     print(
         f"{found}\n{hours:g} h of 29 leads at 500 Hz, hop {hop:g} s: {seconds:.1f} s, {3600 * hours / seconds:.0f}"
         f" times real time (start-up, compilation, reading and writing included), peak memory {megabytes:.0f} MB"
@@ -65,8 +65,8 @@ def train(*, shards: Path, devices: int = 1, steps: int = 60, parallel: str = "p
         options = {"steps": steps, "warmup-steps": 1, "evaluate-every": 10**6, "checkpoint-every": 10**6}
         texts = [text for name, value in options.items() for text in (f"--training.{name}", str(value))]
         command = ["-m", "siamese_jax.cli.main", "train", str(shards), run, "--devices", str(devices)]
-        _, megabytes, said = _run([*command, *texts, "--training.parallel", parallel])
-    (rate,) = re.findall(r"; (\d+) windows/s", said)
+        _, megabytes, output = _run([*command, *texts, "--training.parallel", parallel])
+    (rate,) = re.findall(r"; (\d+) windows/s", output)
     print(
         json.dumps(
             {
@@ -167,12 +167,12 @@ def _run(arguments: list[str]) -> tuple[float, float, str]:
     began = time.monotonic()
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = process.stdout.read()
+        output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with exit code {process.returncode}")
-    return time.monotonic() - began, _megabytes(usage), said
+    return time.monotonic() - began, _megabytes(usage), output
 
 
 def _megabytes(usage: resource.struct_rusage) -> float:

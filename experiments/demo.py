@@ -1,4 +1,4 @@
-"""`make demo`: the whole road once, on simulated recordings, in minutes on two cores.
+"""`make demo`: every step once, on simulated recordings, in minutes on two cores.
 
     simulate -> prepare -> train -> fix-thresholds -> evaluate -> detect -> one picture
 
@@ -52,36 +52,36 @@ def main(
     )
     print("Everything in this demo is SIMULATED: the figures show that the machinery works, not clinical accuracy.\n")
 
-    _say(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {minutes:g} --seed {SEED}")
+    _show(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {minutes:g} --seed {SEED}")
     simulation = SimulationConfig(minutes=minutes)
     with console.progress_bar() as progress:
         for i, _ in enumerate(simulate_cohort(recordings, simulation, patients=patients, seed=SEED), 1):
             progress("simulating", i, patients)
     print(f"{patients} simulated recordings of {minutes:g} min in {recordings}")
 
-    _say(f"siamese-jax prepare {recordings} {shards} --source {shlex.quote(SOURCE)}")
-    _must(cli.prepare(recordings, shards, source=SOURCE))
+    _show(f"siamese-jax prepare {recordings} {shards} --source {shlex.quote(SOURCE)}")
+    _check_exit_code(cli.prepare(recordings, shards, source=SOURCE))
 
     options = _training_options(steps)
     forced = f" --devices {devices}" if devices else ""
-    _say(f"siamese-jax train {shards} {out}{forced} {shlex.join(options)}")
-    _must(cli.train(shards, out, _config(options), devices=devices))
+    _show(f"siamese-jax train {shards} {out}{forced} {shlex.join(options)}")
+    _check_exit_code(cli.train(shards, out, _config(options), devices=devices))
 
-    _say(f"siamese-jax fix-thresholds {checkpoint} {shards}")
-    _must(cli.fix_thresholds(checkpoint, shards))
+    _show(f"siamese-jax fix-thresholds {checkpoint} {shards}")
+    _check_exit_code(cli.fix_thresholds(checkpoint, shards))
 
-    _say(f"siamese-jax evaluate {checkpoint} {shards}")
-    _must(cli.evaluate(checkpoint, shards))
+    _show(f"siamese-jax evaluate {checkpoint} {shards}")
+    _check_exit_code(cli.evaluate(checkpoint, shards))
 
     unseen = _unseen_recording(recordings, shards)
-    _say(f"siamese-jax detect {unseen} --checkpoint {checkpoint} --out {detection}")
-    _must(cli.detect((unseen,), checkpoint=checkpoint, out=detection))
+    _show(f"siamese-jax detect {unseen} --checkpoint {checkpoint} --out {detection}")
+    _check_exit_code(cli.detect((unseen,), checkpoint=checkpoint, out=detection))
 
-    print(_farewell(out, draw_demo(out, unseen), (time.monotonic() - began) / 60))
+    print(_summary(out, draw_demo(out, unseen), (time.monotonic() - began) / 60))
     return console.OK
 
 
-def _farewell(out: Path, picture: Path, minutes: float) -> str:
+def _summary(out: Path, picture: Path, minutes: float) -> str:
     return f"""
 Done in {minutes:.1f} min. All data are SIMULATED.
   recordings  {out / "recordings"}  (EDF+ with annotations; events.csv and patients.csv hold the truth)
@@ -130,11 +130,11 @@ def _unseen_recording(recordings: Path, shards: Path) -> Path:
     return recordings / f"{max(sorted(tested), key=lambda name: n_ied[name])}.edf"
 
 
-def _say(command: str) -> None:
+def _show(command: str) -> None:
     print(f"\n$ {command}")
 
 
-def _must(code: int) -> None:
+def _check_exit_code(code: int) -> None:
     if code != console.OK:
         raise SystemExit(code)
 

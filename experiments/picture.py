@@ -4,13 +4,11 @@ import csv
 import json
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # before pyplot: no screen is needed
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from experiments.figures import write_figure
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, Recording
 from siamese_jax.recordings.texts import stage_of
@@ -43,8 +41,7 @@ def draw_demo(out: Path, recording_path: Path) -> Path:
     _draw_night(figure.add_subplot(grid[2, :]), recording, hypnogram, [float(row["peak"]) for row in events])
     figure.suptitle(f"siamese-jax demo: SIMULATED data; detection in {recording_path.name}, a test patient")
     path = out / "demo.png"
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    write_figure(figure, path)
     return path
 
 

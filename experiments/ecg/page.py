@@ -117,16 +117,16 @@ def _means(means: Tree) -> str:
 
 def _exceptions(differences: list[Tree]) -> str:
     """Which classes' intervals exclude 0, among how many."""
-    told = [found for d in differences for found in d["by_class"].values() if found["low"] is not None]
+    defined = [found for d in differences for found in d["by_class"].values() if found["low"] is not None]
     groups = []
     for d in differences:
         if own := [f"{name} {_gain(found)}" for name, found in d["by_class"].items() if _excludes_zero(found)]:
             groups.append(f"{FIGURE_TITLES[d['figure']]}, {_pair(d)}: {', '.join(own)}")
-    n_apart = sum(map(_excludes_zero, told))
+    n_apart = sum(map(_excludes_zero, defined))
     return (
         "Paired differences with the 95 % interval of a patient bootstrap, bold where it excludes 0. These intervals"
         " are not adjusted for the number of classes, and take the networks as they were trained: one in twenty or more"
-        f" would exclude 0 if no arm were better than another. {n_apart} of {len(told)} do"
+        f" would exclude 0 if no arm were better than another. {n_apart} of {len(defined)} do"
         f"{': ' if groups else ''}{'; '.join(groups)}."
     )
 
@@ -151,7 +151,7 @@ def _verdict(differences: list[Tree]) -> str:
     """What stands in both tests; without folds, which intervals of the one test exclude 0, and that it is one."""
     has_folds = any(d["corrected"]["n_folds"] for d in differences)
     clear = [d for d in differences if _excludes_zero(d["bootstrap"]) and (not has_folds or _is_significant(d))]
-    said = "; ".join(
+    findings = "; ".join(
         f"{TITLES[d['arms'][0]]} {'above' if d['bootstrap']['value'] > 0 else 'below'} {TITLES[d['arms'][1]]} in"
         f" {FIGURE_TITLES[d['figure']]}"
         for d in clear
@@ -159,12 +159,12 @@ def _verdict(differences: list[Tree]) -> str:
     if has_folds:
         if not clear:
             return "not significant. No difference between the arms stands in both tests on these records."
-        return f"{said} (in both tests); nothing else is significant."
+        return f"{findings} (in both tests); nothing else is significant."
     alone = f"there are no folds for a second test, and the {len(differences)} intervals are not adjusted"
     alone += " for their number"
     if not clear:
         return f"not significant. No interval of the patient bootstrap excludes 0; {alone}."
-    return f"{said}, by the patient bootstrap alone: {alone}. No other interval excludes 0."
+    return f"{findings}, by the patient bootstrap alone: {alone}. No other interval excludes 0."
 
 
 def _is_significant(difference: Tree) -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int
 
 from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE, Network
 from experiments.ecg.records import Classes, Records, Split
@@ -21,7 +21,7 @@ from siamese_jax.evaluation.statistics import corrected_difference, holm, patien
 from siamese_jax.files import finite
 
 LEAST_VALID = 0.5
-"""Of the resamples in which a figure must be defined for its interval to be told."""
+"""Of the resamples in which a figure must be defined for its interval to be given."""
 COMPARISONS = ((ALL, SINGLE), (ALL, RARE))
 FIGURES = ("auprc", "f1")
 
@@ -65,7 +65,7 @@ def summarise(
     records: Records, classes: Classes, splits: Sequence[Split], arms: Mapping[str, Arm], *, n_resamples: int
 ) -> dict[str, Any]:
     """Every figure as a JSON-ready tree; what is not defined is None."""
-    tested = np.unique(np.concatenate([split.test for split in splits]))
+    tested = _tested(splits)
     shown = {name: Arm(arm.probability[tested], arm.detected[tested]) for name, arm in arms.items()}
     labels, weights = records.labels[tested], records.weights[tested]
     rows = []
@@ -88,7 +88,8 @@ def summarise(
         for name, arm in shown.items()
     }
     differences = [
-        _difference(figure, pair, records, classes, splits, shown, tested, n_resamples=n_resamples)
+        _difference(figure, [arms[name] for name in pair], records, classes, splits, n_resamples=n_resamples)
+        | {"figure": figure, "arms": list(pair)}
         for pair in COMPARISONS
         for figure in FIGURES
     ]
@@ -135,20 +136,17 @@ def _figure(figure: str, arm: Arm, repeat: int, c: int, labels: np.ndarray, weig
     return metrics.confusion(detected, labels[:, c], threshold=0.5, weights=weights[:, c]).f1
 
 
+def _tested(splits: Sequence[Split]) -> Int[np.ndarray, "window"]:
+    """Every window that some split tests."""
+    return np.unique(np.concatenate([split.test for split in splits]))
+
+
 def _difference(
-    figure: str,
-    pair: tuple[str, str],
-    records: Records,
-    classes: Classes,
-    splits: Sequence[Split],
-    shown: Mapping[str, Arm],
-    tested: np.ndarray,
-    *,
-    n_resamples: int,
+    figure: str, pair: Sequence[Arm], records: Records, classes: Classes, splits: Sequence[Split], *, n_resamples: int
 ) -> dict[str, Any]:
     """The first arm's mean over the rare classes minus the second's."""
+    tested = _tested(splits)
     labels, weights = records.labels[tested], records.weights[tested]
-    left, right = (shown[name] for name in pair)
 
     def gain(*arrays: np.ndarray, weights: np.ndarray, chosen: Sequence[int] = classes.rare) -> float:
         """`weights`: how often each window was drawn."""
@@ -157,7 +155,7 @@ def _difference(
         return _mean(figure, own, labels, drawn, chosen) - _mean(figure, other, labels, drawn, chosen)
 
     def bootstrap(chosen: Sequence[int]) -> dict[str, Any]:
-        arrays = (*left, *right, labels, weights)
+        arrays = (*(x[tested] for arm in pair for x in arm), labels, weights)
         metric: Callable[..., float] = partial(gain, chosen=chosen)
         found = patient_bootstrap(metric, records.patients[tested], arrays, seed=0, n_resamples=n_resamples)
         enough = found.n_resamples_valid >= LEAST_VALID * found.n_resamples
@@ -167,7 +165,7 @@ def _difference(
             "high": found.high if enough else math.nan,
         }
 
-    by_fold = _by_fold(figure, pair, records, classes, splits, shown, tested)
+    by_fold = _by_fold(figure, pair, records, classes, splits)
     n_folds = len({split.fold for split in splits})
     test = corrected_difference(
         by_fold if n_folds > 1 else by_fold[:0],  # seeds on one split are no folds
@@ -175,8 +173,6 @@ def _difference(
         n_test=float(np.mean([len(set(records.patients[split.test])) for split in splits])),
     )
     return {
-        "figure": figure,
-        "arms": list(pair),
         "bootstrap": bootstrap(classes.rare),
         "corrected": test._asdict(),
         "by_fold": by_fold.tolist(),
@@ -185,22 +181,13 @@ def _difference(
 
 
 def _by_fold(
-    figure: str,
-    pair: tuple[str, str],
-    records: Records,
-    classes: Classes,
-    splits: Sequence[Split],
-    shown: Mapping[str, Arm],
-    tested: np.ndarray,
+    figure: str, pair: Sequence[Arm], records: Records, classes: Classes, splits: Sequence[Split]
 ) -> Float64[np.ndarray, "fold"]:
     """The difference in each fold of each repeat, over the rare classes that its test windows have."""
     found = []
     for split in splits:
-        rows = np.searchsorted(tested, split.test)
         labels, weights = records.labels[split.test], records.weights[split.test]
-        means = []
-        for name in pair:
-            arm = Arm(*(x[rows, split.repeat][:, None] for x in shown[name]))
-            means.append(_mean(figure, arm, labels, weights, classes.rare))
-        found.append(means[0] - means[1])
+        own = (Arm(*(x[split.test, split.repeat][:, None] for x in arm)) for arm in pair)
+        left, right = (_mean(figure, arm, labels, weights, classes.rare) for arm in own)
+        found.append(left - right)
     return np.array(found, np.float64)

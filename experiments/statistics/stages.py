@@ -1,4 +1,4 @@
-"""Sleep stages in sequence: a hidden Markov model over a classifier's answers. Imports NumPy and SciPy only.
+"""Sleep stages in sequence: a hidden Markov model over a classifier's probabilities. Imports NumPy and SciPy only.
 
 A scorer looks at an epoch and at what came before and after it; a classifier of windows looks at the window. What
 stages usually follow one another makes up for part of the difference.

@@ -173,7 +173,7 @@ def at_rate(run: Run, rate: float) -> Run:
 
 
 def facts(options: Options, page: Page, runs: Sequence[Run], folds: Sequence[Fold]) -> Facts:
-    """What is said of a sweep beside its figures."""
+    """What the page holds beside its figures."""
     first = options.drawn(folds[0], 0)
     everybody = [*first.train, *first.validation, *first.test]
     training = runs[0].config.training

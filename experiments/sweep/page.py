@@ -196,16 +196,18 @@ def _contrasts(tree: dict[str, Any], kind: str) -> list[str]:
         return ["No other run."]
     over_folds = len(tree["folds"]) > 1
     over_draws = tree["training_drawn"] and not over_folds
-    p, interval, seeds, said = (
+    p, interval, seeds, source = (
         *("p_bootstrap_holm", "patients drawn in pairs", "seeds in which better"),
         "the patient bootstrap, since one split tells nothing of other training sets",
     )
     if over_folds:
         p, interval = "p_corrected_holm", "the corrected resampled t-test over folds (Nadeau & Bengio 2003)"
-        said = interval
+        source = interval
     elif over_draws:
         p, seeds = "p_drawn_holm", "the difference with each seed's own training patients"
-        said = "whichever is greater: the patient bootstrap's, or that of Student's t over the seeds' training patients"
+        source = (
+            "whichever is greater: the patient bootstrap's, or that of Student's t over the seeds' training patients"
+        )
     body = []
     for row in rows:
         name = row["name"] if kind == "differences" else f"{row['name']}: {row['run']} - {row['against']}"
@@ -220,7 +222,7 @@ def _contrasts(tree: dict[str, Any], kind: str) -> list[str]:
     return [
         *table(("run", *(TITLES[f] for f in COMPARED)), body),
         "",
-        f"Difference [interval: {interval}]; {seeds}; p of no difference from {said}, adjusted for the number of rows"
+        f"Difference [interval: {interval}]; {seeds}; p of no difference from {source}, adjusted for the number of rows"
         " (Holm).",
     ]
 

@@ -35,7 +35,7 @@ LEVEL = 0.95
 
 
 class Facts(NamedTuple):
-    """What is said of a sweep beside its figures.
+    """What a page of a sweep holds beside its figures.
 
     Attributes:
         title: of the page.
@@ -85,7 +85,7 @@ def summarise(
 
     Args:
         scored: runs x folds x seeds; some may be missing. Windows are in the order of their recordings.
-        facts: what else is to be said.
+        facts: what the page holds besides.
         reference: name of the run that all others are compared with, where both have the fold and seed.
         effects: further questions; a contrast with a run that is not there is left out.
         n_resamples: of the test patients.

@@ -249,7 +249,7 @@ def _scan(shards: Sequence[Shard], recordings: Sequence[_Recording], progress: P
 
 def _digest(block: Int[np.ndarray, "time chan"]) -> bytes:
     """Of a window, the same with another offset in any channel, and with a gain that is a whole number."""
-    steps = np.diff(block, axis=0)
+    steps = np.diff(block.astype(np.int64), axis=0)
     first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)[0]
     gain = np.maximum(np.gcd.reduce(steps, axis=0), 1) * np.where(first < 0, -1, 1)
     return hashlib.sha256(steps // gain).digest()[:16]

@@ -40,7 +40,7 @@ from siamese_jax.cohort.splits import (
 )
 from siamese_jax.config.samples import whole_samples
 from siamese_jax.config.sections import DataConfig
-from siamese_jax.jobs import run_each
+from siamese_jax.jobs import in_words, run_each
 from siamese_jax.locks import locked
 from siamese_jax.recordings.sidecars import MANIFEST, SPLITS
 from siamese_jax.shards.labels import EventRule, described
@@ -199,6 +199,9 @@ def _find(settings: _Settings, work: _Work) -> tuple[list[Found], list[SkippedFi
             (skipped if failure.startswith(LOST) else failed).append(SkippedFile(names[i], failure))
         else:
             (found if isinstance(result, Found) else skipped).append(result)
+    if skipped:
+        still = _names_now(settings.source)
+        failed += [file for file in skipped if file.name not in still]
     if failed:
         raise OSError(
             f"{settings.source.root}: {len(failed)} of {len(names)} recordings cannot be read, and not for what they"
@@ -209,11 +212,19 @@ def _find(settings: _Settings, work: _Work) -> tuple[list[Found], list[SkippedFi
 
 
 def _look(name: str, **options: Any) -> Found | SkippedFile:
-    """A first look, and why a recording is of no use because of what it holds."""
+    """A first look, and why a recording is of no use because of what it holds, or lacks: a file that a table lists."""
     try:
         return look(name, **options)
-    except ValueError as error:
-        return SkippedFile(name, _without_name(str(error), name))
+    except (ValueError, FileNotFoundError) as error:
+        return SkippedFile(name, _without_name(in_words(error), name))
+
+
+def _names_now(source: Source) -> set[str]:
+    """The recordings that are there after the first look: what is gone since was lost with its disk or network."""
+    try:
+        return set(source.names())
+    except ValueError:
+        return set()
 
 
 def _check_any(folder: Path, files: Sequence[Found], skipped: Sequence[SkippedFile]) -> None:

@@ -309,15 +309,15 @@ def test_help_answers_at_once_and_without_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_info_prints_no_patient_data(tmp_path, capsys):
+def test_info_prints_no_patient_data_of_the_header_and_texts_of_marks_as_they_stand(tmp_path, capsys):
     rng = np.random.default_rng(0)
     eeg = rng.normal(0, 30, (20 * 200, 19)).astype(np.float32)
     path = tmp_path / "night.edf"
-    marks = [Annotation(1.0, 0.0, "Jane Doe opened eyes")]
+    marks = [Annotation(1.0, 0.0, "Opened eyes at 22:10")]
     write_recording(path, eeg, sfreq=200.0, ch_names=TEN_TWENTY, annotations=marks, patient_code="JANE-DOE-1")
     assert cli.info(path) == console.OK
     said = capsys.readouterr().out.lower()
-    assert "jane" not in said and "19 of 19 used" in said
+    assert "jane" not in said and "19 of 19 used" in said and "opened eyes at 22:10" in said
 
 
 def test_few_electrodes_are_warned_of(tmp_path, capsys):

@@ -15,6 +15,7 @@ from siamese_jax.forward import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
+from tests.identities import learnt_from
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_POSIX = """
@@ -66,8 +67,8 @@ def test_every_module_can_be_imported():
 def test_events_are_detected(tiny, tmp_path):
     config = dataclasses.replace(tiny, tasks=(IED.name, SLEEP.name))
     variables = initialise(config, (IED, SLEEP), jax.random.key(0))
-    model = Checkpoint(config, (IED, SLEEP), ("nothing",), variables, "[]", 7)
-    checkpoints.write_bundled(tmp_path / "model", model)
+    model = Checkpoint(config, (IED, SLEEP), variables, 7, learnt_from("nothing"))
+    checkpoints.write(tmp_path / "model", model)
     eeg = np.random.default_rng(0).normal(0, 30, (2000, len(CH_NAMES))).astype(np.float32)
     write_recording(tmp_path / "night.edf", eeg, sfreq=100.0, ch_names=CH_NAMES)
     options = ("--checkpoint", tmp_path / "model", "--out", tmp_path / "out", "--threshold", 0.1)
