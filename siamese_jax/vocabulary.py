@@ -4,6 +4,7 @@ Imports the standard library only; every other room may import this one.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -179,6 +180,21 @@ def standard_name(label: str) -> str | None:
             if found:
                 return found
     return None
+
+
+def standard_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The standard name of each electrode that somebody asks for; a label of no known electrode stays as it is.
+
+    Raises:
+        ValueError: two labels name one electrode.
+    """
+    label_of: dict[str, str] = {}
+    for label in labels:
+        name = standard_name(label) or label.strip()
+        if name in label_of:
+            raise ValueError(f"{label_of[name]!r} and {label!r} are one electrode, {name}: name it once")
+        label_of[name] = label
+    return tuple(label_of)
 
 
 def _electrode(name: str) -> str | None:

@@ -99,7 +99,7 @@ def _predicted(model: Checkpoint, recording: Recording) -> Prediction:
     inside = step < n_steps
     count = np.bincount(step[inside], minlength=n_steps)
     total = np.stack([np.bincount(step[inside], weights=c, minlength=n_steps) for c in logs[inside].T], 1)
-    line = timelines(config, SPINDLE.name, predictions, recording.segments, hop_seconds=hop)[0][0]
+    line = timelines(config, SPINDLE.name, predictions, recording.segments, hop=config.n_times)[0][0]
     return Prediction(total / count[:, None], line.frame_logits, line.frame_seconds, line.onset_seconds)
 
 

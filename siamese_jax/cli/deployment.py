@@ -13,7 +13,8 @@ from siamese_jax.cli.recordings import channel_units, describe, duration
 
 if TYPE_CHECKING:
     from siamese_jax.checkpoints import Checkpoint
-    from siamese_jax.detection.archive import Analysis, Result, Standing
+    from siamese_jax.detection.analysis import Analysis
+    from siamese_jax.detection.archive import Result, Standing
     from siamese_jax.detection.detect import Detections
     from siamese_jax.detection.results import Written
     from siamese_jax.export.bundle import Exported
@@ -48,7 +49,8 @@ def detect(
             all files under the same paths.
     """
     use_compilation_cache()
-    from siamese_jax.detection.archive import find_jobs, plan_analysis, standing
+    from siamese_jax.detection.analysis import plan_analysis
+    from siamese_jax.detection.archive import find_jobs, standing
     from siamese_jax.locks import locked
 
     jobs = find_jobs(files, out)
@@ -69,7 +71,7 @@ def detect(
 
 def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -> int:
     """With all that there is to say about a recording."""
-    from siamese_jax.detection.archive import analyse
+    from siamese_jax.detection.analysis import analyse
 
     job = found.job
     if found.record is not None:
@@ -87,7 +89,8 @@ def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -
     try:
         with progress_bar() as progress:
             detections, written = analyse(
-                job,
+                job.file,
+                job.folder,
                 analysis,
                 loaded,
                 on_read=say,

@@ -38,7 +38,8 @@ from siamese_jax.cohort.splits import (
     split_patients,
     without_copies,
 )
-from siamese_jax.config.experiment import DataConfig
+from siamese_jax.config.samples import whole_samples
+from siamese_jax.config.sections import DataConfig
 from siamese_jax.jobs import in_words, run_each
 from siamese_jax.locks import locked
 from siamese_jax.recordings.sidecars import MANIFEST, SPLITS
@@ -134,21 +135,15 @@ class _Settings(NamedTuple):
 
     @property
     def window(self) -> int:
-        return round(self.data.window_seconds * self.data.sfreq)
+        return whole_samples(self.data.window_seconds, self.data.sfreq, "the window")
 
     @property
     def hop(self) -> int:
-        return round(self.hop_seconds * self.data.sfreq)
+        return whole_samples(self.hop_seconds, self.data.sfreq, "the hop")
 
     def check(self) -> None:
         """Refuse windows or hops that are not whole samples, and tasks that a shard cannot tell apart."""
-        for name, seconds in (
-            ("window_seconds", self.data.window_seconds),
-            ("hop_seconds", self.hop_seconds),
-        ):
-            n = seconds * self.data.sfreq
-            if n < 1 or abs(n - round(n)) > 1e-6:
-                raise ValueError(f"{name}={seconds} is not a whole number of samples at {self.data.sfreq} Hz")
+        _ = self.window, self.hop  # refused where they are no whole samples
         tasks = [rule.task.name for rule in self.source.rules]
         wrong = sorted({task for task in tasks if tasks.count(task) > 1 or "/" in task})
         if wrong:

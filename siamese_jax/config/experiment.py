@@ -1,6 +1,6 @@
 """One experiment: its sections together, what may not be combined, the geometry of a window, JSON in and out.
 
-Imports the standard library, the vocabulary, `sections` and `typed`. A configuration is hashable, so it may be static
+Imports the standard library, the vocabulary and its own room. A configuration is hashable, so it may be static
 under `jax.jit`, and it knows the geometry of a window (margins, frames), so that host and device rooms agree on it.
 """
 
@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
+from siamese_jax.config.montages import can_be_made, row_electrodes
+from siamese_jax.config.samples import exact, whole_samples
 from siamese_jax.config.sections import (
+    LEAST_SAMPLES,
     Band,
     ConverterConfig,
     DataConfig,
@@ -19,12 +22,16 @@ from siamese_jax.config.sections import (
     PreprocessConfig,
     TrainingConfig,
 )
-from siamese_jax.config.typed import parse_json, typed
-from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, channel_kind
+from siamese_jax.config.typed import check_fields, parse_json, typed
+from siamese_jax.vocabulary import IED, IED_INSIDE_SECONDS, LEFT_RIGHT, channel_kind, standard_name
 
 MAX_TASKS = 128
 MAX_VALUES = 1 << 24
 """In a window, and in its map: 64 MB of float32. The `paper` size has 0.15 and 0.7 million."""
+NOTCH_HALF_HZ = 1.0
+"""From the mains frequency to each edge of its stop band, unless the filter is too short to be that sharp."""
+BIN_TOLERANCE_HZ = 1e-6
+"""A bin this close to an edge of the band counts as on it, whatever the rounding."""
 
 
 @dataclass(frozen=True)
@@ -41,59 +48,71 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        check_fields(self, "config")
         if not 0 < len(self.tasks) <= MAX_TASKS or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks must be distinct, not empty and at most {MAX_TASKS}, given {self.tasks[:5]}")
         self._check_rates()
+        self._check_bands()
+        self._check_converter()
         self._check_size()
-        self._check_model()
+        self._check_electrodes()
+        self._check_network()
+        self._check_training()
 
     def _check_rates(self) -> None:
-        data, prep = self.data, self.preprocess
-        if self.sfreq > data.sfreq:
+        if self.sfreq > self.data.sfreq:
             raise ValueError(
-                f"preprocess.sfreq={prep.sfreq} is above data.sfreq={data.sfreq}: it may only lower the rate"
+                f"preprocess.sfreq={self.preprocess.sfreq} is above data.sfreq={self.data.sfreq}: it may only lower"
+                " the rate"
             )
-        for name, value in (
-            (
-                "data.window_seconds x data.sfreq",
-                Fraction(str(data.window_seconds)) * Fraction(str(data.sfreq)),
-            ),
-            (
-                "data.window_seconds x preprocess.sfreq",
-                Fraction(str(data.window_seconds)) * Fraction(str(self.sfreq)),
-            ),
-        ):
-            if value.denominator != 1:
-                raise ValueError(f"{name} must be a whole number of samples, is {float(value)}")
-        if self.n_times_out % self.converter.stride:
-            raise ValueError(
-                f"converter.hop={self.converter.hop} must divide the window's {self.n_times_out} samples"
-                f" at {self.sfreq} Hz"
-            )
+        for name, sfreq in (("data.sfreq", self.data.sfreq), ("preprocess.sfreq", self.sfreq)):
+            whole_samples(self.data.window_seconds, sfreq, f"{name}: data.window_seconds")
+
+    def _check_bands(self) -> None:
         nyquist = self.sfreq / 2
-        for kind in sorted({channel_kind(name) for name in data.ch_names}):
-            high = self.band_hz(kind)[1]
-            if high is not None and high >= nyquist:
+        for kind in sorted({channel_kind(name) for name in self.data.ch_names}):
+            low, high = self.band_hz(kind)
+            if max(low or 0, high or 0) >= nyquist:
                 raise ValueError(
-                    f"preprocess.{kind}_band_hz ends at {high} Hz, but preprocess.sfreq={self.sfreq} holds"
-                    f" only frequencies below {nyquist} Hz"
+                    f"preprocess.{kind}_band_hz={(low, high)} reaches {nyquist} Hz,"
+                    f" half of preprocess.sfreq={self.sfreq}"
                 )
-            lowered = self.decimation != 1
-            if lowered and (high is None or high + self.transition_hz > nyquist):
+            if self.decimation != 1 and (high is None or high + self.transition_hz > nyquist):
                 raise ValueError(
                     f"preprocess.{kind}_band_hz ends at {high} Hz; lowering the rate to preprocess.sfreq={self.sfreq}"
                     f" needs the stop band (edge + {self.transition_hz:.2f} Hz) below {nyquist} Hz"
                 )
-        if self.converter.kind != "none" and self.converter.band_hz[1] > nyquist:
+            if not self.pass_bands(kind):
+                raise ValueError(
+                    f"preprocess.mains_hz={self.preprocess.mains_hz} (+- {self.notch_half_hz:.2f} Hz) leaves nothing of"
+                    f" preprocess.{kind}_band_hz={(low, high)}; the stop band is narrower with a longer"
+                    " preprocess.filter_half_seconds"
+                )
+
+    def _check_converter(self) -> None:
+        converter = self.converter
+        if self.n_times_out % converter.stride:
             raise ValueError(
-                f"converter.band_hz={self.converter.band_hz} reaches above {nyquist} Hz, half of {self.sfreq} Hz"
+                f"converter.hop={converter.hop} must divide the window's {self.n_times_out} samples at {self.sfreq} Hz"
             )
+        if converter.kind == "none":
+            return
+        if converter.band_hz[1] > self.sfreq / 2:
+            raise ValueError(
+                f"converter.band_hz={converter.band_hz} reaches above {self.sfreq / 2} Hz, half of {self.sfreq} Hz"
+            )
+        for n_fft in converter.n_fft:
+            if not self.bins(n_fft):
+                raise ValueError(
+                    f"converter.band_hz={converter.band_hz} holds no bin of converter.n_fft={n_fft}:"
+                    f" bins are {self.sfreq / n_fft:.3g} Hz apart"
+                )
 
     def _check_size(self) -> None:
         """Refuse what no computer could hold, before anything is made of it: a configuration may come from anyone."""
         n_chans = len(self.data.ch_names)
-        n_times = self.n_times + 2 * (self.filter_half + math.ceil(self.context / self.decimation))
-        n_bins = sum(n // 2 + 1 for n in self.converter.n_fft)
+        n_times = self.n_times + 2 * (self.filter_half + math.ceil(self.context / self.decimation) + self.shift)
+        n_bins = 1 if self.converter.kind == "none" else sum(n // 2 + 1 for n in self.converter.n_fft)
         for what, n_values in (
             ("a window with its margins", n_times * n_chans),
             ("its frequency-temporal map", (self.n_frames + 2 * self.model.context_frames) * n_bins * n_chans),
@@ -101,11 +120,45 @@ class Config:
             if n_values > MAX_VALUES:
                 raise ValueError(
                     f"{what} would hold {n_values} values of {n_chans} channels, {MAX_VALUES} are allowed: see"
-                    " data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft, converter.hop"
-                    " and model.dilations"
+                    " data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft, converter.hop,"
+                    " model.dilations and training.time_shift_seconds"
                 )
 
-    def _check_model(self) -> None:
+    def _check_electrodes(self) -> None:
+        ch_names, montage = self.data.ch_names, self.preprocess.montage
+        unknown = [name for name in ch_names if standard_name(name) is None]
+        if unknown and montage != "referential":
+            raise ValueError(
+                f"data.ch_names {', '.join(map(repr, unknown))}: no known electrode, so no row of"
+                f" preprocess.montage={montage!r} can use it; check the spelling, leave it out, or use"
+                " preprocess.montage='referential'"
+            )
+        if not any(can_be_made(row, ch_names) for row in row_electrodes(montage, ch_names)):
+            raise ValueError(f"preprocess.montage={montage!r} has no row that data.ch_names={ch_names} can make")
+        lone = [name for name in ch_names if _mirrored(name) not in ch_names]
+        if self.training.flip and lone:
+            raise ValueError(
+                f"training.flip exchanges left and right, but data.ch_names lack the mirror images of {lone};"
+                " add them or set training.flip=0"
+            )
+
+    def _check_network(self) -> None:
+        name, kind = self.model.name, self.converter.kind
+        if name in LEAST_SAMPLES:
+            if kind != "none":
+                raise ValueError(
+                    f"model.name={name!r} reads rows as they are: set converter.kind='none', given {kind!r}"
+                )
+            if self.n_times_out < LEAST_SAMPLES[name]:
+                raise ValueError(
+                    f"model.name={name!r} needs {LEAST_SAMPLES[name]} samples or more, and data.window_seconds="
+                    f"{self.data.window_seconds} at {self.sfreq} Hz are {self.n_times_out}"
+                )
+        elif not self.model.has_branches and self.n_bins < 2:
+            raise ValueError(
+                f"model.name={name!r} reads frequency-temporal maps of two bins or more; converter.kind={kind!r} with"
+                f" converter.band_hz={self.converter.band_hz} gives {self.n_bins}"
+            )
         has_sleep = any(task in self.model.sleep_tasks for task in self.tasks)
         if self.model.fusion != "none" and not has_sleep:
             raise ValueError(
@@ -128,9 +181,16 @@ class Config:
                 f"model.size='small' needs preprocess.scaling='fixed', given {self.preprocess.scaling!r}:"
                 " a dense pass must equal the windowed one"
             )
-        unknown = [name for name, _ in self.training.task_weights if name not in self.tasks]
+
+    def _check_training(self) -> None:
+        weights = dict(self.training.task_weights)
+        unknown = [name for name in weights if name not in self.tasks]
         if unknown:
             raise ValueError(f"training.task_weights names {unknown}, which are not among tasks={self.tasks}")
+        if not any(weights.get(task, 1) for task in self.tasks):
+            raise ValueError(
+                f"training.task_weights={self.training.task_weights} leaves no weight to tasks={self.tasks}"
+            )
         if IED.name in self.tasks and self.training.time_shift_seconds > IED_INSIDE_SECONDS:
             raise ValueError(
                 f"training.time_shift_seconds={self.training.time_shift_seconds} is above {IED_INSIDE_SECONDS}:"
@@ -147,17 +207,17 @@ class Config:
     @property
     def decimation(self) -> Fraction:
         """Output samples per input sample of the preprocessing; 1 if the rate stays."""
-        return Fraction(str(self.sfreq)) / Fraction(str(self.data.sfreq))
+        return exact(self.sfreq) / exact(self.data.sfreq)
 
     @property
     def n_times(self) -> int:
         """Samples in a window at `data.sfreq`, without margins."""
-        return round(self.data.window_seconds * self.data.sfreq)
+        return int(exact(self.data.window_seconds) * exact(self.data.sfreq))
 
     @property
     def n_times_out(self) -> int:
         """Samples in a window at `sfreq`, without margins."""
-        return round(self.n_times * self.decimation)
+        return int(self.n_times * self.decimation)
 
     @property
     def filter_half(self) -> int:
@@ -191,7 +251,7 @@ class Config:
     @property
     def shift(self) -> int:
         """Raw samples (at `data.sfreq`) by which training may move a window to either side."""
-        return math.floor(Fraction(str(self.training.time_shift_seconds)) * Fraction(str(self.data.sfreq)))
+        return math.floor(exact(self.training.time_shift_seconds) * exact(self.data.sfreq))
 
     @property
     def n_frames(self) -> int:
@@ -202,6 +262,60 @@ class Config:
     def frame_seconds(self) -> float:
         """Seconds from one frame of per-frame logits to the next; frame 0 is centred on the window's start."""
         return self.model.frame_stride * self.converter.stride / self.sfreq
+
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether events are found in logits by frame: the model gives them, and frames lie alike in every window."""
+        return (
+            self.model.pooling == "frames" and self.n_times_out % (self.model.frame_stride * self.converter.stride) == 0
+        )
+
+    def hop(self, seconds: float) -> int:
+        """Raw samples (at `data.sfreq`) from one window of a recording to the next.
+
+        Raises:
+            ValueError: they are no whole number, or frames of one window would lie between those of the next.
+        """
+        return whole_samples(seconds, self.data.sfreq, "the hop", multiple=self.hop_multiple)
+
+    @property
+    def hop_multiple(self) -> int:
+        """Of how many raw samples a hop must be a multiple, so that the frames of all windows lie on one grid."""
+        frame = self.model.frame_stride * self.converter.stride / self.decimation
+        return frame.numerator if self.keeps_frames else 1
+
+    def bins(self, n_fft: int) -> range:
+        """The bins of a transform that `converter.band_hz` keeps."""
+        low, high = (hz * n_fft / self.sfreq for hz in self.converter.band_hz)
+        tolerance = BIN_TOLERANCE_HZ * n_fft / self.sfreq
+        return range(max(0, math.ceil(low - tolerance)), min(n_fft // 2, math.floor(high + tolerance)) + 1)
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of the converter's map."""
+        return 1 if self.converter.kind == "none" else sum(len(self.bins(n)) for n in self.converter.n_fft)
+
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """For each channel, where its mirror image stands; `training.flip` above 0 has made sure that it is there."""
+        return tuple(self.data.ch_names.index(_mirrored(name)) for name in self.data.ch_names)
+
+    @property
+    def notch_half_hz(self) -> float:
+        """From the mains frequency to each edge of its stop band."""
+        return max(NOTCH_HALF_HZ, self.transition_hz / 2)
+
+    def pass_bands(self, kind: str) -> list[tuple[float, float]]:
+        """What the filter of a channel kind keeps: its band less a stop band around the mains and each harmonic."""
+        nyquist, mains = self.data.sfreq / 2, self.preprocess.mains_hz
+        low, high = self.band_hz(kind)
+        start, stop = low or 0.0, high or nyquist
+        bands = []
+        for centre in (mains * n for n in range(1, math.ceil(nyquist / mains))) if mains else ():
+            if centre + self.notch_half_hz > start and centre - self.notch_half_hz < stop:
+                bands.append((start, centre - self.notch_half_hz))
+                start = centre + self.notch_half_hz
+        return [(a, b) for a, b in (*bands, (start, stop)) if a < b]
 
     def band_hz(self, kind: str) -> Band:
         """Pass band of a channel kind; EOG is filtered as EEG."""
@@ -235,6 +349,12 @@ def differences(there: Any, given: Any, where: str = "") -> dict[str, str]:
         elif left != right:
             found[path] = f"{left!r} there, {right!r} given"
     return found
+
+
+def _mirrored(name: str) -> str:
+    """The electrode, or derivation, on the other side of the head."""
+    other_side = LEFT_RIGHT | {right: left for left, right in LEFT_RIGHT.items()}
+    return "-".join(other_side.get(part, part) for part in name.split("-"))
 
 
 def _is_smooth(n: int) -> bool:

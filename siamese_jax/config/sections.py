@@ -1,9 +1,10 @@
-"""Every knob, in frozen dataclasses that each check themselves. Imports the standard library and the vocabulary."""
+"""Every setting, in frozen dataclasses that each check themselves. Imports the standard library and the vocabulary."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from siamese_jax.vocabulary import TEN_TWENTY
+from siamese_jax.config.typed import check_fields
+from siamese_jax.vocabulary import TEN_TWENTY, standard_names
 
 Band = tuple[float | None, float | None]
 PAPER_STAGES = 7
@@ -11,9 +12,10 @@ PAPER_STAGES = 7
 
 # Bounds that no recording and no network comes near: a configuration may come from anyone, and what it asks for is
 # made before anybody looks. `Config` bounds what these make together.
-MAX_CHANS, MAX_SFREQ_HZ, MAX_SECONDS = 1024, 1e6, 3600.0
-MIN_MAINS_HZ = 10.0
-MAX_N_FFT, MAX_TRANSFORMS, MAX_STAGES, MAX_DILATION, MAX_WIDTH = 4096, 8, 64, 4096, 64
+MAX_CHANS, MAX_TRANSFORMS, MAX_STAGES = 1024, 8, 64
+
+LEAST_SAMPLES: dict[str, int] = {"eegnet": 32, "cnn_lstm": 15, "eegformer": 28, "spikenet": 128, "resnet1d": 1}
+"""The networks that read rows as they are, and of how many samples a window must be: what their pooling needs."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,20 @@ class DataConfig:
     """What a window of raw microvolts looks like when it leaves the host."""
 
     ch_names: tuple[str, ...] = TEN_TWENTY
-    """Electrodes in order; one that a recording lacks is marked absent."""
+    """Electrodes in order; one that a recording lacks is marked absent. Names are made standard ones: T7 is T3."""
     sfreq: float = 200.0
     """Samples per second of the shards and of a recording prepared for detection."""
     window_seconds: float = 4.0
     """Length of one model input, without its margins."""
 
     def __post_init__(self) -> None:
-        if len(self.ch_names) > MAX_CHANS or self.sfreq > MAX_SFREQ_HZ or self.window_seconds > MAX_SECONDS:
-            raise ValueError(
-                f"data holds at most {MAX_CHANS} ch_names, sfreq {MAX_SFREQ_HZ:g} and window_seconds {MAX_SECONDS:g},"
-                f" given {len(self.ch_names)}, {self.sfreq} and {self.window_seconds}"
-            )
-        if not self.ch_names or len(set(self.ch_names)) != len(self.ch_names):
-            raise ValueError(f"data.ch_names must be distinct and not empty, given {self.ch_names}")
-        if not (self.sfreq > 0 and self.window_seconds > 0):  # not a number is refused too
-            raise ValueError(
-                f"data.sfreq and data.window_seconds must be positive, given {self.sfreq} and {self.window_seconds}"
-            )
+        check_fields(self, "data", sfreq="(0, 1e6)", window_seconds="(0, 3600]")
+        if not 0 < len(self.ch_names) <= MAX_CHANS:
+            raise ValueError(f"data.ch_names must be 1 to {MAX_CHANS} names, given {len(self.ch_names)}")
+        try:
+            object.__setattr__(self, "ch_names", standard_names(self.ch_names))
+        except ValueError as error:
+            raise ValueError(f"data.ch_names: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -63,21 +61,19 @@ class PreprocessConfig:
     """Two ways to the same filter: `fft` is the faster, `convolution` the one that ONNX can express."""
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "preprocess",
+            sfreq="(0, 1e6)",
+            mains_hz="[10, 1e6]",
+            filter_half_seconds="(0, 3600]",
+            eeg_scale_uv="(0, 1e30]",
+            other_scale_uv="(0, 1e30]",
+        )
         for name in ("eeg_band_hz", "ecg_band_hz", "emg_band_hz"):
             low, high = getattr(self, name)
             if (low is not None and low <= 0) or (high is not None and high <= (low or 0)):
                 raise ValueError(f"preprocess.{name} must be 0 < low < high, given {(low, high)}")
-        if self.sfreq is not None and self.sfreq <= 0:
-            raise ValueError(f"preprocess.sfreq must be positive or null, given {self.sfreq}")
-        if not 0 < self.filter_half_seconds <= MAX_SECONDS:
-            raise ValueError(
-                f"preprocess.filter_half_seconds must be positive and at most {MAX_SECONDS:g},"
-                f" given {self.filter_half_seconds}"
-            )
-        if self.mains_hz is not None and not MIN_MAINS_HZ <= self.mains_hz:
-            raise ValueError(f"preprocess.mains_hz must be null or at least {MIN_MAINS_HZ:g}, given {self.mains_hz}")
-        if self.eeg_scale_uv <= 0 or self.other_scale_uv <= 0:
-            raise ValueError("preprocess.eeg_scale_uv and preprocess.other_scale_uv must be positive")
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class ConverterConfig:
     """From rows to a frequency-temporal map (the Frequency-Temporal Converter)."""
 
     kind: Literal["stft", "multi_resolution", "none"] = "stft"
-    """`none` hands the rows on as they are: one bin, one frame a sample."""
+    """`none` gives the rows as they are: one bin, one frame a sample."""
     n_fft: tuple[int, ...] = (32,)
     """Transform lengths in samples: one for `stft`, several (stacked along frequency) for `multi_resolution`."""
     hop: int = 10
@@ -97,16 +93,9 @@ class ConverterConfig:
     implementation: Literal["auto", "fft", "dft"] = "auto"
 
     def __post_init__(self) -> None:
-        longest = max(self.n_fft, default=0)
-        if longest > MAX_N_FFT or len(self.n_fft) > MAX_TRANSFORMS:
-            raise ValueError(
-                f"converter.n_fft may name {MAX_TRANSFORMS} lengths of at most {MAX_N_FFT} samples,"
-                f" given {len(self.n_fft)} up to {longest}"
-            )
-        if self.hop < 1 or any(n < 2 or n % 2 for n in self.n_fft):
-            raise ValueError(
-                f"converter.hop must be >= 1 and converter.n_fft even, given hop={self.hop}, n_fft={self.n_fft}"
-            )
+        check_fields(self, "converter", n_fft="[2, 4096]", hop="[1, 1e9]")
+        if not 0 < len(self.n_fft) <= MAX_TRANSFORMS or any(n % 2 for n in self.n_fft):
+            raise ValueError(f"converter.n_fft must be 1 to {MAX_TRANSFORMS} even lengths, given {self.n_fft}")
         if (self.kind == "stft" and len(self.n_fft) != 1) or (self.kind == "multi_resolution" and len(self.n_fft) < 2):
             raise ValueError(
                 f"converter.kind={self.kind!r} does not fit converter.n_fft={self.n_fft}:"
@@ -171,13 +160,11 @@ class ModelConfig:
     """Compute each stage again in the backward pass instead of keeping its activations: less memory, more time."""
 
     def __post_init__(self) -> None:
-        if len(self.dilations) > MAX_STAGES or max(self.dilations, default=0) > MAX_DILATION:
+        check_fields(self, "model", width="(0, 64]", dilations="[1, 4096]", dropout="[0, 1)")
+        if not 3 <= len(self.dilations) <= MAX_STAGES:
             raise ValueError(
-                f"model.dilations may be {MAX_STAGES} numbers of at most {MAX_DILATION}, given {len(self.dilations)}"
-                f" up to {max(self.dilations, default=0)}"
+                f"model.dilations must be 3 to {MAX_STAGES} stages (two over single rows), given {self.dilations}"
             )
-        if len(self.dilations) < 3:
-            raise ValueError(f"model.dilations needs 3 stages or more (two over single rows), given {self.dilations}")
         if not 0 <= self.shared_stages < self.n_stages:
             raise ValueError(
                 f"model.shared_stages must be 0 to {self.n_stages - 1} for model.size={self.size!r},"
@@ -185,11 +172,6 @@ class ModelConfig:
             )
         if not self.has_branches:
             self._check_one_trunk()
-        if not 0 <= self.dropout < 1 or not 0 < self.width <= MAX_WIDTH or any(d < 1 for d in self.dilations):
-            raise ValueError(
-                f"model.dropout must be in [0, 1), model.width positive and at most {MAX_WIDTH}, model.dilations >= 1;"
-                f" given {self.dropout}, {self.width}, {self.dilations}"
-            )
 
     def _check_one_trunk(self) -> None:
         of_branches = {"fusion": "none", "pooling": "average", "stop_sleep_gradient": False}
@@ -269,31 +251,25 @@ class TrainingConfig:
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
-        positive = (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "evaluate_every",
-            "checkpoint_every",
-            "clip_norm",
-            "pos_weight",
+        rates, counts, sizes = "[0, 1)", "[1, 1e9]", "(0, 1e30]"
+        check_fields(
+            self,
+            "training",
+            **dict.fromkeys(("steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"), counts),
+            **dict.fromkeys(("learning_rate", "adam_eps", "clip_norm", "pos_weight", "negatives_per_positive"), sizes),
+            **dict.fromkeys(("electrode_dropout", "flip", "amplitude", "label_smoothing", "ema_decay"), rates),
+            **dict.fromkeys(("final_learning_rate", "weight_decay"), "[0, 1e30]"),
+            row_shuffle="[0, 1]",
+            time_shift_seconds="[0, 3600]",
+            seed="[0, inf)",
+            warmup_steps="[0, inf)",
         )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"training.{name} must be positive, given {getattr(self, name)}")
-        for name in ("electrode_dropout", "flip", "amplitude", "label_smoothing", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be in [0, 1), given {getattr(self, name)}")
-        if not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(f"training.warmup_steps={self.warmup_steps} must lie within training.steps={self.steps}")
-        if not 0 <= self.row_shuffle <= 1 or self.time_shift_seconds < 0:
-            raise ValueError(
-                "training.row_shuffle must be in [0, 1] and training.time_shift_seconds not negative,"
-                f" given {self.row_shuffle} and {self.time_shift_seconds}"
-            )
-        if self.negatives_per_positive is not None and self.negatives_per_positive <= 0:
-            raise ValueError(
-                f"training.negatives_per_positive must be positive or null, given {self.negatives_per_positive}"
-            )
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"training.warmup_steps={self.warmup_steps} must be below training.steps={self.steps}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"training.accumulate={self.accumulate} must divide training.batch_size={self.batch_size}")
+        named = [name for name, _ in self.task_weights]
+        if len(set(named)) != len(named) or any(weight < 0 for _, weight in self.task_weights):
+            raise ValueError(
+                f"training.task_weights must name each task once, with a weight of 0 or more, given {self.task_weights}"
+            )

@@ -1,6 +1,7 @@
-"""JSON values to frozen dataclasses, every value checked against its annotation. Imports the standard library only."""
+"""Values of frozen dataclasses, from JSON or Python, checked against their annotations. Standard library only."""
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -9,6 +10,8 @@ from typing import Any, Literal
 
 MAX_CHARACTERS = 200
 """Of a text, which is always a name, and of a value that an error quotes."""
+FLOATS = (1e-30, 1e30)
+"""Sizes that float32 holds, with room: every number ends in it."""
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -25,8 +28,37 @@ def parse_json(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not JSON that anyone could mean: it is nested too deeply") from None
 
 
+def check_fields(section: Any, where: str, **intervals: str) -> None:
+    """Check each field of a frozen dataclass that is being made, and put lists as tuples, whole numbers as floats.
+
+    Args:
+        section: the dataclass; to be called in its `__post_init__`.
+        where: what to call it in errors.
+        intervals: by field, what its numbers must lie in, as it is written: `(0, 1]`. None lies in all.
+
+    Raises:
+        ValueError: as `typed`; or a number outside its interval.
+    """
+    for name, kind in _hints(type(section)).items():
+        object.__setattr__(section, name, typed(kind, getattr(section, name), f"{where}.{name}"))
+    for name, interval in intervals.items():
+        held = getattr(section, name)
+        for value in held if isinstance(held, tuple) else (held,):
+            if value is not None and not _lies_in(value, interval):
+                raise ValueError(f"{where}.{name} must be in {interval}, given {value}")
+
+
+def _lies_in(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
+
+
+_hints = functools.lru_cache(typing.get_type_hints)
+
+
 def typed(kind: Any, value: Any, where: str) -> Any:
-    """`value`, from JSON, as type `kind`.
+    """`value` as type `kind`.
 
     Args:
         kind: a dataclass, a Literal, an Optional, a tuple, or a plain type; whole numbers may stand for floats,
@@ -36,13 +68,15 @@ def typed(kind: Any, value: Any, where: str) -> Any:
 
     Raises:
         ValueError: an unknown or missing key, a value of another type or not among those allowed, a number that is
-            not finite; the place is named.
+            not finite or that float32 does not hold; the place is named.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):
+            return value
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be an object, given {quoted(value)}")
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"{where} has unknown keys {quoted(unknown)}; allowed: {sorted(hints)}")
@@ -72,6 +106,8 @@ def typed(kind: Any, value: Any, where: str) -> Any:
         raise ValueError(f"{where} must be {kind.__name__}, given {quoted(value)}")
     if kind is float and not math.isfinite(value):
         raise ValueError(f"{where} must be a finite number, given {quoted(value)}")
+    if kind is float and value and not FLOATS[0] <= abs(value) <= FLOATS[1]:
+        raise ValueError(f"{where} must be 0 or a number from {FLOATS[0]} to {FLOATS[1]}, given {quoted(value)}")
     if kind is int and abs(value) >= 1 << 63:
         raise ValueError(f"{where} must be a whole number of 64 bits, given {quoted(value)}")
     if kind is str and not (value.isprintable() and len(value) <= MAX_CHARACTERS):

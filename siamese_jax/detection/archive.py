@@ -7,27 +7,18 @@ with the same model and the same settings. The summary is made of the run record
 whoever did the work and however often it was interrupted.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from siamese_jax import checkpoints, files
+from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.cohort.sources import RUN, edf_files
-from siamese_jax.config.typed import parse_json
-from siamese_jax.detection.detect import Detections, detect, event_threshold
-from siamese_jax.detection.predict import hop_samples
-from siamese_jax.detection.results import Written, versions, write_csv, write_detections
+from siamese_jax.cohort.sources import edf_files
+from siamese_jax.detection.analysis import Analysis, analyse, model_digest
+from siamese_jax.detection.results import read_record, sha256, signature, write_csv
 from siamese_jax.jobs import run_each
-from siamese_jax.recordings.edf import read_recording
-from siamese_jax.recordings.recording import Recording
-from siamese_jax.tensors import named
 from siamese_jax.vocabulary import SLEEP
 
 SUMMARY = "summary.csv"
@@ -74,94 +65,6 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
     return tuple(sorted(jobs, key=lambda job: job.name))
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """What is done with each recording."""
-
-    checkpoint: Path
-    digest: str
-    """Hash of the checkpoint's content."""
-    model: str
-    """The checkpoint in words."""
-    threshold: float | None
-    """As given; None takes the checkpoint's own."""
-    settings: dict[str, Any]
-    """What decides the results besides the recording's bytes; stands in the run record, as JSON holds it."""
-
-    @property
-    def units(self) -> dict[str, str]:
-        """Units to take instead of the header's."""
-        return self.settings["units"]
-
-
-def plan_analysis(
-    folder: Path, checkpoint: Checkpoint, *, threshold: float | None, hop_seconds: float, units: dict[str, str]
-) -> Analysis:
-    """What is to be done, checked before any recording is read.
-
-    Args:
-        folder: where the checkpoint came from.
-        checkpoint: as loaded.
-        threshold: least probability of an event; None takes the checkpoint's own.
-        hop_seconds: from one window to the next.
-        units: units to take instead of the header's, by channel.
-
-    Raises:
-        ValueError: a checkpoint that detects no events; an impossible threshold or hop.
-    """
-    hop_samples(checkpoint.config, hop_seconds)
-    digest = model_digest(checkpoint)
-    least, _ = event_threshold(checkpoint, threshold)
-    settings = {"model_sha256": digest, "threshold": least, "hop_seconds": hop_seconds, "units": units} | versions()
-    words = f"{folder}, step {checkpoint.step}, trained on: {'; '.join(checkpoint.trained_on)}"
-    return Analysis(folder.absolute(), digest, words, threshold, settings)
-
-
-def model_digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 of configuration, tasks and parameters; a checkpoint and the bundle made of it have the same."""
-    digest = hashlib.sha256(f"{checkpoint.config.to_json()} {checkpoint.tasks}".encode())
-    for name, leaf in sorted(named(checkpoint.variables).items()):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{name} {array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def analyse(
-    job: Job,
-    analysis: Analysis,
-    checkpoint: Checkpoint,
-    *,
-    on_read: Callable[[Recording], None] = lambda recording: None,
-    on_progress: Callable[[float], None] = lambda seconds: None,
-) -> tuple[Detections, Written]:
-    """Read one recording, detect, and write what was found.
-
-    Args:
-        job: which.
-        analysis: how.
-        checkpoint: that `analysis` was made for.
-        on_read: told the recording before anything else is done with it.
-        on_progress: told the seconds of signal that are done.
-
-    Raises:
-        ValueError: a recording that cannot be analysed.
-        OSError: it cannot be read, or its results not written.
-    """
-    data, hop_seconds = checkpoint.config.data, analysis.settings["hop_seconds"]
-    recording = read_recording(job.file, ch_names=data.ch_names, sfreq=data.sfreq, units=analysis.units)
-    on_read(recording)
-    source = _signature(job.file) | {"sha256": _digest(job.file)}
-    found = detect(
-        checkpoint, recording, threshold=analysis.threshold, hop_seconds=hop_seconds, on_progress=on_progress
-    )
-    provenance = {"model": analysis.model, "settings": analysis.settings, "recording": source}
-    return found, write_detections(job.folder, recording, found, provenance=provenance)
-
-
-# --- many ---------------------------------------------------------------------------------------------------
-
-
 class Standing(NamedTuple):
     """Whether a recording is finished."""
 
@@ -183,7 +86,7 @@ class Result(NamedTuple):
 def standing(job: Job, analysis: Analysis) -> Standing:
     """Whether a recording's results are there and are those that would be made now."""
     try:
-        record = _read_record(job)
+        record = read_record(job.folder, job.file.stem)
         if record is None:
             return Standing(job, None, "")
         before, now = record["settings"], analysis.settings
@@ -192,7 +95,7 @@ def standing(job: Job, analysis: Analysis) -> Standing:
             return Standing(job, None, "; ".join(changes))
         if not _is_same_file(job.file, record["recording"]):
             return Standing(job, None, "the recording is another")
-        if not all((job.folder / Path(name).name).is_file() for name in record["files"]):
+        if not all((job.folder / Path(name).name).is_file() for name in record["files"].keys()):
             return Standing(job, None, "not all results are there")
         _summary_row(Result(job, record, ""))
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -268,8 +171,8 @@ def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _analyse_in_worker(job: Job, *, analysis: Analysis) -> dict[str, Any]:
-    analyse(job, analysis, _loaded(analysis.checkpoint, analysis.digest))
-    record = _read_record(job)
+    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest))
+    record = read_record(job.folder, job.file.stem)
     if record is None:
         raise OSError("its results are gone as soon as they are written: is another process at work there?")
     return record
@@ -291,28 +194,12 @@ def _lies_in(path: Path, folder: Path) -> bool:
     return path.absolute().is_relative_to(folder.absolute())
 
 
-def _read_record(job: Job) -> dict[str, Any] | None:
-    name = f"{job.file.stem}{RUN}"
-    text = files.read_text(job.folder, name)
-    return None if text is None else parse_json(text, name)
-
-
-def _signature(file: Path) -> dict[str, int]:
-    about = file.stat()
-    return {"bytes": about.st_size, "modified_ns": about.st_mtime_ns}
-
-
 def _is_same_file(file: Path, before: dict[str, Any]) -> bool:
     """By size and time, else by content."""
     try:
-        now = _signature(file)
+        now = signature(file)
         if now["bytes"] != before["bytes"]:
             return False
-        return now["modified_ns"] == before["modified_ns"] or _digest(file) == before["sha256"]
+        return now["modified_ns"] == before["modified_ns"] or sha256(file) == before["sha256"]
     except OSError:
         return False  # it will say so when it is read
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

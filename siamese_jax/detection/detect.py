@@ -20,6 +20,8 @@ from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
 EPOCH_SECONDS = 30.0
 """AASM sleep-scoring epoch; epochs count from the recording's start."""
 HOP_SECONDS = 1.0
+NEAR_SECONDS, AROUND_SECONDS = 0.1, 0.5
+"""From an event's peak: where its deflection is looked for, and what that is measured against (the median)."""
 CRITERIA = (EVENTS_MAX_F1, MAX_F1)
 """Operating points in order of preference: fixed on events, else on windows."""
 
@@ -112,13 +114,13 @@ def detect(
         hop_seconds=hop_seconds,
         on_progress=on_progress,
     )
-    lines = timelines(config, IED.name, predictions, recording.segments, hop_seconds=hop_seconds)
-    events = [(event, index) for line, index in lines for event in find_events(**line._asdict(), threshold=least)]
+    lines = timelines(config, IED.name, predictions, recording.segments, hop=config.hop(hop_seconds))
+    events = [(index, event) for line, index in lines for event in find_events(**line._asdict(), threshold=least)]
     epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
     located = tuple(
         _located(recording, index, event, stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS)))
-        for event, index in events
+        for index, event in sorted(events, key=lambda found: found[1].peak_seconds)
     )
     return Detections(
         events=located,
@@ -173,8 +175,8 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording, h
     )
 
 
-def _located(recording: Recording, index: int, event: Event, stage: str | None) -> Detection:
-    channel, amplitude = _deflection(recording, index, event.peak_seconds)
+def _located(recording: Recording, segment: int, event: Event, stage: str | None) -> Detection:
+    channel, amplitude = _deflection(recording, segment, event.peak_seconds)
     return Detection(
         event.onset_seconds,
         event.duration_seconds,
@@ -192,7 +194,7 @@ def _deflection(recording: Recording, index: int, peak_seconds: float) -> tuple[
     scalp = scalp or np.flatnonzero(recording.present).tolist()
     segment = recording.segments[index]
     centre = round((peak_seconds - segment.onset_seconds) * recording.sfreq)
-    reach, near = round(0.5 * recording.sfreq), round(0.1 * recording.sfreq)
+    reach, near = round(AROUND_SECONDS * recording.sfreq), round(NEAR_SECONDS * recording.sfreq)
     first, stop = max(centre - reach, 0), min(centre + reach, segment.n_times)
     eeg: Float32[np.ndarray, "time chan"] = recording.read(index, first, stop)[:, scalp]
     eeg = eeg - np.median(eeg, 0)

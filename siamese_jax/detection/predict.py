@@ -1,13 +1,12 @@
 """Batches or a recording to probabilities: the one loop that training's evaluation, `evaluate` and `detect` share."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, Int64
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.forward import Variables, forward
@@ -24,6 +23,9 @@ SPAN_SECONDS = 0.3
 """Frames within this span make one event: about the length of a spike and the rise of its slow wave."""
 APART_SECONDS = 0.3
 """Least distance of two events: a spike and its slow wave are one, the complexes of a 3-Hz run are not."""
+
+READ_SECONDS = 600.0
+"""Of a recording at a time: neighbouring stretches overlap by the windows' margins, so longer ones read less twice."""
 
 Predictor = Callable[[Variables, np.ndarray, np.ndarray], Logits]
 
@@ -91,19 +93,21 @@ def predict_recording(
 
     Args:
         predictor: from `make_predictor` for the same configuration.
-        config: of the checkpoint; `recording` must have been read at its `data.sfreq` with its `data.ch_names`.
+        config: of the checkpoint.
         variables: `params` and `batch_stats`.
-        recording: any length; memory does not grow with it but for the logits.
-        hop_seconds: from one window to the next; a whole number of samples.
+        recording: read at the checkpoint's `data.sfreq` with its `data.ch_names`; any length, since memory does not
+            grow with it but for the logits.
+        hop_seconds: from one window to the next; a whole number of samples, and of frames if the model gives frames.
         batch_size: windows at a time.
         on_progress: called with the seconds of signal done.
 
     Raises:
-        ValueError: the hop is not a whole number of samples, no segment is as long as a window, the electrodes that are
-            there make no row of the montage, or every window has a sample that is not finite.
+        ValueError: a recording of other channels or another rate; a hop that is no such whole number; no segment is
+            as long as a window, the electrodes that are there make no row of the montage, or every window has a
+            sample that is not finite.
     """
-    hop = hop_samples(config, hop_seconds)
-    _check_rows(config, recording)
+    hop = config.hop(hop_seconds)
+    _check_recording(config, recording)
     grid = window_grid(recording.segments, window=config.n_times, hop=hop)
     if len(grid.start) == 0:
         longest = max((s.n_times for s in recording.segments), default=0) / config.data.sfreq
@@ -126,18 +130,6 @@ def predict_recording(
         )
     kept = WindowGrid(grid.segment[finite], grid.start[finite])
     return Predictions(kept, *jax.tree.map(lambda logits: logits[finite], (window, frame)))
-
-
-def hop_samples(config: Config, hop_seconds: float) -> int:
-    """Samples from one window to the next.
-
-    Raises:
-        ValueError: they are no whole number, or none.
-    """
-    hop = hop_seconds * config.data.sfreq
-    if not math.isfinite(hop) or hop != round(hop) or hop < 1:
-        raise ValueError(f"a hop of {hop_seconds} s is not a whole number of samples at {config.data.sfreq} Hz")
-    return round(hop)
 
 
 def predict_shards(
@@ -206,17 +198,13 @@ class Timeline(NamedTuple):
     min_separation_seconds: float
 
 
-def tells_time(config: Config, task: str, predictions: Predictions, *, hop_seconds: float) -> bool:
-    """Whether there is a logit a frame of a task, and the frames of all windows lie on one grid."""
-    return (
-        task in predictions.frame
-        and _is_whole(hop_seconds / config.frame_seconds)
-        and _is_whole(config.data.window_seconds / config.frame_seconds)
-    )
+def tells_time(config: Config, task: str, predictions: Predictions, *, hop: int) -> bool:
+    """Whether there is a logit a frame of a task, and the frames of windows `hop` samples apart lie on one grid."""
+    return task in predictions.frame and config.keeps_frames and hop % config.hop_multiple == 0
 
 
 def timelines(
-    config: Config, task: str, predictions: Predictions, segments: Sequence[Segment], *, hop_seconds: float
+    config: Config, task: str, predictions: Predictions, segments: Sequence[Segment], *, hop: int
 ) -> list[tuple[Timeline, int]]:
     """A binary task's logits along each segment that has windows, with the segment's index.
 
@@ -230,28 +218,25 @@ def timelines(
         task: one with a single logit.
         predictions: of one recording.
         segments: of the same recording.
-        hop_seconds: from one window to the next.
+        hop: samples from one window to the next.
     """
     found = []
-    per_frame = config.data.sfreq * config.frame_seconds
-    by_frame = tells_time(config, task, predictions, hop_seconds=hop_seconds)
+    sfreq, per_frame = config.data.sfreq, config.data.sfreq * config.frame_seconds
+    by_frame = tells_time(config, task, predictions, hop=hop)
     for index, segment in enumerate(segments):
         mine = predictions.grid.segment == index
         if not mine.any():
             continue
         starts = predictions.grid.start[mine]
-        if not by_frame and (starts % round(hop_seconds * config.data.sfreq)).any():
+        if not by_frame and (starts % hop).any():
             continue
         if by_frame:
             logits = _merged(predictions.frame[task][mine, :, 0], np.rint(starts / per_frame).astype(np.int64))
             line = Timeline(logits, config.frame_seconds, segment.onset_seconds, SPAN_SECONDS, APART_SECONDS)
         else:
-            logits = _merged(
-                predictions.window[task][mine],
-                np.rint(starts / (hop_seconds * config.data.sfreq)).astype(np.int64),
-            )
+            logits = _merged(predictions.window[task][mine], starts // hop)
             centre = segment.onset_seconds + config.data.window_seconds / 2
-            line = Timeline(logits, hop_seconds, centre, 0.0, config.data.window_seconds)
+            line = Timeline(logits, hop / sfreq, centre, 0.0, config.data.window_seconds)
         found.append((line, index))
     return found
 
@@ -273,14 +258,23 @@ def _merged(logits: Float32[np.ndarray, "window frame"], first: Int[np.ndarray, 
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
-def _is_whole(value: float) -> bool:
-    return abs(value - round(value)) < 1e-6
+@lru_cache(maxsize=8)
+def _row_finder(config: Config) -> Callable[[np.ndarray], jax.Array]:
+    """`rows_present`, compiled once for however many files."""
+    return jax.jit(partial(rows_present, config))
 
 
-def _check_rows(config: Config, recording: Recording) -> None:
-    """Refuse a recording in which the model would see nothing, and answer all the same."""
-    if not jax.jit(partial(rows_present, config))(recording.present[None]).any():
-        there = [name for name, present in zip(config.data.ch_names, recording.present, strict=True) if present]
+def _check_recording(config: Config, recording: Recording) -> None:
+    """Refuse a recording in which the model would see nothing, or something else, and answer all the same."""
+    data = config.data
+    if recording.ch_names != data.ch_names or recording.sfreq != data.sfreq:
+        raise ValueError(
+            f"{recording.path or 'the recording'} was read as {', '.join(recording.ch_names)} at"
+            f" {recording.sfreq:g} Hz; the checkpoint needs {', '.join(data.ch_names)} in this order, at"
+            f" {data.sfreq:g} Hz"
+        )
+    if not _row_finder(config)(recording.present[None]).any():
+        there = [name for name, present in zip(data.ch_names, recording.present, strict=True) if present]
         raise ValueError(
             f"{recording.path or 'the recording'}: of the electrodes {', '.join(there) or '(none)'} not one row of the"
             f" checkpoint's montage ({config.preprocess.montage}) can be made"
@@ -292,23 +286,31 @@ def _recording_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     length = config.n_times + 2 * config.margin
     present = np.repeat(recording.present[None], batch_size, 0)
-    for segment in np.unique(grid.segment):
-        starts = grid.start[grid.segment == segment]
-        n_times = recording.segments[segment].n_times
+    for starts, block, begin in _blocks(config, recording, grid, batch_size):
         for first in range(0, len(starts), batch_size):
-            some = starts[first : first + batch_size]
-            begin = int(some[0]) - config.margin
-            block = read_padded(
-                partial(recording.read, int(segment)),
-                n_times,
-                begin,
-                int(some[-1]) + config.n_times + config.margin,
-            )
-            offsets = some - config.margin - begin
+            offsets = starts[first : first + batch_size] - config.margin - begin
             eeg = np.zeros((batch_size, length, block.shape[1]), np.float32)
             for row, offset in enumerate(offsets):
                 eeg[row] = block[offset : offset + length]
-            yield eeg, present, len(some)
+            yield eeg, present, len(offsets)
+
+
+def _blocks(
+    config: Config, recording: Recording, grid: WindowGrid, batch_size: int
+) -> Iterator[tuple[Int64[np.ndarray, "window"], Float32[np.ndarray, "time chan"], int]]:
+    """Where windows start, the stretch of signal that they and their margins need, and where that begins.
+
+    Each holds whole batches of windows, about `READ_SECONDS` of them.
+    """
+    for segment in np.unique(grid.segment):
+        starts = grid.start[grid.segment == segment]
+        hop = max(1, int(starts[-1]) // max(1, len(starts) - 1))
+        n_windows = batch_size * max(1, round(READ_SECONDS * config.data.sfreq / (batch_size * hop)))
+        for first in range(0, len(starts), n_windows):
+            some = starts[first : first + n_windows]
+            begin, end = int(some[0]) - config.margin, int(some[-1]) + config.n_times + config.margin
+            read = partial(recording.read, int(segment))
+            yield some, read_padded(read, recording.segments[segment].n_times, begin, end), begin
 
 
 def _fetch(logits: Logits, n: int) -> Logits:

@@ -1,21 +1,37 @@
-"""Detections to files that other programs read: annotation-only EDF+, an annotated copy, CSV, and a run record.
+"""The files of one detection: which there are, what stands in them, and that nothing of a reviewer's is overwritten.
 
-Each file is written under a temporary name and renamed, so that a file that is there is whole.
+    <stem>_events.csv    <stem>_hypnogram.csv (if stages are known)    <stem>_detected.edf    <stem>_annotated.edf
+    <stem>_run.json      what was analysed, how, and the SHA-256 of each of the others
+
+They are written beside and get their names when all are whole. The run record comes first and names the others: a
+detection is finished where all that it names are there.
 """
 
 import csv
-import glob
+import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from siamese_jax import files
 from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN
-from siamese_jax.detection.detect import EPOCH_SECONDS, Detections
+from siamese_jax.config.typed import parse_json
+from siamese_jax.detection.detect import EPOCH_SECONDS, Detection, Detections, Epoch
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
 from siamese_jax.recordings.recording import Annotation, Recording
+from siamese_jax.vocabulary import IED
+
+EVENTS, HYPNOGRAM = "_events.csv", "_hypnogram.csv"
+ENDINGS = (EVENTS, HYPNOGRAM, DETECTED, ANNOTATED)
+EVENT_COLUMNS = (*("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage"),)
+EPOCH_COLUMNS = ("onset", "duration", "label", "origin", "stage", "probability")
+MACHINE = "machine"
 
 
 class Written(NamedTuple):
@@ -30,94 +46,134 @@ class Written(NamedTuple):
     """What is to be known about the files: what of a patient's identity is hidden, why there is no copy."""
 
 
-def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
-    """Events and stages as EDF+ annotations, in order of time.
-
-    An event reads `IED p=0.93` and names its channel; a stage reads `Sleep stage N2` (EDF+ standard texts).
-    """
-    events = [
-        Annotation(e.onset_seconds, e.duration_seconds, f"IED p={e.probability:.2f}", e.channel, "machine")
-        for e in detections.events
-    ]
-    stages = [
-        Annotation(e.onset_seconds, EPOCH_SECONDS, f"Sleep stage {e.stage}", origin="machine")
-        for e in detections.hypnogram
-    ]
-    return tuple(sorted(stages + events, key=lambda a: a.onset_seconds))
-
-
 def write_detections(
-    folder: Path, recording: Recording, detections: Detections, *, provenance: Mapping[str, Any]
+    folder: Path,
+    recording: Recording,
+    detections: Detections,
+    *,
+    provenance: Mapping[str, Any],
+    source: Mapping[str, int] | None = None,
 ) -> Written:
     """Write all that one detection gives into `folder`, names beginning with the recording's.
 
-    `<stem>_events.csv`, `<stem>_hypnogram.csv` (if stages are known), `<stem>_detected.edf` (EDF+, annotations
-    alone), `<stem>_annotated.edf` (a copy of the recording with the annotations added, its signals' bytes unchanged)
-    and `<stem>_run.json` (what was analysed, with which threshold and versions). That one is written last: where it
-    is, all the others are, and are of one detection.
+    Tables; `_detected.edf`: EDF+, annotations alone; `_annotated.edf`: a copy of the recording with the annotations
+    added, its signals' bytes unchanged; and the run record. Results of an earlier detection are replaced.
 
     Args:
         folder: created if it is not there.
         recording: that was analysed; its file is never touched.
         detections: what was found.
         provenance: for the run record: with which `model`, in words, and whatever else is to stand there.
+        source: `signature` of the recording's file before it was read; None does not compare.
 
     Raises:
-        ValueError: an annotation-only file that does not read back as written.
+        ValueError: results that somebody changed are there; a recording that was changed while it was analysed.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = recording.path.stem if recording.path else "array"
-    annotations = annotations_of(detections)
-    events, run = folder / f"{stem}_events.csv", folder / f"{stem}{RUN}"
-    annotated, hypnogram = folder / f"{stem}{ANNOTATED}", None
-    if run.exists():  # an earlier detection's: from here on it is none, and not all of its files may be written anew
-        for path in (run, annotated, folder / f"{stem}_hypnogram.csv"):
-            path.unlink(missing_ok=True)
-    for unfinished in folder.glob(f".{glob.escape(stem)}_*{files.PARTIAL}"):  # of a process that was killed
-        unfinished.unlink()
-    write_csv(events, EVENT_COLUMNS, (_event_row(e) for e in detections.events))
-    if detections.hypnogram:
-        hypnogram = folder / f"{stem}_hypnogram.csv"
-        rows = (
-            (f"{e.onset_seconds:.3f}", f"{EPOCH_SECONDS:.3f}", e.stage, f"{e.probability:.4f}")
-            for e in detections.hypnogram
-        )
-        write_csv(hypnogram, ("onset", "duration", "stage", "probability"), rows)
-    only = folder / f"{stem}{DETECTED}"
-    start, code = recording.start_datetime, recording.patient_code
-    notes = [f"{only.name}: {note}" for note in write_annotations(only, annotations, start=start, patient_code=code)]
-    copy, of_copy = _write_copy(annotated, recording, annotations)
-    notes += of_copy
-    names = [path.name for path in (events, hypnogram, only, copy) if path is not None]
-    files.write_json(run, {**provenance, **_run_record(recording, detections, notes), "files": names})
-    return Written(events, hypnogram, only, copy, run, tuple(notes))
+    with _staged(folder, stem) as stage:
+        parts = {ending: stage / Path(ending).stem for ending in ENDINGS}  # no .edf: nobody takes it for a recording
+        file, digests, notes = _write_parts(parts, recording, detections)
+        if recording.path and source and source != signature(recording.path):
+            raise ValueError(f"{recording.path.name} was changed while it was analysed")
+        record = {**provenance, **_run_record(recording, detections, notes), "recording": {**(source or {}), **file}}
+        record["files"] = {f"{stem}{ending}": digest for ending, digest in digests.items()}
+        files.write_json(stage / "_run", record)
+        check_unchanged(folder, stem)
+        for ending in ENDINGS:
+            (folder / f"{stem}{ending}").unlink(missing_ok=True)
+        paths = {ending: folder / f"{stem}{ending}" for ending in digests}
+        files.publish(stage / "_run", run := folder / f"{stem}{RUN}")
+        for ending, path in paths.items():
+            files.publish(parts[ending], path)
+    return Written(paths[EVENTS], paths.get(HYPNOGRAM), paths[DETECTED], paths.get(ANNOTATED), run, notes)
 
 
-EVENT_COLUMNS = ("onset", "duration", "peak", "probability", "channel", "amplitude_uv", "stage")
+def check_unchanged(folder: Path, stem: str) -> None:
+    """Refuse to go on where a result would be overwritten that is not as `detect` wrote it: a reviewer's, say.
+
+    Raises:
+        ValueError: there is one; it is named.
+    """
+    try:
+        written = dict((read_record(folder, stem) or {}).get("files", {}))
+    except (ValueError, TypeError, AttributeError):
+        written = {}  # damaged, or of a version that did not note what it wrote
+    for path in (folder / f"{stem}{ending}" for ending in ENDINGS):
+        if path.exists() and sha256(path) != written.get(path.name):
+            raise ValueError(
+                f"{path} is not as detect wrote it, by {stem}{RUN}: somebody may have changed it, and it would be"
+                " overwritten. Move it to another folder, or give another --out"
+            )
 
 
-def _event_row(event: Any) -> tuple[str, ...]:
+def read_record(folder: Path, stem: str) -> dict[str, Any] | None:
+    """The run record of a detection, or None if there is none.
+
+    Raises:
+        ValueError: it cannot be read, or is no JSON.
+    """
+    text = files.read_text(folder, f"{stem}{RUN}")
+    return None if text is None else parse_json(text, f"{stem}{RUN}")
+
+
+def signature(path: Path) -> dict[str, int]:
+    """By which a file that was changed is known, most often, without reading it."""
+    about = path.stat()
+    return {"bytes": about.st_size, "modified_ns": about.st_mtime_ns}
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the results."""
+    return {name: version(name) for name in ("siamese-jax", "jax")}
+
+
+# --- what stands in them ------------------------------------------------------------------------------------
+
+
+def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
+    """Events and stages as EDF+ annotations, in order of time.
+
+    An event reads `IED p=0.93` and names its channel; a stage reads `Sleep stage N2` (EDF+ standard texts).
+    """
+    events = [
+        Annotation(e.onset_seconds, e.duration_seconds, f"IED p={e.probability:.2f}", e.channel, MACHINE)
+        for e in detections.events
+    ]
+    stages = [
+        Annotation(e.onset_seconds, EPOCH_SECONDS, f"Sleep stage {e.stage}", None, MACHINE)
+        for e in detections.hypnogram
+    ]
+    return tuple(sorted(stages + events, key=lambda a: a.onset_seconds))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table, whole or not at all."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(header)
+    writer.writerows(rows)
+    files.write_text(path, table.getvalue())
+
+
+def _event_row(event: Detection) -> tuple[str, ...]:
     return (
-        f"{event.onset_seconds:.3f}",
-        f"{event.duration_seconds:.3f}",
-        f"{event.peak_seconds:.3f}",
-        f"{event.probability:.4f}",
-        event.channel,
-        f"{event.amplitude_uv:.1f}",
-        event.stage or "",
+        *(f"{event.onset_seconds:.3f}", f"{event.duration_seconds:.3f}", IED.name.upper(), MACHINE),
+        *(f"{event.peak_seconds:.3f}", f"{event.probability:.4f}"),
+        *(event.channel, f"{event.amplitude_uv:.1f}", event.stage or ""),
     )
 
 
-def _write_copy(
-    path: Path, recording: Recording, annotations: Sequence[Annotation]
-) -> tuple[Path | None, Sequence[str]]:
-    if recording.path is None:
-        return None, ["no annotated copy: the recording is an array, not a file"]
-    try:
-        return path, [f"{path.name}: {note}" for note in write_annotated_copy(recording.path, path, annotations)]
-    except ValueError as error:
-        return None, [f"no annotated copy: {error}"]
+def _epoch_row(epoch: Epoch) -> tuple[str, ...]:
+    times = f"{epoch.onset_seconds:.3f}", f"{EPOCH_SECONDS:.3f}"
+    return (*times, f"Sleep stage {epoch.stage}", MACHINE, epoch.stage, f"{epoch.probability:.4f}")
 
 
 def _run_record(recording: Recording, detections: Detections, notes: Sequence[str]) -> dict[str, Any]:
@@ -139,15 +195,40 @@ def _run_record(recording: Recording, detections: Detections, notes: Sequence[st
     }
 
 
-def versions() -> dict[str, str]:
-    """Of what decides the results."""
-    return {name: version(name) for name in ("siamese-jax", "jax")}
+# --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    files.write_text(path, text.getvalue())
+@contextmanager
+def _staged(folder: Path, stem: str) -> Iterator[Path]:
+    """A folder to write in, gone afterwards; those of processes that were killed go too, of this stem alone."""
+    name = re.compile(rf"\.{re.escape(stem)}\.[0-9a-f]{{32}}{re.escape(files.PARTIAL)}")
+    for unfinished in [path for path in folder.iterdir() if name.fullmatch(path.name)]:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    stage = folder / f".{stem}.{uuid4().hex}{files.PARTIAL}"
+    stage.mkdir()
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _write_parts(
+    parts: Mapping[str, Path], recording: Recording, detections: Detections
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """Write all but the run record; the recording's SHA-256, that of each part, and what is to be said of them."""
+    annotations, stem = annotations_of(detections), recording.path.stem if recording.path else "array"
+    write_csv(parts[EVENTS], EVENT_COLUMNS, map(_event_row, detections.events))
+    if detections.hypnogram:
+        write_csv(parts[HYPNOGRAM], EPOCH_COLUMNS, map(_epoch_row, detections.hypnogram))
+    start, code = recording.start_datetime, recording.patient_code
+    hidden = write_annotations(parts[DETECTED], annotations, start=start, patient_code=code)
+    notes = [f"{stem}{DETECTED}: {note}" for note in hidden]
+    digests = {ending: sha256(part) for ending, part in parts.items() if part.exists()}
+    if recording.path is None:
+        return {}, digests, (*notes, "no annotated copy: the recording is an array, not a file")
+    try:
+        copied = write_annotated_copy(recording.path, parts[ANNOTATED], annotations)
+    except ValueError as error:
+        return {"sha256": sha256(recording.path)}, digests, (*notes, f"no annotated copy: {error}")
+    notes += [f"{stem}{ANNOTATED}: {note}" for note in copied.notes]
+    return {"sha256": copied.source_sha256}, digests | {ANNOTATED: copied.sha256}, tuple(notes)

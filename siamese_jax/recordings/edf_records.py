@@ -150,6 +150,12 @@ class Layout:
             raise ValueError(f"{self.path.name} has become shorter since it was opened")
         return data
 
+    def read_left_over(self) -> bytes:
+        """The bytes after the last whole record."""
+        with self.path.open("rb") as file:
+            file.seek(len(self.header) + self.n_records * self.record_bytes)
+            return file.read(self.n_left_over)
+
     def as_file(self, start: int, stop: int) -> bytes:
         """An EDF or BDF of records [start, stop) alone, for a decoder of whole files."""
         counts = b"%-8d%b%-8d" % (len(self.header), self.header[192:236], stop - start)

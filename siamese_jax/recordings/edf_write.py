@@ -9,12 +9,13 @@ import datetime
 import hashlib
 import math
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import edfio
 import numpy as np
@@ -127,7 +128,16 @@ def write_annotations(
     return notes
 
 
-def write_annotated_copy(source: Path | str, target: Path | str, annotations: Iterable[Annotation]) -> tuple[str, ...]:
+class Copied(NamedTuple):
+    """What became of a file that was copied; the hashes were taken on the way, so that nobody need read it again."""
+
+    notes: tuple[str, ...]
+    """What of the identity is hidden, and why."""
+    source_sha256: str
+    sha256: str
+
+
+def write_annotated_copy(source: Path | str, target: Path | str, annotations: Iterable[Annotation]) -> Copied:
     """Copy an EDF, EDF+C or EDF+D file, its records unchanged but for one more annotation signal.
 
     A plain EDF becomes EDF+C: its new signal carries the time stamps as well, and its identification fields
@@ -141,7 +151,7 @@ def write_annotated_copy(source: Path | str, target: Path | str, annotations: It
         annotations: marks of one origin; onsets from the first sample.
 
     Returns:
-        what of the identity is hidden, and why.
+        notes, and the SHA-256 of both files.
 
     Raises:
         ValueError: the source is BDF or has no signals, or source and target are one file, or a text cannot
@@ -158,18 +168,20 @@ def write_annotated_copy(source: Path | str, target: Path | str, annotations: It
     added = [_as_written(annotation, layout.labels) for annotation in annotations]
     blocks = _annotation_blocks(layout, added)
     header, notes = _header_with_annotations(layout, len(blocks[0]) // 2, origin)
-    signals = hashlib.sha256()
+    digest, signals = hashlib.sha256(layout.header), 0
     with replacing(target) as file:
         file.write(header)
         for start, stop in _chunks(layout):
             data = layout.read_records(start, stop)
-            signals.update(data)
+            digest.update(data)
+            signals = zlib.crc32(data, signals)
             old = np.frombuffer(data, np.uint8).reshape(stop - start, -1)
             new = np.frombuffer(b"".join(blocks[start:stop]), np.uint8).reshape(stop - start, -1)
             file.write(np.concatenate([old, new], axis=1).tobytes())
+        digest.update(layout.read_left_over())
         file.flush()
-        _check_copy(layout, read_layout(Path(file.name)), signals.digest(), added)
-    return notes
+        copied = _check_copy(layout, read_layout(Path(file.name)), signals, added)
+    return Copied(notes, digest.hexdigest(), copied)
 
 
 def _origin_of(annotations: Sequence[Annotation], of_none: Origin) -> Origin:
@@ -352,16 +364,19 @@ def _chunks(layout: Layout) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, layout.n_records)
 
 
-def _check_copy(old: Layout, new: Layout, signals: bytes, added: Sequence[Annotation]) -> None:
-    """Read a copy back: old signals (by their hash), record onsets, and the annotations of both."""
+def _check_copy(old: Layout, new: Layout, signals: int, added: Sequence[Annotation]) -> str:
+    """Read a copy back: old signals (by their checksum), record onsets, the annotations of both; gives its SHA-256."""
     kept = (new.labels[:-1], new.samples[:-1], new.record_seconds, new.n_records)
     if kept != (old.labels, old.samples, old.record_seconds, old.n_records):
         raise ValueError(f"the annotated copy of {old.path.name} has another header")
-    found = hashlib.sha256()
+    digest, found = hashlib.sha256(new.header), 0
     for start, stop in _chunks(old):
-        data = np.frombuffer(new.read_records(start, stop), np.uint8).reshape(stop - start, -1)
-        found.update(data[:, : old.record_bytes].tobytes())
-    if found.digest() != signals:
+        data = new.read_records(start, stop)
+        digest.update(data)
+        found = zlib.crc32(
+            np.frombuffer(data, np.uint8).reshape(stop - start, -1)[:, : old.record_bytes].tobytes(), found
+        )
+    if found != signals:
         raise ValueError(f"the annotated copy of {old.path.name} has other signals")
     before, after = read_stamps(old), read_stamps(new)
     if not np.allclose(before.onsets, after.onsets, rtol=0, atol=1e-9):
@@ -371,3 +386,4 @@ def _check_copy(old: Layout, new: Layout, signals: bytes, added: Sequence[Annota
     rounded = Counter(a._replace(onset_seconds=round(a.onset_seconds, 6)) for a in rest.elements())
     if min(rest.values(), default=0) < 0 or rounded != Counter(added):
         raise ValueError(f"the annotated copy of {old.path.name} has other annotations")
+    return digest.hexdigest()

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Key
 
 from siamese_jax.config.experiment import Config
-from siamese_jax.signals.montage import AVERAGE
+from siamese_jax.config.montages import AVERAGE
 from siamese_jax.signals.preprocess import row_names
-from siamese_jax.vocabulary import EARS, LEFT_RIGHT, TEN_TWENTY
+from siamese_jax.vocabulary import EARS, TEN_TWENTY
 
 # What is folded into a sample's key, so that each draw leaves the others as they are. Not small numbers: row i of
 # `jax.random.split(key, n)` is `fold_in(key, i)`.
@@ -44,14 +44,13 @@ def augment(
         `eeg` and `present`, varied; `eeg` is `2 * config.shift` samples shorter than it was.
 
     Raises:
-        ValueError: `training.flip` is above 0 and a channel's mirror image is not among
-            `config.data.ch_names`; or `eeg` is too short to be shifted.
+        ValueError: `eeg` is too short to be shifted.
     """
     training, shift = config.training, config.shift
     n_times = eeg.shape[1] - 2 * shift
     if n_times < 1:
         raise ValueError(f"windows of {eeg.shape[1]} samples cannot be shifted by {shift} to both sides")
-    mirror = _mirror(config.data.ch_names) if training.flip > 0 else np.arange(len(config.data.ch_names))
+    mirror = np.array(config.mirror if training.flip > 0 else range(len(config.data.ch_names)))
 
     def one(eeg, present, key):
         if shift:
@@ -117,16 +116,3 @@ def _blocks(row_names: tuple[str, ...]) -> list[Int[np.ndarray, "row"]]:
         if electrode in TEN_TWENTY and reference in against:
             blocks.setdefault(against[reference], []).append(row)
     return [np.array(block) for block in blocks.values() if len(block) > 1]
-
-
-def _mirror(ch_names: tuple[str, ...]) -> Int[np.ndarray, "chan"]:
-    """For each channel, where its mirror image stands."""
-    other_side = LEFT_RIGHT | {right: left for left, right in LEFT_RIGHT.items()}
-    images = ["-".join(other_side.get(part, part) for part in name.split("-")) for name in ch_names]
-    lone = [name for name, image in zip(ch_names, images, strict=True) if image not in ch_names]
-    if lone:
-        raise ValueError(
-            f"training.flip exchanges left and right, but data.ch_names lack the mirror images of {lone};"
-            " add them or set training.flip=0"
-        )
-    return np.array([ch_names.index(image) for image in images])

@@ -14,9 +14,6 @@ from jaxtyping import Float, Float32
 
 from siamese_jax.config.experiment import Config
 
-BIN_TOLERANCE_HZ = 1e-6
-"""A bin this close to an edge of the band counts as on it, whatever the rounding."""
-
 
 def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32[jax.Array, "batch freq frame row"]:
     """The magnitude of every row over frequency and time.
@@ -39,7 +36,7 @@ def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32
         by 2 log units in weak bins. The gradient is finite everywhere, 0 where the magnitude is 0.
 
     Raises:
-        ValueError: `rows` has another length, or `converter.band_hz` keeps no bin.
+        ValueError: `rows` has another length.
     """
     expected = config.n_times_out + 2 * config.context
     if rows.ndim != 3 or rows.shape[1] != expected:
@@ -52,26 +49,10 @@ def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32
 
 
 def frequencies(config: Config) -> tuple[float, ...]:
-    """The frequency in Hz of each bin that `convert` gives; one entry of 0 for `none`.
-
-    Raises:
-        ValueError: `converter.band_hz` keeps no bin of a transform.
-    """
+    """The frequency in Hz of each bin that `convert` gives; one entry of 0 for `none`."""
     if config.converter.kind == "none":
         return (0.0,)
-    return tuple(float(k * config.sfreq / n) for n in config.converter.n_fft for k in _bins(config, n))
-
-
-def _bins(config: Config, n_fft: int) -> np.ndarray:
-    low, high = config.converter.band_hz
-    hz = np.arange(n_fft // 2 + 1) * config.sfreq / n_fft
-    bins = np.flatnonzero((hz >= low - BIN_TOLERANCE_HZ) & (hz <= high + BIN_TOLERANCE_HZ))
-    if not bins.size:
-        raise ValueError(
-            f"converter.band_hz={config.converter.band_hz} holds no bin of converter.n_fft={n_fft}:"
-            f" bins are {config.sfreq / n_fft:.3g} Hz apart"
-        )
-    return bins
+    return tuple(float(k * config.sfreq / n) for n in config.converter.n_fft for k in config.bins(n))
 
 
 def _magnitude(
@@ -79,7 +60,7 @@ def _magnitude(
 ) -> Float32[jax.Array, "batch freq frame row"]:
     surplus = config.converter.half - n_fft // 2
     signal = rows[:, surplus : rows.shape[1] - surplus].transpose(0, 2, 1)
-    bins, hop = _bins(config, n_fft), config.converter.hop
+    bins, hop = np.array(config.bins(n_fft)), config.converter.hop
     dft = functools.partial(_stft_by_dft, n_fft=n_fft, hop=hop, bins=bins)
     fft = functools.partial(_stft_by_fft, n_fft=n_fft, hop=hop, bins=bins)
     # The choice by platform covers the linear part alone, so that a gradient need not keep values of both.

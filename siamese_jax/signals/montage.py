@@ -13,19 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY, channel_kind
-
-AVERAGE = "avg"
-"""Stands for the common average in a row's name."""
-
-DOUBLE_BANANA: tuple[tuple[str, str], ...] = (
-    *(("Fp1", "F7"), ("F7", "T3"), ("T3", "T5"), ("T5", "O1")),
-    *(("Fp2", "F8"), ("F8", "T4"), ("T4", "T6"), ("T6", "O2")),
-    *(("Fp1", "F3"), ("F3", "C3"), ("C3", "P3"), ("P3", "O1")),
-    *(("Fp2", "F4"), ("F4", "C4"), ("C4", "P4"), ("P4", "O2")),
-    *(("Fz", "Cz"), ("Cz", "Pz")),
-)
-"""The longitudinal bipolar montage: temporal and parasagittal chains, left before right, then the midline."""
+from siamese_jax.config.montages import AVERAGE, row_electrodes
+from siamese_jax.vocabulary import TEN_TWENTY
 
 
 def montage_rows(kind: str, ch_names: tuple[str, ...]) -> tuple[str, ...]:
@@ -98,7 +87,7 @@ class _Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _layout(kind: str, ch_names: tuple[str, ...]) -> _Layout:
-    rows = _row_electrodes(kind, ch_names)
+    rows = row_electrodes(kind, ch_names)
     signs = np.zeros((len(rows), len(ch_names)), np.float32)
     possible = np.ones(len(rows), bool)
     for row, (plus, minus) in enumerate(rows):
@@ -116,19 +105,3 @@ def _layout(kind: str, ch_names: tuple[str, ...]) -> _Layout:
         possible=possible,
         scalp=np.array([name in TEN_TWENTY for name in ch_names]),
     )
-
-
-def _row_electrodes(kind: str, ch_names: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
-    average = tuple((name, AVERAGE) for name in TEN_TWENTY)
-    if kind == "referential":
-        return tuple((name, None) for name in ch_names)
-    if kind == "average":
-        return average
-    if kind == "bipolar":
-        return DOUBLE_BANANA
-    if kind == "average_bipolar":
-        return (*average, *DOUBLE_BANANA)
-    if kind == "paper45":
-        leads = tuple((name, None) for name in LEADS_29 if channel_kind(name) == "eeg")
-        return (*leads, ("ECG1", "ECG2"), ("EMG1", "EMG2"), ("EMG3", "EMG4"), *average)
-    raise ValueError(f"montage must be referential, average, bipolar, average_bipolar or paper45, given {kind!r}")

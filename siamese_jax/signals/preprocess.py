@@ -12,8 +12,6 @@ from siamese_jax.config.experiment import Config
 from siamese_jax.signals.montage import apply_montage, montage_rows
 from siamese_jax.vocabulary import channel_kind
 
-NOTCH_HALF_HZ = 1.0
-"""From the mains frequency to each edge of its stop band, unless the filter is too short to be that sharp."""
 SPREAD_FLOOR_UV = 0.1
 """Added to a row's spread in `window` scaling, so that a flat row stays flat; below any amplifier's noise."""
 MAD_TO_SD = 1.4826
@@ -82,7 +80,7 @@ def filter_taps(config: Config, kind: str) -> Float[np.ndarray, "tap"]:
     """The linear-phase FIR that does band and mains together: a windowed sinc (Hamming), designed at once.
 
     The pass band is that of the channel kind, its edges at half amplitude (-6 dB), less a stop band around
-    the mains frequency and each harmonic: `NOTCH_HALF_HZ` to each side, or half the transition width where
+    the mains frequency and each harmonic: 1 Hz to each side, or half the transition width where
     that is wider. A multiple of the window makes the gain at 0 Hz exactly 0 where the band has a low edge,
     exactly 1 where not: an electrode's offset can be thousands of times its EEG.
 
@@ -92,15 +90,12 @@ def filter_taps(config: Config, kind: str) -> Float[np.ndarray, "tap"]:
 
     Returns:
         `2 * config.filter_half + 1` symmetric float64 taps at `config.data.sfreq`.
-
-    Raises:
-        ValueError: the mains notches leave nothing of the band.
     """
     sfreq, half = config.data.sfreq, config.filter_half
     offsets = np.arange(-half, half + 1)
     window = np.hamming(2 * half + 1)
     taps = window * sum(
-        _low_pass(high, offsets, sfreq) - _low_pass(low, offsets, sfreq) for low, high in _pass_bands(config, kind)
+        _low_pass(high, offsets, sfreq) - _low_pass(low, offsets, sfreq) for low, high in config.pass_bands(kind)
     )
     taps += window * (_dc_gain(config, kind) - taps.sum()) / window.sum()
     taps.flags.writeable = False
@@ -111,9 +106,6 @@ def filter_report(config: Config) -> dict[str, dict[float, float]]:
     """What the filters do: gain in dB by frequency in Hz, for each channel kind among `config.data.ch_names`.
 
     The frequencies are 0, the edges of the band and the mains; gains below -200 dB are given as -200.
-
-    Raises:
-        ValueError: as `filter_taps`.
     """
     report = {}
     for kind in sorted({channel_kind(name) for name in config.data.ch_names}):
@@ -131,25 +123,6 @@ def _low_pass(edge_hz: float, offsets: np.ndarray, sfreq: float) -> np.ndarray:
 
 def _dc_gain(config: Config, kind: str) -> float:
     return 1.0 if config.band_hz(kind)[0] is None else 0.0
-
-
-def _pass_bands(config: Config, kind: str) -> list[tuple[float, float]]:
-    nyquist, mains = config.data.sfreq / 2, config.preprocess.mains_hz
-    low, high = config.band_hz(kind)
-    start, stop = low or 0.0, high or nyquist
-    notch_half = max(NOTCH_HALF_HZ, config.transition_hz / 2)
-    bands = []
-    for centre in [] if mains is None else np.arange(mains, nyquist, mains):
-        if centre + notch_half > start and centre - notch_half < stop:
-            bands.append((start, centre - notch_half))
-            start = centre + notch_half
-    bands = [(a, b) for a, b in (*bands, (start, stop)) if a < b]
-    if not bands:
-        raise ValueError(
-            f"preprocess.mains_hz={mains} (+- {notch_half:.2f} Hz) leaves nothing of"
-            f" preprocess.{kind}_band_hz={(low, high)}"
-        )
-    return bands
 
 
 def _filter(config: Config, eeg: Float32[jax.Array, "batch time chan"]) -> Float32[jax.Array, "batch time_out chan"]:

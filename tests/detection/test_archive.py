@@ -16,17 +16,8 @@ import pytest
 
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.detection.archive import (
-    SUMMARY_COLUMNS,
-    Result,
-    analyse,
-    detect_each,
-    find_jobs,
-    model_digest,
-    plan_analysis,
-    standing,
-    write_summary,
-)
+from siamese_jax.detection.analysis import analyse, model_digest, plan_analysis
+from siamese_jax.detection.archive import SUMMARY_COLUMNS, Result, detect_each, find_jobs, standing, write_summary
 from siamese_jax.forward import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, SLEEP
@@ -137,7 +128,7 @@ def test_the_analysis_is_checked_before_any_recording_is_read(model, tmp_path):
         with pytest.raises(ValueError, match="threshold must be a probability between 0 and 1, given"):
             plan(tmp_path, model, threshold=threshold)
     for hop in (0.001, 0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"a hop of {hop} s is not a whole number of samples"):
+        with pytest.raises(ValueError, match=f"the hop of {hop} s is not a whole number of"):
             plan(tmp_path, model, hop_seconds=hop)
     with pytest.raises(ValueError, match="it has no task 'ied' to detect"):
         plan(tmp_path, model._replace(config=dataclasses.replace(model.config, tasks=("sleep",))))
@@ -169,7 +160,7 @@ def finished(archive, model, tmp_path):
     (job,) = find_jobs([Path(file)], tmp_path / "out")
     analysis = plan(tmp_path / "model", model)
     assert standing(job, analysis) == (job, None, "")  # never done
-    analyse(job, analysis, model)
+    analyse(job.file, job.folder, analysis, model)
     return job, analysis, model
 
 
@@ -215,30 +206,31 @@ def test_results_that_are_not_whole_are_made_again(finished):
     whole = run.read_text()
     record = json.loads(whole)
     damaged = "its run record is damaged, or of an older version"
+    older = json.dumps(record | {"files": list(record["files"])})
     lacking = [json.dumps({k: v for k, v in record.items() if k != name}) for name in ("settings", "files", "warnings")]
-    for text in (whole[:100], "[]", "7", json.dumps(record | {"events_by_stage": [1]}), *lacking):
+    for text in (whole[:100], "[]", "7", json.dumps(record | {"events_by_stage": [1]}), older, *lacking):
         run.write_text(text)
         assert standing(job, analysis) == (job, None, damaged), text
     run.write_text(whole)
     (job.folder / "night_events.csv").unlink()
     assert standing(job, analysis) == (job, None, "not all results are there")
-    analyse(job, analysis, model)
+    analyse(job.file, job.folder, analysis, model)
     assert standing(job, analysis).record is not None
 
 
-def test_an_interrupted_detection_is_no_finished_one_even_over_an_older(finished, monkeypatch):
+def test_an_interrupted_detection_leaves_the_older_results_as_they_were(finished, monkeypatch):
     """Killed while it writes with another threshold; then the first threshold is asked for again."""
     job, analysis, model = finished
-    higher = plan(analysis.checkpoint, model, threshold=0.9)
+    higher, before = plan(analysis.checkpoint, model, threshold=0.9), content(job.folder)
 
     def killed(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("siamese_jax.detection.results.write_annotated_copy", killed)
     with pytest.raises(KeyboardInterrupt):
-        analyse(job, higher, model)
-    for one in (analysis, higher):
-        assert standing(job, one) == (job, None, "")
+        analyse(job.file, job.folder, higher, model)
+    assert standing(job, analysis).record is not None and content(job.folder) == before
+    assert standing(job, higher).changed == "threshold was 0.3, is 0.9"
 
 
 # --- who does the work --------------------------------------------------------------------------------------------

@@ -10,9 +10,6 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.presets import SMALL
 from siamese_jax.detection import detect as room
 from siamese_jax.detection.predict import Predictions
-from siamese_jax.detection.results import annotations_of, write_detections
-from siamese_jax.files import PARTIAL
-from siamese_jax.recordings.edf import read_annotations
 from siamese_jax.recordings.recording import Segment, recording_from_array
 from siamese_jax.recordings.windows import window_grid
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
@@ -177,36 +174,26 @@ def test_what_no_window_covers_is_not_called_analysed(predicted):
     assert apart.analysed_seconds == 12.0  # windows at 0, 6 and 12 s, 4 s each
 
 
-def test_annotations_are_in_order_and_in_the_standards_words(predicted, tmp_path):
-    predicted({10.3: 2.0}, lambda second: "N2")
-    rec = recording({("T5", 10.3): -150.0})
-    found = room.detect(checkpoint(), rec)
-    marks = annotations_of(found)
-    assert [m.onset_seconds for m in marks] == sorted(m.onset_seconds for m in marks)
-    assert [m.text for m in marks if m.duration_seconds == 30] == ["Sleep stage N2"] * 4
-    (event,) = [m for m in marks if m.text.startswith("IED")]
-    assert (event.text, event.channel) == ("IED p=0.88", "T5")
-    written = write_detections(tmp_path, rec, found, provenance={"model": "test"})
-    assert {m.origin for m in marks} == {"machine"} and read_annotations(written.annotations) == marks
-    assert written.copy is None and written.notes == ("no annotated copy: the recording is an array, not a file",)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "array_detected.edf",
-        "array_events.csv",
-        "array_hypnogram.csv",
-        "array_run.json",
-    ]
-    assert json.loads(written.run.read_text())["threshold"] == 0.6
+def test_the_place_is_where_the_peak_is_not_where_something_larger_lies_near(predicted):
+    """T5 stands out within 0.1 s of the peak; 0.16 s before it F4 does so, more than twice as much."""
+    predicted({10.3: 2.0}, lambda second: "W")
+    (event,) = room.detect(checkpoint(), recording({("T5", 10.3): -150.0, ("F4", 10.14): 400.0})).events
+    assert event.channel == "T5"
+    np.testing.assert_allclose(event.amplitude_uv, -150 * 18 / 19, atol=9)
+    (event,) = room.detect(checkpoint(), recording({("T5", 10.3): -150.0, ("F4", 10.22): 400.0})).events
+    assert event.channel == "F4"  # 0.08 s before: within
 
 
-def test_nothing_of_an_earlier_detection_or_a_killed_process_is_left(predicted, tmp_path):
-    """A second model that knows no stages; a process that was killed while it wrote."""
-    predicted({10.3: 2.0}, lambda second: "N2")
-    rec = recording({})
-    write_detections(tmp_path, rec, room.detect(checkpoint(), rec), provenance={"model": "first"})
-    assert (tmp_path / "array_hypnogram.csv").exists()
-    (tmp_path / f".array_annotated.edf.123{PARTIAL}").touch()
-    found = dataclasses.replace(room.detect(checkpoint(), rec), hypnogram=())
-    written = write_detections(tmp_path, rec, found, provenance={"model": "second"})
-    assert {path.name for path in tmp_path.iterdir()} == {"array_detected.edf", "array_events.csv", "array_run.json"}
-    record = json.loads(written.run.read_text())
-    assert (record["model"], record["files"]) == ("second", ["array_events.csv", "array_detected.edf"])
+def test_an_event_is_placed_in_the_stretch_in_which_it_was_found(predicted):
+    """Two stretches that begin at one time, as after a clock was set back: the second one's event is in the second."""
+    rec = recording({("T5", 10.3): -150.0, ("F4", 70.3): 150.0})
+    half = rec.segments[0].n_times // 2
+    stretches = dataclasses.replace(
+        rec,
+        segments=(Segment(0.0, half), Segment(0.0, half)),
+        source=lambda segment, start, stop: rec.source(0, segment * half + start, segment * half + stop),
+    )
+    predicted({10.3: 2.0, 20.0: 1.0}, lambda second: "W")
+    found = room.detect(checkpoint(), stretches).events
+    assert [round(e.peak_seconds, 3) for e in found] == [10.3, 10.3, 20.0, 20.0]
+    assert {e.channel for e in found[:2]} == {"T5", "F4"}

@@ -130,7 +130,7 @@ def test_overlapping_windows_agree_on_every_frame_that_they_share(tiny, predict)
     """So a pass at any hop gives the same logits a moment, away from the recording's ends."""
     recording = recording_of(noise(20))
     (apart, _), (dense, _) = (
-        timelines(tiny, "ied", predict(recording, hop_seconds=hop), recording.segments, hop_seconds=hop)[0]
+        timelines(tiny, "ied", predict(recording, hop_seconds=hop), recording.segments, hop=round(100 * hop))[0]
         for hop in (1.0, 0.25)
     )
     assert len(apart.frame_logits) == len(dense.frame_logits) == 20 * 20 + 1
@@ -150,7 +150,7 @@ def test_no_window_and_no_frame_crosses_a_gap(tiny, predict):
     recording = with_gap(recording_of(eeg), 1050, 1000.0)
     predictions = predict(recording, hop_seconds=1.0)
     assert np.bincount(predictions.grid.segment).tolist() == [10, 10]
-    lines = timelines(tiny, "ied", predictions, recording.segments, hop_seconds=1.0)
+    lines = timelines(tiny, "ied", predictions, recording.segments, hop=100)
     assert [line.onset_seconds for line, _ in lines] == [0.0, 1010.5]
     # The second stretch is judged as if the first had never been.
     alone = predict(recording_of(eeg[1050:]), hop_seconds=1.0)
@@ -160,7 +160,9 @@ def test_no_window_and_no_frame_crosses_a_gap(tiny, predict):
 def test_a_recording_without_a_whole_window_is_refused(predict):
     with pytest.raises(ValueError, match=r"no gap-free stretch of 1.0 s \(the longest is 0.9 s\)"):
         predict(recording_of(noise(0.9)), hop_seconds=1.0)
-    with pytest.raises(ValueError, match="a hop of 0.123 s is not a whole number of samples"):
+    with pytest.raises(
+        ValueError, match="the hop of 0.123 s is not a whole number of steps of 5 samples at 100 Hz: .*: 0.1 s, 0.15 s"
+    ):
         predict(recording_of(noise(5)), hop_seconds=0.123)
 
 
@@ -185,7 +187,7 @@ def test_windows_that_see_a_sample_that_is_not_finite_have_no_logits(tiny, predi
     np.testing.assert_array_equal(found.grid.start, whole.grid.start[~sees])
     for task in ("ied", "sleep"):
         np.testing.assert_allclose(found.window[task], whole.window[task][~sees], atol=1e-5)
-    ((line, _),) = timelines(tiny, "ied", found, [Segment(0.0, 3000)], hop_seconds=0.5)
+    ((line, _),) = timelines(tiny, "ied", found, [Segment(0.0, 3000)], hop=50)
     assert np.isnan(line.frame_logits[round(15.0 / line.frame_seconds)])
 
 
@@ -267,11 +269,11 @@ def test_averages_where_windows_overlap_and_nan_where_there_is_none():
     grid = WindowGrid(np.zeros(2, np.int32), np.array([0, 1600]))
     frame = np.stack([np.full((81, 1), 1.0), np.full((81, 1), 3.0)]).astype(np.float32)
     predictions = Predictions(grid, {"ied": frame[:, 0]}, {"ied": frame})
-    ((line, index),) = timelines(config, "ied", predictions, [Segment(5.0, 2400)], hop_seconds=4.0)
+    ((line, index),) = timelines(config, "ied", predictions, [Segment(5.0, 2400)], hop=800)
     assert (index, line.onset_seconds, line.frame_seconds) == (0, 5.0, 0.05)
     np.testing.assert_array_equal(line.frame_logits[[0, 80, 81, 159, 160, 240]], [1, 1, np.nan, np.nan, 3, 3])
     touching = predictions._replace(grid=WindowGrid(grid.segment, np.array([0, 800])))
-    ((line, _),) = timelines(config, "ied", touching, [Segment(5.0, 1600)], hop_seconds=4.0)
+    ((line, _),) = timelines(config, "ied", touching, [Segment(5.0, 1600)], hop=800)
     assert line.frame_logits[80] == 2 and len(line.frame_logits) == 161
 
 
@@ -282,11 +284,11 @@ def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):
         make_predictor(config, TASKS), config, variables_of(config), recording, hop_seconds=0.5
     )
     assert predictions.frame == {}
-    ((line, _),) = timelines(config, "ied", predictions, recording.segments, hop_seconds=0.5)
+    ((line, _),) = timelines(config, "ied", predictions, recording.segments, hop=50)
     assert (line.onset_seconds, line.frame_seconds, line.min_separation_seconds) == (0.5, 0.5, 1.0)
     np.testing.assert_array_equal(line.frame_logits, predictions.window["ied"][:, 0])
     off_grid = predictions._replace(grid=predictions.grid._replace(start=predictions.grid.start + 7))
-    assert timelines(config, "ied", off_grid, recording.segments, hop_seconds=0.5) == []
+    assert timelines(config, "ied", off_grid, recording.segments, hop=50) == []
 
 
 def test_the_odds_of_300_ms_make_one_event_and_events_lie_300_ms_apart():

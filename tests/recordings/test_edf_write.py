@@ -188,7 +188,7 @@ def test_a_year_that_edf_cannot_hold_is_hidden_and_said_and_the_time_of_day_is_k
     assert oracle.starttime == start.time() and oracle.patient.code == "P7"
     assert start_datetime(read_layout(tmp_path / "a.edf")) == (None if hidden else start)
     path = source(tmp_path, "EDF+C", recording=f"Startdate 12-MAR-{year} ward X X", date=f"12.03.{year % 100:02}")
-    assert write_annotated_copy(path, tmp_path / "copy.edf", EVENTS) == notes
+    assert write_annotated_copy(path, tmp_path / "copy.edf", EVENTS).notes == notes
     copy = edfio.read_edf(tmp_path / "copy.edf")
     assert copy.local_recording_identification == f"Startdate {'X' if hidden else f'12-MAR-{year}'} ward X X"
     pyedflib.EdfReader(str(tmp_path / "copy.edf")).close()
@@ -218,7 +218,7 @@ def test_words_of_the_header_that_edf_cannot_hold_are_hidden_in_a_copy(
     fields = {**KINDS[kind], "patient": patient, "recording": recording}
     path = tmp_path / "source.edf"
     path.write_bytes(edf_bytes([Signal("C3", noise(4, 200))], **fields))
-    notes = write_annotated_copy(path, tmp_path / "copy.edf", EVENTS)
+    notes = write_annotated_copy(path, tmp_path / "copy.edf", EVENTS).notes
     assert len(notes) == 1 + (kind == "EDF+C") and "patient field are hidden" in notes[0]
     copy = edfio.read_edf(tmp_path / "copy.edf")
     assert (copy.local_patient_identification, copy.local_recording_identification) == copied

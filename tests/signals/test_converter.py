@@ -178,9 +178,7 @@ def test_none_hands_on_the_samples_as_frames_of_one_bin():
     np.testing.assert_array_equal(maps_of(config, rows)[:, 0], rows)
 
 
-def test_rows_of_another_length_and_a_band_without_bins_are_refused():
+def test_rows_of_another_length_are_refused():
     config = config_of()
     with pytest.raises(ValueError, match=rf"time={config.n_times_out + 2 * config.context}.*given \(1, 400, 2\)"):
         convert(config, jnp.zeros((1, 400, 2)))
-    with pytest.raises(ValueError, match="holds no bin of converter.n_fft=64: bins are 3.12 Hz apart"):
-        frequencies(config_of(band_hz=(1.0, 2.0)))
