@@ -187,7 +187,7 @@ class _Recording(NamedTuple):
     patient: str
     split: str
     digest: str
-    """Of its file, or empty."""
+    """SHA-256 of its file; empty if it came from none."""
 
     def __str__(self) -> str:
         return f"{self.name} (patient {self.patient}, {self.split})"
@@ -211,8 +211,7 @@ def _recordings(splits: Mapping[str, Sequence[Shard]]) -> list[_Recording]:
     found = []
     for split, shards in splits.items():
         for table in (shard.recordings for shard in shards):
-            digests = table.get("digest", np.full(len(table["name"]), ""))
-            rows = zip(table["name"].tolist(), table["patient"].tolist(), digests.tolist(), strict=True)
+            rows = zip(*(table[column].tolist() for column in ("name", "patient", "digest")), strict=True)
             found += [_Recording(name, patient, split, digest) for name, patient, digest in rows]
     return found
 

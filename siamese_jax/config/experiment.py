@@ -276,9 +276,13 @@ class Config:
         Raises:
             ValueError: they are no whole number, or frames of one window would lie between those of the next.
         """
+        return whole_samples(seconds, self.data.sfreq, "the hop", multiple=self.hop_multiple)
+
+    @property
+    def hop_multiple(self) -> int:
+        """Of how many raw samples a hop must be a multiple, so that the frames of all windows lie on one grid."""
         frame = self.model.frame_stride * self.converter.stride / self.decimation
-        multiple = frame.numerator if self.keeps_frames else 1
-        return whole_samples(seconds, self.data.sfreq, "the hop", multiple=multiple)
+        return frame.numerator if self.keeps_frames else 1
 
     def bins(self, n_fft: int) -> range:
         """The bins of a transform that `converter.band_hz` keeps."""

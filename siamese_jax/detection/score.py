@@ -267,8 +267,8 @@ def _events(
     None if the network tells no times.
     """
     for shard, (windows, predictions) in zip(shards, predicted, strict=True):
-        table = shard.segments
-        if not tells_time(config, task.name, predictions):
+        hop, table = shard.info.hop, shard.segments
+        if not tells_time(config, task.name, predictions, hop=hop):
             continue
         columns = (table["onset_seconds"].tolist(), table["length"].tolist())
         segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
@@ -276,7 +276,7 @@ def _events(
             mine = shard.recording[windows] == recording
             if mine.any():
                 own = jax.tree.map(lambda x, mine=mine: x[mine], predictions)
-                lines = [line for line, _ in timelines(config, task.name, own, segments, hop=shard.info.hop)]
+                lines = [line for line, _ in timelines(config, task.name, own, segments, hop=hop)]
                 patient = str(shard.recordings["patient"][recording])
                 yield _recording_events(patient, lines, held, shard.bad(recording))
 

@@ -15,6 +15,7 @@ from siamese_jax.detection.analysis import analyse, plan_analysis
 from siamese_jax.forward import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, LEADS_29, SLEEP
+from tests.identities import learnt_from
 
 STRETCHES = 20 * 10  # seconds that the first look at a recording reads, to judge its amplitude
 
@@ -60,7 +61,7 @@ def test_a_recording_is_read_twice_at_most_and_its_copy_once(tiny, tmp_path, byt
     (tmp_path / "night.edf").write_bytes(whole[:-100])  # the last record is cut: it is hashed, and not copied
     size = len(whole) - 100
     tasks = (IED, SLEEP)
-    model = Checkpoint(tiny, tasks, ("nothing",), initialise(tiny, tasks, jax.random.key(0)), "[]", 1)
+    model = Checkpoint(tiny, tasks, initialise(tiny, tasks, jax.random.key(0)), 1, learnt_from("nothing"))
     analysis = plan_analysis(tmp_path, model, threshold=0.9999, hop_seconds=1.0, units={})
     bytes_read.clear()
     found, written = analyse(tmp_path / "night.edf", tmp_path / "out", analysis, model)

@@ -187,7 +187,7 @@ def test_windows_that_see_a_sample_that_is_not_finite_have_no_logits(tiny, predi
     np.testing.assert_array_equal(found.grid.start, whole.grid.start[~sees])
     for task in ("ied", "sleep"):
         np.testing.assert_allclose(found.window[task], whole.window[task][~sees], atol=1e-5)
-    ((line, _),) = timelines(tiny, "ied", found, [Segment(0.0, 3000)], hop_seconds=0.5)
+    ((line, _),) = timelines(tiny, "ied", found, [Segment(0.0, 3000)], hop=50)
     assert np.isnan(line.frame_logits[round(15.0 / line.frame_seconds)])
 
 
