@@ -298,7 +298,7 @@ def test_the_odds_of_300_ms_make_one_event_and_events_lie_300_ms_apart():
     frame[0, 36:45] = -3.0  # 9 frames about 2 s
     frame[0, [10, 15, 60, 66], 0] = 1.0, 0.0, 1.0, 0.0  # 0.25 s apart: one event; 0.3 s apart: two
     predictions = Predictions(WindowGrid(np.zeros(1, np.int32), np.array([0])), {"ied": frame[:, 0]}, {"ied": frame})
-    ((line, _),) = timelines(config, "ied", predictions, [Segment(0.0, 800)], hop_seconds=4.0)
+    ((line, _),) = timelines(config, "ied", predictions, [Segment(0.0, 800)], hop=800)
     found = find_events(**line._asdict(), threshold=0.01)
     assert [round(event.peak_seconds, 3) for event in found] == [0.5, 2.0, 3.0, 3.3]
     np.testing.assert_allclose(found[1].probability, 7 * np.exp(-3) / (1 + 7 * np.exp(-3)), atol=1e-4)
