@@ -41,7 +41,7 @@ from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile, draw_profile
 from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
 from siamese_jax import files
-from siamese_jax.cli.console import OK, SOME_FAILED, complain, run
+from siamese_jax.cli.console import OK, SOME_FAILED, print_error, run
 from siamese_jax.jobs import run_each
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.recordings.texts import is_ied
@@ -183,7 +183,7 @@ def main(
         for _ in track(cohort, description="Simulating", total=patients):
             n_written += 1
     except Unfinished as error:
-        complain(f"{error}; the others are finished, and the same command tries again")
+        print_error(f"{error}; the others are finished, and the same command tries again")
         status = SOME_FAILED
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -286,7 +286,8 @@ def other_version(name):
     return "1.0" if multiprocessing.parent_process() is None else "9.9"
 
 
-def test_on_somebody_s_cluster_neighbours_are_not_blamed_either(cluster, tmp_path):
+def test_on_somebody_s_cluster_neighbours_are_not_blamed_either(cluster, monkeypatch, tmp_path):
+    monkeypatch.setattr(siamese_jax.jobs, "ATTEMPTS", 1)
     kinds = ["slow", "kills", "broken", "kills once", *["works"] * 5]
     jobs = [Job(tmp_path, f"{kind}-{i}", kind) for i, kind in enumerate(kinds)]
     outcomes = {o.index: o for o in run_each(work, jobs, scheduler=cluster.scheduler_address)}

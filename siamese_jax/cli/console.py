@@ -30,12 +30,12 @@ def run(command: Callable[[], int]) -> None:
         print("interrupted; the same command resumes", file=sys.stderr)
         code = INTERRUPTED
     except MISTAKES as error:
-        complain(error)
+        print_error(error)
         code = NOT_ANALYSED
     sys.exit(code)
 
 
-def complain(error: Exception | str) -> None:
+def print_error(error: Exception | str) -> None:
     """One sentence on standard error."""
     from siamese_jax.jobs import in_words
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from siamese_jax.cli.console import NOT_ANALYSED, NOTICE, OK, SOME_FAILED, complain, progress_bar, use_compilation_cache
+from siamese_jax.cli.console import (
+    NOT_ANALYSED,
+    NOTICE,
+    OK,
+    SOME_FAILED,
+    print_error,
+    progress_bar,
+    use_compilation_cache,
+)
 from siamese_jax.cli.recordings import channel_units, describe, duration
 
 if TYPE_CHECKING:
@@ -99,7 +107,7 @@ def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -
             )
             progress("detecting", seconds, seconds)
     except (ValueError, OSError) as error:
-        complain(error)
+        print_error(error)
         return NOT_ANALYSED
     print(detection_text(detections, written))
     return OK
@@ -128,7 +136,7 @@ def _detect_many(found: list["Standing"], out: Path, analysis: "Analysis", worke
     failed = sorted((result for result in results if result.record is None), key=lambda result: result.job.name)
     print(f"wrote     {summary}: {len(results) - len(failed)} files analysed, {len(failed)} failed")
     for result in failed:
-        complain(f"{result.job.name}: {result.failure}")
+        print_error(f"{result.job.name}: {result.failure}")
     if failed:
         return NOT_ANALYSED if len(failed) == len(results) else SOME_FAILED
     return OK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, complain, progress_bar
+from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, print_error, progress_bar
 from siamese_jax.config.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def check_shards(folder: Path) -> int:
         checked = check(folder, progress)
     print(checked.text())
     for line in checked.error_lines():
-        complain(line)
+        print_error(line)
     return NOT_ANALYSED if checked.errors else OK
 
 

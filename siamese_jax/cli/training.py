@@ -18,7 +18,7 @@ from siamese_jax.cli.console import (
     NOT_ANALYSED,
     OK,
     PEER_LOST,
-    complain,
+    print_error,
     progress_bar,
     use_compilation_cache,
 )
@@ -146,7 +146,7 @@ def as_one_of_several(work: Callable[[], int], advice: str) -> int:
         code = INTERRUPTED
     except (RuntimeError, *MISTAKES) as error:
         code = _code_of(error)
-        complain(error if code == NOT_ANALYSED else str(error).partition("\n")[0])
+        print_error(error if code == NOT_ANALYSED else str(error).partition("\n")[0])
         if code == PEER_LOST:
             print(advice, file=sys.stderr)
     except BaseException:
