@@ -110,13 +110,8 @@ def prepare(
         files = [file for file in files if file.name not in {lost.name for lost in skipped}]
         _check_any(source.root, files, skipped)
         used = [UsedFile(f.name, f.patient, f.patient_from, splits[f.patient], f.notes) for f in files]
-<<<<<<< HEAD
-        clipped = clipped_channels(path for path in shards if path.exists())
-        notes += [*source.notes(), *_doubts(files, settings), *clipped, *([note] if note else [])]
-=======
         coarse = coarse_channels(path for path in shards if path.exists())
-        notes += [*source.notes(), *_doubts(files, settings), *coarse]
->>>>>>> 05d83f4 (Shards store marks and who was judged; event scores and window labels follow from these alone)
+        notes += [*source.notes(), *_doubts(files, settings), *coarse, *([note] if note else [])]
         texts = text_rows((f.marks.texts for f in files), source.rules)
         lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
         held = {"finished": True, "notes": notes, "texts": as_json(texts), **lists}
@@ -384,13 +379,9 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
             fingerprint=fingerprint,
         )
         try:
-<<<<<<< HEAD
             if _is_finished(job.path, fingerprint):
                 return _Done(tuple(skipped))
-            write_shard(job.path, [_labelled(part.name, part.tasks, settings) for part in chosen], info=info)
-=======
             write_shard(job.path, [_labelled(part, settings) for part in chosen], info=info)
->>>>>>> 05d83f4 (Shards store marks and who was judged; event scores and window labels follow from these alone)
         except UnreadableRecordingError as error:
             lost = SkippedFile(error.name, error.reason)
             if isinstance(error.__cause__, OSError):

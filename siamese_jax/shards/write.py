@@ -14,12 +14,6 @@ import numpy as np
 from jaxtyping import Float32, Int16, Int32, UInt8
 
 from siamese_jax.files import publish
-<<<<<<< HEAD
-from siamese_jax.recordings.windows import untouched, window_onsets
-from siamese_jax.shards import quantise
-from siamese_jax.shards.quantise import LabelledRecording
-from siamese_jax.shards.schema import PARTIAL_SUFFIX, SCHEMA_VERSION, ShardInfo, checksum
-=======
 from siamese_jax.recordings.intervals import Interval, merged
 from siamese_jax.recordings.recording import Recording
 from siamese_jax.recordings.windows import WindowGrid, untouched, window_onsets
@@ -35,7 +29,6 @@ LEVEL_SECONDS = 2
 """Where int16 does not hold the steps, each so long stretch has an offset, and if need be coarser steps, of its own."""
 COARSE_SHIFT = 4
 """From 16 steps in one, samples are counted as coarse: 1.6 uV in EEG, where it moves by 52 mV within a stretch."""
->>>>>>> 05d83f4 (Shards store marks and who was judged; event scores and window labels follow from these alone)
 
 _Node = Any  # an h5py file or group: its types do not say what indexing gives
 _TEXT = "text"
@@ -286,11 +279,7 @@ def _write_table(group: _Node, rows: Sequence[tuple[Any, ...]], columns: dict[st
 
 def _flush(path: Path) -> None:
     """Make sure that a file is on the disk."""
-<<<<<<< HEAD
     with path.open("r+b") as file:
-=======
-    with path.open("rb+") as file:
->>>>>>> 05d83f4 (Shards store marks and who was judged; event scores and window labels follow from these alone)
         os.fsync(file.fileno())
 
 
