@@ -1,6 +1,6 @@
 """`make demo`: the whole road once, on simulated recordings, in minutes on two cores.
 
-    simulate -> prepare -> train -> evaluate -> detect -> one picture
+    simulate -> prepare -> train -> fix-thresholds -> evaluate -> detect -> one picture
 
 Every step but the first and the last is the command that a researcher types for their own recordings; the demo prints
 each before it runs it.
@@ -66,6 +66,9 @@ def main(
     forced = f" --devices {devices}" if devices else ""
     _say(f"siamese-jax train {shards} {out}{forced} {shlex.join(options)}")
     _must(cli.train(shards, out, _config(options), devices=devices))
+
+    _say(f"siamese-jax fix-thresholds {checkpoint} {shards}")
+    _must(cli.fix_thresholds(checkpoint, shards))
 
     _say(f"siamese-jax evaluate {checkpoint} {shards}")
     _must(cli.evaluate(checkpoint, shards))

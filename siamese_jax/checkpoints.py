@@ -1,26 +1,22 @@
-"""Saving and restoring: parameters, the configuration they belong to, the operating points that were fixed.
+"""Saving and restoring: parameters, the configuration they belong to, what they were learnt from, and thresholds.
 
-    FOLDER/config.json             configuration, task definitions, versions
-    FOLDER/operating_points.json   thresholds fixed on validation patients
-    FOLDER/<step>/train            everything a run needs to go on (Orbax)
-    FOLDER/<step>/inference        averaged parameters and batch statistics alone (Orbax)
+    FOLDER/config.json              configuration, task definitions, versions
+    FOLDER/identity.json            what it learnt from: salted patients, digests of recordings, fingerprints of shards
+    FOLDER/parameters.safetensors   averaged parameters and batch statistics
+    FOLDER/operating_points.json    thresholds, and what they were fixed on; absent until they are fixed
+    FOLDER/state/<step>/            everything a run needs to resume (Orbax); no other command reads it
 
-A bundle (`deployment.export`) has the same two files and `parameters.safetensors` in place of steps. The only
-importer of orbax.
+A bundle (`export`) holds the same files but for `state/`. Each file is written whole or not at all. A training run
+writes the first two once, before anything else, then at each checkpoint the state and after it the parameters: so
+parameters that are there always belong to the configuration and the identity beside them, and a run that resumes from a
+state writes that state's parameters again. The only importer of orbax.
 """
 
 import dataclasses
-import gc
-import inspect
 import json
-import logging
-import math
-import sys
-import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,19 +27,40 @@ from jaxtyping import PyTree
 from siamese_jax import files
 from siamese_jax.config.experiment import Config, differences
 from siamese_jax.config.typed import parse_json, typed
+from siamese_jax.evaluation.metrics import OperatingPoint, points_from_rows, points_to_rows
 from siamese_jax.forward import Variables, initialise
+from siamese_jax.identity import Identity, Origin
 from siamese_jax.models.build import chosen_tasks
-from siamese_jax.tensors import check_fits, named, read_tensors, write_tensors
+from siamese_jax.tensors import named, read_tensors, write_tensors
 from siamese_jax.vocabulary import TaskSpec
 
-T = TypeVar("T")
-FORMAT = 1
-PARAMETERS = "parameters.safetensors"
-"""Of a bundle, in place of Orbax's steps."""
+FORMAT = 2
+CONFIG, IDENTITY, PARAMETERS = "config.json", "identity.json", "parameters.safetensors"
+OPERATING_POINTS, STATE = "operating_points.json", "state"
+MAX_IDENTITY_BYTES = 1 << 26
+"""100,000 patients with a recording each take 14 MB."""
 MAX_QUOTED = 500
 """Characters of somebody else's error in one of ours."""
-# What may change between stopping and going on, since no number depends on it.
+# What may change when a run resumes, since no number depends on it.
 FREE_ON_RESUME = ("training.parallel", "training.evaluate_every", "training.checkpoint_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Thresholds, and what they were fixed on."""
+
+    points: tuple[OperatingPoint, ...]
+    fixed_on: Origin
+    version: str
+    """Of siamese-jax."""
+    date: str
+    """UTC."""
+
+    def text(self) -> str:
+        """When they were fixed, and on what."""
+        n = len(self.fixed_on.patients)
+        where = f"{n} patient{'s' * (n != 1)} of {'; '.join(self.fixed_on.sources)}"
+        return f"fixed on {where}, {self.date[:10]}, by siamese-jax {self.version}"
 
 
 class Checkpoint(NamedTuple):
@@ -52,55 +69,92 @@ class Checkpoint(NamedTuple):
     Attributes:
         config: what it was trained with; preprocessing included.
         tasks: definitions of the tasks, in the shards' order.
-        trained_on: where the training recordings came from, in words.
         variables: averaged `params` and `batch_stats`.
-        operating_points: thresholds fixed on validation patients, as JSON text (`evaluation.metrics` reads it).
         step: updates done.
+        identity: what it learnt from.
+        thresholds: None until they are fixed.
     """
 
     config: Config
     tasks: tuple[TaskSpec, ...]
-    trained_on: tuple[str, ...]
     variables: Variables
-    operating_points: str
     step: int
+    identity: Identity = Identity()
+    thresholds: Thresholds | None = None
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Where the training recordings came from, in words."""
+        return self.identity.sources
 
-def open_manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
-    """Orbax's manager of a checkpoint folder: asynchronous; keeps two steps, removes half-written ones.
-
-    Read-only it removes nothing: what is half-written may be a training run's that is going on.
-    """
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.ERROR)  # Orbax explains in three warnings what read-only means
-    try:
-        if read_only:
-            options = ocp.CheckpointManagerOptions(read_only=True)
-        else:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-        handlers = {item: ocp.StandardCheckpointHandler() for item in ("train", "inference")}
-        return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handlers)
-    finally:
-        log.setLevel(level)
+    @property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """The thresholds; none if they are not fixed yet."""
+        return () if self.thresholds is None else self.thresholds.points
 
 
 class Description(NamedTuple):
-    """What `config.json` says: configuration, task definitions, and the sources of the training shards in words."""
+    """What `config.json` and `identity.json` say."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
-    trained_on: tuple[str, ...]
+    identity: Identity
+
+
+# --- config.json, identity.json --------------------------------------------------------------------------------
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether anything was saved in a folder."""
+    return (folder / PARAMETERS).exists() or _last_step(folder) is not None
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write `config.json` and `identity.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = {
+        "format": FORMAT,
+        "versions": {name: version(name) for name in ("siamese-jax", "jax", "flax")},
+        "tasks": [dataclasses.asdict(task) for task in description.tasks],
+        "config": json.loads(description.config.to_json()),
+    }
+    files.write_json(folder / CONFIG, tree)
+    files.write_json(folder / IDENTITY, dataclasses.asdict(description.identity))
+
+
+def read_description(folder: Path) -> Description:
+    """What a checkpoint's or a bundle's `config.json` and `identity.json` say.
+
+    Raises:
+        ValueError: not a checkpoint folder, one of another format, or a configuration that cannot be.
+    """
+    path = folder / CONFIG
+    tree = _read_json(folder, CONFIG)
+    if tree is None:
+        raise ValueError(f"{folder} is not a checkpoint: it has no {CONFIG}")
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise ValueError(f"{path} has another format than this version reads ({FORMAT}): train again with this version")
+    missing = [key for key in ("tasks", "config") if key not in tree]
+    if missing:
+        raise ValueError(f"{path} is incomplete: it lacks {missing}")
+    try:
+        tasks = typed(tuple[TaskSpec, ...], tree["tasks"], "tasks")
+        config = typed(Config, tree["config"], "config")
+        chosen_tasks(config, tasks)
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error)[:MAX_QUOTED]}") from None
+    identity = _read_json(folder, IDENTITY, limit=MAX_IDENTITY_BYTES)
+    if identity is None:
+        raise ValueError(f"{folder} is not a checkpoint: it has no {IDENTITY}")
+    return Description(config, tasks, _as(Identity, identity, folder / IDENTITY))
 
 
 def check_description(folder: Path, description: Description) -> None:
-    """Refuse a folder that holds another run; one without a saved step holds none.
+    """Refuse a folder whose run has another configuration, or other tasks.
 
     Raises:
-        ValueError: the folder belongs to a run with another configuration; the fields that differ are named.
+        ValueError: the fields that differ are named.
     """
-    if not _has_steps(folder):
-        return
     there = read_description(folder)
     changed = differences(there.config, description.config)
     wrong = [f"{path}: {text}" for path, text in changed.items() if path not in FREE_ON_RESUME]
@@ -110,55 +164,104 @@ def check_description(folder: Path, description: Description) -> None:
         raise ValueError(f"{folder} holds a run with another configuration: " + "; ".join(wrong))
 
 
-def write_description(folder: Path, description: Description) -> None:
-    """Write `config.json`, unless a run that saved a step did."""
-    if _has_steps(folder):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    tree = {
-        "format": FORMAT,
-        "versions": {name: version(name) for name in ("siamese-jax", "jax", "flax")},
-        "trained_on": description.trained_on,
-        "tasks": [dataclasses.asdict(task) for task in description.tasks],
-        "config": json.loads(description.config.to_json()),
-    }
-    _write(folder / "config.json", json.dumps(tree, indent=2) + "\n")
+# --- parameters ------------------------------------------------------------------------------------------------
 
 
-def read_description(folder: Path) -> Description:
-    """What a checkpoint's or a bundle's `config.json` says.
+def write_parameters(folder: Path, variables: Variables, step: int) -> None:
+    """Put the parameters of a step in the place of earlier ones, beside a description that is there."""
+    write_tensors(folder / PARAMETERS, named(jax.device_get(variables)), notes={"step": str(step)})
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write what `load` reads. What was in the folder before is no checkpoint until the last file is there."""
+    (folder / PARAMETERS).unlink(missing_ok=True)
+    write_description(folder, Description(checkpoint.config, checkpoint.tasks, checkpoint.identity))
+    write_thresholds(folder, checkpoint.thresholds)
+    write_parameters(folder, checkpoint.variables, checkpoint.step)
+
+
+def load(folder: Path) -> Checkpoint:
+    """A checkpoint or an exported bundle, ready for inference.
+
+    Whoever made the folder, loading it runs nothing of it: parameters are numbers of safetensors, the rest is JSON. A
+    bundle's StableHLO and ONNX are programs, and what a run needs to resume is for that run: neither is looked at.
 
     Raises:
-        ValueError: not a checkpoint folder, one of another format, or a configuration that cannot be.
+        ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones
+            that differ are named) or are not finite.
     """
-    path, text = folder / "config.json", files.read_text(folder, "config.json")
-    if text is None:
-        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
-    tree = parse_json(text, str(path))
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise ValueError(f"{path} has another format than this version reads ({FORMAT})")
-    missing = [key for key in ("tasks", "trained_on", "config") if key not in tree]
-    if missing:
-        raise ValueError(f"{path} is incomplete: it lacks {missing}")
+    description = read_description(folder)
+    path = files.member(folder, PARAMETERS)
+    if path is None:
+        raise ValueError(f"{folder} holds no saved parameters yet: was training stopped before its first checkpoint?")
     try:
-        tasks = typed(tuple[TaskSpec, ...], tree["tasks"], "tasks")
-        config = typed(Config, tree["config"], "config")
-        chosen_tasks(config, tasks)
+        target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
+    except Exception as error:  # each layer checks what it can: a montage without a row, a filter that leaves nothing
+        raise ValueError(f"{folder / CONFIG} describes no network: {str(error)[:MAX_QUOTED]}") from None
+    variables, notes = read_tensors(path, target)
+    for name, leaf in named(variables).items():
+        if not np.isfinite(leaf).all():
+            raise ValueError(f"{path}: {name} holds numbers that are not finite: did training diverge?")
+    step = notes.get("step", "")
+    if not (step.isascii() and step.isdigit() and len(step) < 19):
+        raise ValueError(f"{path}: its note `step` must be a number, given {step[:20]!r}")
+    return Checkpoint(
+        config=description.config,
+        tasks=description.tasks,
+        variables=jax.device_put(variables, jax.local_devices()[0]),
+        step=int(step),
+        identity=description.identity,
+        thresholds=read_thresholds(folder),
+    )
+
+
+# --- thresholds ------------------------------------------------------------------------------------------------
+
+
+def write_thresholds(folder: Path, thresholds: Thresholds | None) -> None:
+    """Put thresholds beside the parameters; None removes those that are there."""
+    if thresholds is None:
+        (folder / OPERATING_POINTS).unlink(missing_ok=True)
+        return
+    tree = dataclasses.asdict(thresholds) | {"points": points_to_rows(thresholds.points)}
+    files.write_json(folder / OPERATING_POINTS, tree)
+
+
+def read_thresholds(folder: Path) -> Thresholds | None:
+    """The thresholds of a checkpoint; None if they are not fixed yet.
+
+    Raises:
+        ValueError: a file of another form; it is named.
+    """
+    tree, path = _read_json(folder, OPERATING_POINTS, limit=MAX_IDENTITY_BYTES), folder / OPERATING_POINTS
+    if tree is None:
+        return None
+    if not isinstance(tree, dict) or "points" not in tree:
+        raise ValueError(f"{path} must be an object with points: `siamese-jax fix-thresholds` writes it")
+    try:
+        points = points_from_rows(tree["points"])
     except ValueError as error:
-        raise ValueError(f"{path}: {str(error)[:MAX_QUOTED]}") from None
-    sources = tree["trained_on"]
-    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-        raise ValueError(f"{path}: trained_on must be a list of texts")
-    return Description(config, tasks, tuple(map(files.plain, sources)))
+        raise ValueError(f"{path}: {error}") from None
+    return dataclasses.replace(_as(Thresholds, tree | {"points": []}, path), points=points)
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: PyTree, variables: Variables) -> None:
-    """Save a training state and, apart from it, the variables for inference; the disk may still be busy."""
-    items = ocp.args.Composite(train=ocp.args.StandardSave(state), inference=ocp.args.StandardSave(variables))
-    manager.save(step, args=items, force=True)
+# --- state -----------------------------------------------------------------------------------------------------
 
 
-def restore(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
+def open_manager(folder: Path) -> ocp.CheckpointManager:
+    """Orbax's manager of the states in a checkpoint folder: keeps two steps, removes half-written ones."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True, create=True)
+    (folder / STATE).mkdir(parents=True, exist_ok=True)
+    return ocp.CheckpointManager((folder / STATE).resolve(), options=options)
+
+
+def save_state(manager: ocp.CheckpointManager, step: int, state: PyTree) -> None:
+    """Save a training state; it is on the disk when this returns."""
+    manager.save(step, args=ocp.args.StandardSave(state), force=True)
+    manager.wait_until_finished()
+
+
+def restore_state(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
     """The last training state saved, or None if there is none.
 
     Args:
@@ -166,134 +269,44 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None:
         like: a state of the same structure, shapes and types.
 
     Raises:
-        ValueError: what was saved is a state of another structure.
+        ValueError: what was saved is damaged, or a state of another structure.
     """
-    step = manager.latest_step()
+    step, folder = manager.latest_step(), Path(manager.directory).parent
     if step is None:
+        if (folder / PARAMETERS).exists():
+            raise ValueError(
+                f"{folder} holds parameters and no state to resume from: name a new folder for the run, which may start"
+                f" from these parameters: --init-from {folder}"
+            )
         return None
-    items = ocp.args.Composite(train=ocp.args.StandardRestore(_target(like)))
+    # Named explicitly: what was saved on eight devices must load on one.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        return _in_a_sentence(Path(manager.directory), lambda: manager.restore(step, args=items)["train"])
-    except ValueError:
+        return manager.restore(step, args=ocp.args.StandardRestore(target))
+    except Exception as error:
+        said = files.plain(str(error).partition("\n")[0])[:MAX_QUOTED]
         raise ValueError(
-            f"{manager.directory}: step {step} cannot be gone on from: it is damaged, or of another version."
-            f" A new run may start from its parameters: --init-from {manager.directory}"
+            f"{folder / STATE}: step {step} cannot be resumed, it is damaged or of another version ({said});"
+            f" a new run may start from its parameters: --init-from {folder}"
         ) from None
 
 
-def load(folder: Path) -> Checkpoint:
-    """The newest checkpoint of a folder, or an exported bundle, ready for inference.
+def _last_step(folder: Path) -> int | None:
+    there = (folder / STATE).iterdir() if (folder / STATE).is_dir() else ()
+    return max((int(path.name) for path in there if path.name.isdigit()), default=None)
 
-    Whoever made the folder, loading it runs nothing of it: parameters are arrays of zarr or safetensors, the rest is
-    JSON. A bundle's StableHLO and ONNX are programs, so they are not looked at; `forward` is ours.
 
-    Raises:
-        ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones
-            that differ are named) or are not finite.
-    """
-    description = read_description(folder)
+# --- private ---------------------------------------------------------------------------------------------------
+
+
+def _read_json(folder: Path, name: str, *, limit: int = files.MAX_TEXT_BYTES) -> Any:
+    text = files.read_text(folder, name, limit=limit)
+    return None if text is None else parse_json(text, str(folder / name))
+
+
+def _as(kind: Any, tree: Any, path: Path) -> Any:
     try:
-        target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
-    except Exception as error:  # each layer checks what it can: a montage without a row, a filter that leaves nothing
-        raise ValueError(f"{folder / 'config.json'} describes no network: {str(error)[:MAX_QUOTED]}") from None
-    bundled = files.member(folder, PARAMETERS)
-    variables, step = _read_bundled(bundled, target) if bundled else _read_newest(folder, target)
-    for name, leaf in named(variables).items():
-        if not np.isfinite(leaf).all():
-            raise ValueError(f"{folder}: {name} holds numbers that are not finite: did training diverge?")
-    points = files.read_text(folder, "operating_points.json")
-    return Checkpoint(*description, variables, "[]" if points is None else points, step)
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder is an exported bundle rather than a run's checkpoint."""
-    return files.member(folder, PARAMETERS) is not None
-
-
-def write_bundled(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write what `load` reads from a bundle: parameters as safetensors, description and operating points as JSON."""
-    write_description(folder, Description(checkpoint.config, checkpoint.tasks, checkpoint.trained_on))
-    write_operating_points(folder, checkpoint.operating_points)
-    write_tensors(folder / PARAMETERS, named(checkpoint.variables), notes={"step": str(checkpoint.step)})
-
-
-def _read_bundled(path: Path, target: PyTree) -> tuple[Variables, int]:
-    variables, notes = read_tensors(path, target)
-    step = notes.get("step", "")
-    if not (step.isascii() and step.isdigit() and len(step) < 19):
-        raise ValueError(f"{path}: its note `step` must be a number, given {step[:20]!r}")
-    return jax.device_put(variables, jax.local_devices()[0]), int(step)
-
-
-def _read_newest(folder: Path, target: PyTree) -> tuple[Variables, int]:
-    files.check_tree(folder)
-    step, saved = _in_a_sentence(folder, lambda: _newest_metadata(folder))
-    if step is None:
-        raise ValueError(f"{folder} holds no saved parameters yet: was training stopped early?")
-    check_fits(folder, target, {name: (shape, dtype) for name, (shape, dtype, _) in saved.items()})
-    # What is read is allocated chunk by chunk, however small the array.
-    large = [name for name, (shape, _, chunk) in saved.items() if math.prod(chunk) > max(math.prod(shape), 1)]
-    if large:
-        raise ValueError(f"{folder / str(step)}: {large[0]} is stored in chunks larger than itself")
-
-    def read() -> Variables:
-        items = ocp.args.Composite(inference=ocp.args.StandardRestore(_target(target)))
-        with open_manager(folder, read_only=True) as manager:
-            return manager.restore(step, args=items)["inference"]
-
-    return _in_a_sentence(folder, read), step
-
-
-def _newest_metadata(folder: Path) -> tuple[int | None, dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]]:
-    """The last step and, for each array by name, its shape, type and the shape of a chunk."""
-    with open_manager(folder, read_only=True) as manager:
-        step = manager.latest_step()
-        saved = {} if step is None else named(manager.item_metadata(step)["inference"])
-    return step, {n: (tuple(x.shape), str(x.dtype), tuple(x.storage.chunk_shape)) for n, x in saved.items()}
-
-
-def _in_a_sentence(folder: Path, read: Callable[[], T]) -> T:
-    """What `read` gives; whatever Orbax raises where it meets files that it did not write, as a ValueError.
-
-    Orbax opens all arrays at once and closes its event loop at the first that fails. The others then report to nobody,
-    now or later, and Python prints a stack trace for each: after a failure, those are left out.
-    """
-    print_it = sys.unraisablehook
-
-    def print_others(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value) and not inspect.iscoroutine(unraisable.object):
-            print_it(unraisable)
-
-    sys.unraisablehook = print_others
-    try:
-        value = read()
-    except Exception as error:
-        said = files.plain(str(error).partition("\n")[0])[:MAX_QUOTED] or type(error).__name__
-    else:
-        sys.unraisablehook = print_it
-        return value
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of coroutines that nobody awaits any more
-        gc.collect()
-    raise ValueError(f"{folder} holds no checkpoint that can be read: {said}")
-
-
-def _has_steps(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
-
-
-def write_operating_points(folder: Path, text: str) -> None:
-    """Put thresholds, as JSON text, beside the parameters."""
-    _write(folder / "operating_points.json", text)
-
-
-def _target(tree: PyTree) -> PyTree:
-    # Named explicitly: what was saved on eight devices must load on one.
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+        return typed(kind, tree, path.name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error)[:MAX_QUOTED]}") from None

@@ -13,8 +13,6 @@ from uuid import uuid4
 
 MAX_TEXT_BYTES = 1 << 20
 """A configuration has some 3 kB, operating points 1 kB."""
-MAX_FILES = 100_000
-"""What a checkpoint folder may hold; Orbax writes some tens of files a step."""
 
 
 def member(folder: Path, name: str) -> Path | None:
@@ -34,42 +32,23 @@ def member(folder: Path, name: str) -> Path | None:
     return path
 
 
-def read_text(folder: Path, name: str) -> str | None:
+def read_text(folder: Path, name: str, *, limit: int = MAX_TEXT_BYTES) -> str | None:
     """The text of `folder/name`, or None if there is nothing of that name.
 
     Raises:
-        ValueError: as `member`; or it is not UTF-8, or larger than any file of this kind.
+        ValueError: as `member`; or it is not UTF-8, or larger than `limit` bytes, which no file of its kind is.
     """
     path = member(folder, name)
     if path is None:
         return None
     with path.open("rb") as file:
-        content = file.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_TEXT_BYTES} bytes: no such file is")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path} is larger than {limit} bytes: no such file is")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from None
-
-
-def check_tree(folder: Path) -> None:
-    """Look at everything in `folder`, before a library that follows links reads it.
-
-    Raises:
-        ValueError: a link that leads out, something that is neither file nor folder, or files without end.
-    """
-    count = 0
-    for here, folders, files in os.walk(folder):
-        count += len(folders) + len(files)
-        if count > MAX_FILES:
-            raise ValueError(f"{folder} holds more than {MAX_FILES} files: no checkpoint does")
-        for path in (Path(here, name) for name in (*folders, *files)):
-            if path.is_symlink() and _leads_out(path, folder):
-                raise ValueError(f"{path} is a link that leads out of its folder: not followed")
-            # What is gone since the folder was listed may be a training run's that is saving just now.
-            if not (path.is_file() or path.is_dir()) and os.path.lexists(path):
-                raise ValueError(f"{path} is neither a file nor a folder")
 
 
 def plain(text: str) -> str:

@@ -13,6 +13,8 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from siamese_jax import files
+
 DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
 """Names of types in a file and in NumPy; others go by the name in the file."""
 
@@ -27,9 +29,11 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, arrays: Mapping[str, Any], *, notes: Mapping[str, str]) -> None:
-    """Write arrays, and notes beside them, into one file."""
+    """Write arrays, and notes beside them, into one file, whole or not at all."""
     # A copy where needed: the library takes what lies in memory, in whatever order.
-    path.write_bytes(save({name: np.ascontiguousarray(x) for name, x in arrays.items()}, metadata=dict(notes)))
+    content = save({name: np.ascontiguousarray(x) for name, x in arrays.items()}, metadata=dict(notes))
+    with files.replacing(path) as file:
+        file.write(content)
 
 
 def read_tensors(path: Path, like: PyTree) -> tuple[PyTree, dict[str, str]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import tensorstore
 
 from siamese_jax import checkpoints, files
 from siamese_jax.cli import console
@@ -22,37 +21,32 @@ from siamese_jax.cli import deployment as cli
 from siamese_jax.forward import initialise
 from siamese_jax.tensors import named, read_tensors, write_tensors
 from siamese_jax.vocabulary import IED, SLEEP
+from tests.identities import learnt_from, thresholds_of
 
 TASKS = (IED, SLEEP)
+FIGURES = dict.fromkeys(("sensitivity", "precision", "specificity", "f1", "prevalence"), 0.5)
+POINT = {"task": "ied", "criterion": "max_f1", "threshold": 0.5, **FIGURES, "n_windows": 1}
+JSON = ["config.json", "identity.json", "operating_points.json"]
 DEEP = b"[" * 100_000 + b"]" * 100_000
 MAX_SECONDS, MAX_MB = 20, 300
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, request):
-    """A checkpoint and a bundle of the same untrained network; each test takes copies."""
-    root = tmp_path_factory.mktemp("honest")
-    config = request.getfixturevalue("tiny_config")
-    variables = initialise(config, TASKS, jax.random.key(0))
-    saved, bundle = root / "checkpoint", root / "bundle"
-    checkpoints.write_description(saved, checkpoints.Description(config, TASKS, ("test",)))
-    with checkpoints.open_manager(saved) as manager:
-        checkpoints.save(manager, 7, variables, variables)
-    checkpoints.write_bundled(bundle, checkpoints.Checkpoint(config, TASKS, ("test",), variables, "[]", 7))
-    return {"checkpoint": saved, "bundle": bundle}
-
-
-@pytest.fixture(scope="module")
-def tiny_config():
+def honest(tmp_path_factory):
+    """A checkpoint of an untrained network; each test takes a copy."""
     from tests.conftest import tiny
 
-    return tiny.__wrapped__()
+    folder, config = tmp_path_factory.mktemp("honest") / "checkpoint", tiny.__wrapped__()
+    variables = initialise(config, TASKS, jax.random.key(0))
+    points = thresholds_of([POINT])
+    checkpoints.write(folder, checkpoints.Checkpoint(config, TASKS, variables, 7, learnt_from("test"), points))
+    return folder
 
 
 @pytest.fixture
-def copy(folders, tmp_path):
-    def make(kind="bundle"):
-        return Path(shutil.copytree(folders[kind], tmp_path / kind))
+def copy(honest, tmp_path):
+    def make():
+        return Path(shutil.copytree(honest, tmp_path / "checkpoint"))
 
     return make
 
@@ -92,13 +86,6 @@ def edit(folder, where, value):
     place[int(last) if last.isdigit() else last] = "@@" if isinstance(value, bytes) else value
     text = json.dumps(tree)
     path.write_bytes(text.encode().replace(b'"@@"', value) if isinstance(value, bytes) else text.encode())
-
-
-def test_the_honest_ones_load_and_are_the_same(folders):
-    saved, bundle = (checkpoints.load(folders[kind]) for kind in ("checkpoint", "bundle"))
-    assert saved._replace(variables=None) == bundle._replace(variables=None)
-    for name, leaf in named(saved.variables).items():
-        np.testing.assert_array_equal(leaf, named(bundle.variables)[name])
 
 
 # --- config.json ---
@@ -145,7 +132,6 @@ def test_the_honest_ones_load_and_are_the_same(folders):
         ("config.data.ch_names", ["x" * 200] * 1000, "must be distinct"),
         ("tasks.0", {"name": "ied"}, "tasks[0] lacks ['kind', 'classes']"),
         ("tasks", 3, "tasks must be a list"),
-        ("trained_on", [[1]], "trained_on must be a list of texts"),
         ("format", "1", "another format"),
     ],
 )
@@ -163,23 +149,24 @@ def test_a_configuration_that_cannot_be_is_refused(copy, capfd, where, value, sa
     [DEEP, b'{"format":' + DEEP + b"}", b"\x80\x04.", b"\xff\xfe{\0}", b""],
     ids=["deep", "deep value", "pickle", "UTF-16", "empty"],
 )
-@pytest.mark.parametrize("name", ["config.json", "operating_points.json"])
+@pytest.mark.parametrize("name", JSON)
 def test_bytes_that_are_no_json_are_refused(copy, capfd, name, content):
     folder = copy()
     (folder / name).write_bytes(content)
     refused(folder, capfd, naming=name)
 
 
-@pytest.mark.parametrize("name", ["config.json", "operating_points.json"])
+@pytest.mark.parametrize("name", JSON)
 def test_text_larger_than_any_is_refused(copy, capfd, name):
     """Sound JSON, and spaces after it."""
     folder = copy()
+    limit = files.MAX_TEXT_BYTES if name == "config.json" else checkpoints.MAX_IDENTITY_BYTES
     with (folder / name).open("ab") as file:
-        file.write(b" " * files.MAX_TEXT_BYTES)
+        file.write(b" " * limit)
     refused(folder, capfd, naming=name, matching="is larger than")
 
 
-@pytest.mark.parametrize("name", ["config.json", "operating_points.json", "parameters.safetensors"])
+@pytest.mark.parametrize("name", [*JSON, "parameters.safetensors"])
 @pytest.mark.parametrize("what", ["link out", "pipe", "folder", "loop", "device"])
 def test_what_is_no_file_of_the_folder_is_neither_followed_nor_waited_for(copy, capfd, tmp_path, name, what):
     folder = copy()
@@ -222,19 +209,42 @@ def test_a_link_within_the_folder_and_one_to_the_folder_are_followed(copy, tmp_p
 )
 def test_operating_points_that_cannot_be_are_refused(copy, capfd, points):
     folder = copy()
-    figures = dict.fromkeys(("sensitivity", "precision", "specificity", "f1", "prevalence"), 0.5)
-    sound = {"task": "ied", "criterion": "max_f1", "threshold": 0.5, **figures, "n_windows": 1}
-    (folder / "operating_points.json").write_text(json.dumps([sound]))
-    assert json.loads(cli.load_checkpoint(folder).operating_points) == [sound]
-    hostile = [sound | points] if isinstance(points, dict) and "a" not in points else points
-    (folder / "operating_points.json").write_text(json.dumps(hostile))
+    path = folder / "operating_points.json"
+    sound = json.loads(path.read_text())
+    assert sound["points"] == [POINT]
+    hostile = [POINT | points] if isinstance(points, dict) and "a" not in points else points
+    path.write_text(json.dumps(sound | {"points": hostile}))
     refused(folder, capfd, naming="operating_points.json")
 
 
-def test_words_of_a_stranger_cannot_command_the_terminal(copy):
+@pytest.mark.parametrize("name", ["identity.json", "operating_points.json"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"salt": 3}, "salt must be str"),
+        ({"patients": "P1"}, "patients must be a list"),
+        ({"patients": [["P1"]]}, "patients[0] must be str"),
+        ({"names": []}, "unknown keys ['names']"),
+        ({"sources": ["x" * 1000]}, "200 characters at most"),
+        ({"sources": ["good\x1b]0;title\x07 data\r\n\u202e"]}, "must be printable"),
+    ],
+    ids=str,
+)
+def test_what_no_checkpoint_learnt_from_is_refused(copy, capfd, name, value, said):
     folder = copy()
-    edit(folder, "trained_on", ["good\x1b]0;title\x07 data\r\n\u202e"])
-    assert checkpoints.load(folder).trained_on == ("good ]0;title  data   ",)
+    tree = json.loads((folder / name).read_text())
+    origin = tree["runs"][0]["training"] if name == "identity.json" else tree["fixed_on"]
+    origin.update(value)
+    (folder / name).write_text(json.dumps(tree))
+    refused(folder, capfd, naming=name, matching=said)
+
+
+def test_an_identity_of_many_patients_is_read(copy):
+    folder, hashes = copy(), tuple(f"{n:064x}" for n in range(10_000))
+    tree = json.loads((folder / "identity.json").read_text())
+    tree["runs"][0]["training"] |= {"patients": hashes, "recordings": hashes}
+    files.write_json(folder / "identity.json", tree)
+    assert checkpoints.load(folder).identity.origins[0].recordings == hashes
 
 
 # --- parameters.safetensors ---
@@ -278,7 +288,7 @@ def test_pickles_are_not_opened(copy, capfd, tmp_path):
     folder = copy()
     mark = tmp_path / "mark"
     for content in (pickle.dumps(Trap(mark)), npz(x=np.array([Trap(mark)], object))):
-        for name in ("parameters.safetensors", "config.json", "operating_points.json"):
+        for name in ("parameters.safetensors", *JSON):
             honest = (folder / name).read_bytes()
             (folder / name).write_bytes(content)
             refused(folder, capfd, naming=name)
@@ -302,7 +312,7 @@ def test_pickles_are_not_opened(copy, capfd, tmp_path):
     ],
     ids=range(8),
 )
-def test_parameters_that_do_not_fit_are_refused(folders, copy, capfd, change, said):
+def test_parameters_that_do_not_fit_are_refused(copy, capfd, change, said):
     folder = copy()
     arrays = {name: np.asarray(x) for name, x in named(checkpoints.load(folder).variables).items()}
     change(arrays)
@@ -333,86 +343,6 @@ def test_tensors_come_back_bit_for_bit_with_their_notes(tmp_path):
     np.testing.assert_array_equal(back["b"]["c"], tree["b"]["c"])
     np.testing.assert_array_equal(back["a"], tree["a"])
     assert notes == {"step": "3"} and back["b"].keys() == {"c"}
-
-
-# --- Orbax ---
-
-
-def database(folder):
-    return tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder / '7' / 'inference'}/"}).result()
-
-
-def edit_array(**changes):
-    def change(folder):
-        store, name = database(folder), b"params.head_ied.bias/.zarray"
-        store.write(name, json.dumps(json.loads(store.read(name).result().value) | changes).encode()).result()
-
-    return change
-
-
-def overwrite(name, content):
-    return lambda folder: (folder / "7" / name).write_bytes(content)
-
-
-def link_out(name):
-    def change(folder):
-        shutil.move(folder / name, folder.parent / "elsewhere")
-        (folder / name).symlink_to(folder.parent / "elsewhere")
-
-    return change
-
-
-def pipe(folder):
-    (folder / "7" / "inference" / "_METADATA").unlink()
-    os.mkfifo(folder / "7" / "inference" / "_METADATA")
-
-
-def all_array_metadata(folder):
-    for path in (folder / "7" / "inference" / "array_metadatas").iterdir():
-        path.write_bytes(DEEP)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (edit_array(shape=[1 << 50]), "(1125899906842624,) saved, (1,) configured"),
-        (edit_array(shape=[1 << 40], chunks=[1 << 40]), "do not fit"),
-        (edit_array(chunks=[1 << 40]), "stored in chunks larger than itself"),
-        (edit_array(dtype="<f8"), "'float64' saved"),
-        (edit_array(dtype="|O"), "Unsupported zarr dtype"),
-        (edit_array(compressor={"id": "pickle"}), "can be read"),
-        (overwrite("inference/_METADATA", DEEP), "recursion"),
-        (overwrite("inference/_METADATA", b"\x80\x04."), "can be read"),
-        (overwrite("inference/_METADATA", b"{}"), "can be read"),
-        (overwrite("inference/_sharding", DEEP), "can be read"),
-        (overwrite("inference/manifest.ocdbt", b"\x80\x04."), "can be read"),
-        (overwrite("inference/manifest.ocdbt", b""), "can be read"),
-        (overwrite("_CHECKPOINT_METADATA", b'{"a":' * 100_000 + b"1" + b"}" * 100_000), "recursion"),
-        (all_array_metadata, "recursion"),
-        (link_out("7"), "is a link that leads out"),
-        (link_out("7/inference/manifest.ocdbt"), "is a link that leads out"),
-        (pipe, "is neither a file nor a folder"),
-        (lambda folder: shutil.rmtree(folder / "7" / "inference"), "can be read"),
-        (lambda folder: shutil.rmtree(folder / "7"), "no saved parameters yet"),
-    ],
-    ids=range(19),
-)
-def test_a_checkpoint_that_was_tampered_with_is_refused(copy, capfd, change, said):
-    folder = copy("checkpoint")
-    change(folder)
-    refused(folder, capfd, naming="", matching=said)
-
-
-def test_a_chunk_that_swells_when_unpacked_is_refused(copy, capfd):
-    """100 kB of zstd that say 1 GB of ones, in the place of one number."""
-    folder = copy("checkpoint")
-    n, base = 1 << 26, {"driver": "ocdbt", "base": f"file://{folder / '7' / 'inference'}/", "path": "bomb/"}
-    spec = {"shape": [n], "chunks": [n], "dtype": "<f4", "compressor": {"id": "zstd"}, "dimension_separator": "."}
-    bomb = tensorstore.open({"driver": "zarr", "kvstore": base, "metadata": spec}, create=True).result()
-    bomb.write(np.ones(n, np.float32)).result()
-    store = database(folder)
-    store.write(b"params.head_ied.bias/0", store.read("bomb/0").result().value).result()
-    refused(folder, capfd, naming="", matching="can be read")
 
 
 # --- writing ---

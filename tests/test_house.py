@@ -15,10 +15,11 @@ SOURCES = sorted(p for top in ("siamese_jax", "data_tools", "experiments") for p
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
-    {"vocabulary", "tensors", "jobs", "files", "locks"},
+    {"vocabulary", "files", "locks"},
+    {"tensors", "jobs"},
     {"recordings", "config"},
     {"shards", "evaluation", "models", "signals"},
-    {"cohort", "forward"},
+    {"cohort", "forward", "identity"},
     {"checkpoints"},
     {"detection"},
     {"training", "export"},
@@ -26,7 +27,7 @@ FLOORS = (
 )
 """A room may import itself and the floors below its own; `siamese_jax` is the package's `__init__`."""
 
-HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "data_tools"}
+HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "identity", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
 WITHOUT_JAX = HOST_ROOMS | {"config", "files", "jobs", "locks", "vocabulary"}
 

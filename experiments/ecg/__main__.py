@@ -26,17 +26,15 @@ from data_tools.twelve_lead import twelve_lead
 from experiments.ecg import page, results
 from experiments.ecg.networks import ALL, Network, fit, networks, prediction_job, task_specs
 from experiments.ecg.records import Classes, Records, Split, choose_classes, make_splits, read_records
-from experiments.ecg.score import LEARNT_FROM
 from experiments.pages import write_page
 from experiments.provenance import made_by
 from experiments.runner import Runner
-from siamese_jax.checkpoints import Checkpoint, write_bundled
+from siamese_jax import identity
+from siamese_jax.checkpoints import Checkpoint, Thresholds, write
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
 from siamese_jax.config.experiment import Config
 from siamese_jax.config.presets import ECG
-from siamese_jax.evaluation.metrics import points_to_json
-from siamese_jax.files import write_json
 
 TRAINED_ON_ALL = 9999
 """Seed of the network on all records: of no repeat."""
@@ -165,11 +163,11 @@ def _save_model(config: Config, records: Records, classes: Classes, points: list
     everyone = np.arange(len(records.patients))
     variables = fit(config, names, records, everyone, classes.every, seed=TRAINED_ON_ALL)
     own = dataclasses.replace(config, tasks=names)
-    folder.mkdir(parents=True, exist_ok=True)
-    points_text = points_to_json(points)
+    learnt = records.origin
+    run = identity.Training(*identity.now(), learnt, identity.Origin(learnt.salt))
+    thresholds = Thresholds(tuple(points), learnt, *identity.now())
     steps = config.training.steps
-    write_bundled(folder, Checkpoint(own, task_specs(names), records.sources, variables, points_text, steps))
-    write_json(folder / LEARNT_FROM, sorted(set(np.asarray(records.patients).tolist())))
+    write(folder, Checkpoint(own, task_specs(names), variables, steps, identity.Identity((run,)), thresholds))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped
 
 from siamese_jax.config.experiment import Config
+from siamese_jax.identity import Origin, origin_of
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import Shard, open_shards
 
@@ -26,6 +27,7 @@ class Records(NamedTuple):
         split: of the shards: `train`, `validation` or `test`.
         sources: where the recordings come from, in words.
         digest: of the shards' fingerprints.
+        origin: whose they are, without a name.
     """
 
     patients: Shaped[np.ndarray, "window"]
@@ -37,6 +39,7 @@ class Records(NamedTuple):
     split: Shaped[np.ndarray, "window"]
     sources: tuple[str, ...]
     digest: str
+    origin: Origin = Origin("")
 
 
 class Classes(NamedTuple):
@@ -95,6 +98,7 @@ def read_records(folder: Path, config: Config) -> Records:
         split=np.concatenate([np.full(len(shard), split) for split, shard in found]),
         sources=tuple(sorted({shard.info.source for _, shard in found})),
         digest=hashlib.sha256("".join(shard.info.fingerprint for _, shard in found).encode()).hexdigest(),
+        origin=origin_of([shard for _, shard in found]),
     )
 
 

@@ -10,7 +10,6 @@ in a column of its name; of a record that is longer than a window, the mean over
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,19 +19,15 @@ from tyro.conf import Positional
 
 from data_tools.twelve_lead import twelve_lead
 from experiments.sweep.folds import restricted
-from siamese_jax import checkpoints
+from siamese_jax import checkpoints, identity
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cli.console import OK, run, use_compilation_cache
 from siamese_jax.cli.recordings import ShardOptions, make_shards
 from siamese_jax.detection.results import write_csv
 from siamese_jax.detection.score import Scores, report, report_text, score
-from siamese_jax.evaluation.metrics import points_from_json
 from siamese_jax.files import write_json
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import Shard, open_shards
-
-LEARNT_FROM = "learnt_from.json"
-"""In the model's folder: names of the patients whose records it was trained on."""
 
 
 def main(model: Positional[Path], out: Positional[Path], *, ludb: Path | None = None, cinc: Path | None = None) -> int:
@@ -51,9 +46,9 @@ def main(model: Positional[Path], out: Positional[Path], *, ludb: Path | None = 
     make_shards(twelve_lead(ludb, cinc), out / "shards", loaded.config.data, ShardOptions())
     filled = [split for split in SPLITS if any((out / "shards" / split).glob("*.h5"))]
     shards = [shard for split in filled for shard in open_shards(out / "shards" / split)]
-    shards = unknown(model, shards)
+    shards = unknown(loaded, shards)
     scores = score_all(loaded, shards)
-    figures = report(loaded.config, loaded.tasks, scores, points_from_json(loaded.operating_points))
+    figures = report(loaded.config, loaded.tasks, scores, loaded.points)
     figures["data"] = sorted({shard.info.source for shard in shards})
     write_json(out / "scores.json", figures)
     classes = loaded.config.tasks
@@ -63,18 +58,18 @@ def main(model: Positional[Path], out: Positional[Path], *, ludb: Path | None = 
     return OK
 
 
-def unknown(model: Path, shards: Sequence[Shard]) -> tuple[Shard, ...]:
+def unknown(model: Checkpoint, shards: Sequence[Shard]) -> tuple[Shard, ...]:
     """What of some shards is of patients whom the model did not learn from; says how many are left out.
 
     Raises:
         ValueError: nobody is left.
     """
-    learnt = set(json.loads((model / LEARNT_FROM).read_text()))
     everybody = {patient for shard in shards for patient in shard.patients}
+    learnt = set(identity.known_to(model.identity.origins, shards).patients)
     if everybody <= learnt:
-        raise ValueError(f"{model} learnt from all {len(everybody)} patients of these records: none is new to it")
-    if known := everybody & learnt:
-        print(f"{len(known)} patients are left out: {model} learnt from them")
+        raise ValueError(f"the model learnt from all {len(everybody)} patients of these records: none is new to it")
+    if learnt:
+        print(f"{len(learnt)} patients are left out: the model learnt from them")
     return restricted(shards, everybody - learnt)
 
 

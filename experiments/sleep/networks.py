@@ -16,7 +16,7 @@ from experiments.sleep.data import CHANNEL, SPINDLE, Central, open_excerpt, stag
 from experiments.sleep.scoring import STEP_SECONDS, Prediction, Settings, StageStatistics, choose, predict
 from experiments.statistics.stages import transition_probabilities
 from experiments.training import trained
-from siamese_jax.checkpoints import Checkpoint, load, write_bundled
+from siamese_jax.checkpoints import Checkpoint, load, write
 from siamese_jax.cohort.prepare import prepare
 from siamese_jax.cohort.sources import Opened
 from siamese_jax.config.experiment import (
@@ -223,7 +223,7 @@ def save_models(folder: Path, saved: Saved) -> None:
     """Write what `load_models` reads: a bundle for each network, and `SETTINGS`."""
     for i, network in enumerate(saved.networks):
         (folder / str(i)).mkdir(parents=True, exist_ok=True)
-        write_bundled(folder / str(i), network)
+        write(folder / str(i), network)
     tree = {
         "networks": len(saved.networks),
         "settings": dataclasses.asdict(saved.settings),

@@ -48,11 +48,12 @@ def detect(
             all files under the same paths.
     """
     use_compilation_cache()
+    from siamese_jax.checkpoints import load
     from siamese_jax.detection.archive import find_jobs, plan_analysis, standing
     from siamese_jax.locks import locked
 
     jobs = find_jobs(files, out)
-    loaded = load_checkpoint(checkpoint)
+    loaded = load(checkpoint)
     analysis = plan_analysis(checkpoint, loaded, threshold=threshold, hop_seconds=hop, units=channel_units(units))
     print(f"model     {analysis.model}")
     with locked(out) as note:
@@ -139,6 +140,7 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
         onnx: Also write model.onnx; needs `pip install jax2onnx onnx onnxruntime`.
     """
     use_compilation_cache()
+    from siamese_jax.checkpoints import load
     from siamese_jax.export.bundle import check_out
     from siamese_jax.export.bundle import export as run_export
     from siamese_jax.export.onnx import check_onnx
@@ -146,7 +148,7 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
     check_out(out)
     if onnx:
         check_onnx()
-    loaded = load_checkpoint(checkpoint)
+    loaded = load(checkpoint)
     print(f"model     {checkpoint}, step {loaded.step}, trained on: {'; '.join(loaded.trained_on)}")
     began = time.monotonic()
     exported = run_export(
@@ -160,23 +162,6 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
     print(f"wrote     {out}, in {time.monotonic() - began:.0f} s")
     print(NOTICE)
     return OK
-
-
-def load_checkpoint(folder: Path) -> "Checkpoint":
-    """A checkpoint or bundle, its thresholds looked at too.
-
-    Raises:
-        ValueError: as `checkpoints.load`; or the thresholds are not what `evaluate` writes.
-    """
-    from siamese_jax import checkpoints
-    from siamese_jax.evaluation.metrics import points_from_json
-
-    loaded = checkpoints.load(folder)
-    try:
-        points_from_json(loaded.operating_points)
-    except ValueError as error:
-        raise ValueError(f"{folder / 'operating_points.json'}: {error}") from None
-    return loaded
 
 
 def export_text(exported: "Exported") -> str:

@@ -8,7 +8,7 @@ import tyro
 
 from siamese_jax.cli.console import NOTICE, run
 from siamese_jax.cli.deployment import detect, export
-from siamese_jax.cli.evaluation import evaluate
+from siamese_jax.cli.evaluation import evaluate, fix_thresholds
 from siamese_jax.cli.recordings import info, prepare
 from siamese_jax.cli.training import Start, train
 
@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "info": info,
     "prepare": prepare,
     "train": train,
+    "fix-thresholds": fix_thresholds,
     "evaluate": evaluate,
     "detect": detect,
     "export": export,

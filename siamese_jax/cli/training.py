@@ -85,6 +85,7 @@ def train(
     start: Annotated[Start, tyro.conf.arg(name="")] = Start(),
     devices: int | None = None,
     stop_at: int | None = None,
+    allow_training_patients: bool = False,
     tensorboard: bool = False,
     profile: bool = False,
     processes: Annotated[Processes, tyro.conf.arg(name="")] = Processes(),
@@ -98,6 +99,7 @@ def train(
         start: What the run starts from.
         devices: How many devices of this machine; default all there are. On a CPU, N devices are forced.
         stop_at: Save and end after this step, as a time limit would; the same command resumes.
+        allow_training_patients: Validate on patients that the checkpoint to start from learnt from, too.
         tensorboard: Write the log for TensorBoard too, to RUN/tensorboard.
         profile: Leave a trace of a few steps in RUN/profile.
         processes: Several processes that train together.
@@ -112,6 +114,7 @@ def train(
             processes,
             devices=devices,
             stop_at=stop_at,
+            allow_training_patients=allow_training_patients,
             tensorboard=tensorboard,
             profile=profile,
         )

@@ -12,7 +12,7 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
 from siamese_jax.evaluation.events import Event, find_events
-from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, MAX_F1, points_from_json
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, MAX_F1
 from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import window_onsets
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
@@ -143,11 +143,12 @@ def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float,
         if not 0 < given < 1:
             raise ValueError(f"threshold must be a probability between 0 and 1, given {given}")
         return given, "given"
-    points = {p.criterion: p for p in points_from_json(checkpoint.operating_points) if p.task == IED.name}
+    points = {p.criterion: p for p in checkpoint.points if p.task == IED.name}
+    where = "" if checkpoint.thresholds is None else checkpoint.thresholds.text()
     for criterion in CRITERIA:
         if criterion in points and not math.isnan(points[criterion].threshold):
-            return points[criterion].threshold, f"operating point {criterion}, fixed on validation patients"
-    return 0.5, "no operating point in the checkpoint: run `siamese-jax evaluate` to fix one"
+            return points[criterion].threshold, f"operating point {criterion}, {where}"
+    return 0.5, "no operating point in the checkpoint: run `siamese-jax fix-thresholds` to fix one"
 
 
 def _hypnogram(config: Config, predictions: Predictions, recording: Recording, hop_seconds: float) -> tuple[Epoch, ...]:

@@ -1,4 +1,4 @@
-"""How good a model is on shards: thresholds fixed on validation patients, figures on test patients, with intervals.
+"""How good a model is on shards: thresholds fixed on some patients, figures of others, with intervals.
 
 Every interval is a bootstrap over patients. Windows are scored as they stand in the shards; events are found in the
 frames of whole recordings, as detection finds them, and matched one to one with the events that were marked, where
@@ -28,7 +28,7 @@ from siamese_jax.detection.predict import (
 from siamese_jax.evaluation import metrics
 from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
-from siamese_jax.evaluation.statistics import patient_bootstrap
+from siamese_jax.evaluation.statistics import Interval, patient_bootstrap
 from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks
 from siamese_jax.recordings.intervals import Interval, holding, without
@@ -387,7 +387,16 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
 
 def report_text(tree: dict[str, Any]) -> str:
     """The figures of `report` as lines to print."""
-    lines = [f"{tree['patients']} test patients, {tree['windows']} windows; [95 % bootstrap over patients]"]
+    n = f"{tree['patients']} patient{'s' * (tree['patients'] != 1)}"
+    lines = [f"{n}, {tree['windows']} windows; [95 % bootstrap over patients]"]
+    for key, what in (
+        ("training_patients", "the model learnt from"),
+        ("threshold_patients", "thresholds were fixed on"),
+    ):
+        if tree.get(key):
+            lines.append(f"warning   {what} {tree[key]} of these patients: figures of them are too good")
+    if tree.get("thresholds"):
+        lines.append(f"thresholds {tree['thresholds']}")
     for task, figures in tree.items():
         if not isinstance(figures, dict):
             continue
@@ -405,8 +414,8 @@ def report_text(tree: dict[str, Any]) -> str:
 def _threshold_text(point: dict[str, Any]) -> str:
     support = f"; {point['positives']} positive windows" if "positives" in point else ""
     if point["threshold"] is None:
-        return f"no threshold: no positive among validation patients{support}"
-    return f"threshold {point['threshold']:.3f} from validation patients{support}"
+        return f"no threshold: no positive among the patients that it was to be fixed on{support}"
+    return f"threshold {point['threshold']:.3f}{support}"
 
 
 def _is_interval(item: Any) -> bool:
@@ -414,8 +423,5 @@ def _is_interval(item: Any) -> bool:
 
 
 def _bracketed(item: dict[str, Any]) -> str:
-    if item["value"] is None:
-        return "undefined"
-    if item["low"] is None:
-        return f"{item['value']:.3f}"
-    return f"{item['value']:.3f} [{item['low']:.3f}, {item['high']:.3f}]"
+    values: dict[str, Any] = {name: math.nan if value is None else value for name, value in item.items()}
+    return str(Interval(**values))

@@ -5,7 +5,6 @@ leaves it out (no label), 1 is the plain metric, and a bootstrap gives the numbe
 patient was drawn. A metric that is not defined on its data (no positives, say) is NaN, without a warning.
 """
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, Shaped
 
-from siamese_jax.config.typed import parse_json, quoted
+from siamese_jax.config.typed import quoted
+from siamese_jax.files import finite
 
 Scores = Float[np.ndarray, "batch"]
 """Larger means more likely positive: probabilities or logits."""
@@ -234,19 +234,17 @@ def operating_points(
     return tuple(points)
 
 
-def points_to_json(points: Iterable[OperatingPoint]) -> str:
-    """Operating points as strict JSON text; what is not defined is null."""
-    rows = [{k: None if _is_nan(v) else v for k, v in asdict(point).items()} for point in points]
-    return json.dumps(rows, indent=2, allow_nan=False)
+def points_to_rows(points: Iterable[OperatingPoint]) -> list[dict[str, Any]]:
+    """Operating points as JSON holds them; what is not defined is None."""
+    return [finite(asdict(point)) for point in points]
 
 
-def points_from_json(text: str) -> tuple[OperatingPoint, ...]:
-    """The operating points that `points_to_json` wrote.
+def points_from_rows(rows: Any) -> tuple[OperatingPoint, ...]:
+    """The operating points that `points_to_rows` gave, from JSON.
 
     Raises:
-        ValueError: text that is not a list of objects with the fields of OperatingPoint, their types and ranges.
+        ValueError: not a list of objects with the fields of OperatingPoint, their types and ranges.
     """
-    rows = parse_json(text, "the operating points")
     if not isinstance(rows, list):
         raise ValueError(f"operating points must be a list, given {quoted(rows)}")
     return tuple(_point(row) for row in rows)

@@ -27,8 +27,14 @@ class Interval(NamedTuple):
     """Resamples on which the metric is defined; the others are left out of the interval."""
 
     def __str__(self) -> str:
-        text = f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], {self.n_patients} patients"
+        n = f"{self.n_patients} patient{'s' * (self.n_patients != 1)}"
+        if math.isnan(self.value):
+            return f"not defined ({n})"
+        if math.isnan(self.low):
+            why = n if self.n_patients < 2 else f"all rests on one of {n}"
+            return f"{self.value:.3f} [not defined ({why})]"
         undefined = self.n_resamples - self.n_resamples_valid
+        text = f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], {n}"
         return text + (f", undefined in {undefined} of {self.n_resamples} resamples" if undefined else "")
 
 
@@ -47,7 +53,8 @@ def patient_bootstrap(
     The metric is called as `metric(*arrays, weights=w)`: a resample is the same arrays with each window
     counting as often as its patient was drawn. For a paired comparison pass a metric that returns the
     difference of two. With few patients the interval is too narrow (below about 20 it covers visibly less
-    than `level`), so `n_patients` belongs beside it.
+    than `level`), so `n_patients` belongs beside it. There is no interval where all rests on one patient: there is one
+    alone, or without one of them the metric is not defined (the only one with a positive window).
 
     Args:
         metric: from `siamese_jax.evaluation.metrics`, or any function of the same shape; NaN where it is not
@@ -83,9 +90,21 @@ def patient_bootstrap(
     values = np.repeat(values, counts)
     valid = values[~np.isnan(values)]
     tail = (1 - level) / 2
-    low, high = np.quantile(valid, [tail, 1 - tail]) if valid.size else (np.nan, np.nan)
+    # Who is missing from a third of the resamples is seen there to be needed.
+    alone = valid.size < n_resamples and _rests_on_one(metric, arrays, base, codes)
+    defined = valid.size and len(drawn_from) > 1 and not alone
+    low, high = np.quantile(valid, [tail, 1 - tail]) if defined else (np.nan, np.nan)
     value = float(metric(*arrays, weights=base))
     return Interval(value, float(low), float(high), level, len(drawn_from), n_resamples, valid.size)
+
+
+def _rests_on_one(
+    metric: Callable[..., float], arrays: tuple[np.ndarray, ...], weights: np.ndarray, codes: np.ndarray
+) -> bool:
+    """Whether the metric is not defined without some one of the patients, whom `codes` number."""
+    return any(
+        math.isnan(metric(*arrays, weights=weights * (codes != one))) for one in range(codes.max(initial=-1) + 1)
+    )
 
 
 def draws(n_patients: int, *, n_resamples: int, seed: int) -> Shaped[np.ndarray, "resample patient"]:

@@ -5,7 +5,7 @@
     OUT/interface.json           what goes in and comes out: names, shapes, units, electrodes, classes, thresholds
     OUT/golden.safetensors       inputs, and what the library's own `forward` makes of them
     OUT/run.py                   loads and checks the programs without this package
-    OUT/parameters.safetensors   with config.json and operating_points.json: a checkpoint that `checkpoints.load` reads
+    OUT/parameters.safetensors   with config.json, identity.json, operating_points.json: what `checkpoints.load` reads
     OUT/README.md                the model card
 
 Programs are for those who trust whoever exported them. This library never runs one from a bundle: `detect` reads
@@ -29,9 +29,10 @@ import numpy as np
 from jax import export as jax_export
 from jaxtyping import Array, Bool, Float32
 
-from siamese_jax.checkpoints import Checkpoint, write_bundled
+from siamese_jax.checkpoints import Checkpoint, write
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import make_predictor, probabilities
+from siamese_jax.evaluation.metrics import points_to_rows
 from siamese_jax.export import run_bundle
 from siamese_jax.export.golden import golden_inputs
 from siamese_jax.export.model_card import model_card
@@ -202,7 +203,7 @@ def interface(checkpoint: Checkpoint, golden: Tensors, programs: Mapping[str, by
         "frame_seconds": config.frame_seconds,
         "first_frame_seconds": 0.0,
         "tasks": [asdict(task) for task in chosen_tasks(config, checkpoint.tasks)],
-        "operating_points": json.loads(checkpoint.operating_points),
+        "operating_points": points_to_rows(checkpoint.points),
         "trained_on": list(checkpoint.trained_on),
         "step": checkpoint.step,
         "tolerance": _tolerance(config),
@@ -231,7 +232,7 @@ def _write(
         programs[ONNX] = to_onnx(serving(config, checkpoint), config, sorted(outputs))
     for name, program in programs.items():
         (folder / name).write_bytes(program)
-    write_bundled(folder, checkpoint)
+    write(folder, checkpoint)
     write_tensors(folder / "golden.safetensors", golden | outputs, notes={})
     described = interface(checkpoint, golden | outputs, programs)
     write_json(folder / "interface.json", described)

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from typing import Any
 
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.evaluation.metrics import points_from_json
 from siamese_jax.files import plain
 from siamese_jax.models.build import chosen_tasks
 
@@ -19,7 +18,8 @@ CONTENTS = {
     "run.py": "loads the programs, and checks them against the golden outputs",
     "parameters.safetensors": "parameters and batch statistics, averaged over training",
     "config.json": "the whole configuration",
-    "operating_points.json": "thresholds fixed on validation patients",
+    "identity.json": "what it learnt from: salted hashes of patients, digests of recordings and shards",
+    "operating_points.json": "thresholds, and what they were fixed on",
 }
 
 RUN = """```python
@@ -81,7 +81,7 @@ def model_card(
         "## What it scored",
         _figures(figures),
         "## Thresholds",
-        _points(checkpoint.operating_points),
+        _points(checkpoint),
         "## Limits",
         LIMITS,
         "## Files",
@@ -126,19 +126,24 @@ def _figures(figures: Mapping[str, Any]) -> str:
     rows = list(_intervals(figures, ()))
     if not rows:
         return "No figures lay beside the checkpoint: `siamese-jax evaluate` writes them."
-    about = [f"{figures[key]} test {key}" for key in ("patients", "windows") if isinstance(figures.get(key), int)]
+    about = [f"{figures[key]} {key}" for key in ("patients", "windows") if isinstance(figures.get(key), int)]
     sources = figures.get("data")
     if isinstance(sources, list):
         about.append("of " + "; ".join(_cell(str(source)) for source in sources))
-    return ", ".join(about) + "; 95 % bootstrap over patients.\n\n" + _table(("figure", "value", "interval"), rows)
+    known = {"training_patients": "the model learnt from", "threshold_patients": "thresholds were fixed on"}
+    warnings = [f" **{what} {figures[key]} of these patients.**" for key, what in known.items() if figures.get(key)]
+    table = _table(("figure", "value", "interval", "patients"), rows)
+    return ", ".join(about) + f"; 95 % bootstrap over patients.{''.join(warnings)}\n\n{table}"
 
 
-def _intervals(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+def _intervals(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str, str, str]]:
     """Every `{value, low, high}` in what `evaluate` wrote, named by its keys."""
     if not isinstance(tree, Mapping):
         return
     if {"value", "low", "high"} <= set(tree):
-        yield ", ".join(path), _number(tree["value"]), f"{_number(tree['low'])} to {_number(tree['high'])}"
+        limits = (tree["low"], tree["high"])
+        interval = "not defined" if None in limits else " to ".join(map(_number, limits))
+        yield ", ".join(path), _number(tree["value"]), interval, str(tree.get("n_patients", "-"))
         return
     for key, item in tree.items():
         yield from _intervals(item, (*path, str(key)))
@@ -148,12 +153,13 @@ def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float | int) and math.isfinite(value) else "-"
 
 
-def _points(text: str) -> str:
-    points = points_from_json(text)
-    if not points:
-        return "None were fixed: `siamese-jax evaluate` does that."
+def _points(checkpoint: Checkpoint) -> str:
+    if checkpoint.thresholds is None:
+        return "None were fixed: `siamese-jax fix-thresholds` does that."
+    points = checkpoint.points
     rows = ((p.task, p.criterion, _number(p.threshold), _number(p.sensitivity), _number(p.precision)) for p in points)
-    return _table(("task", "criterion", "threshold", "sensitivity", "precision"), rows) + "\n\nOn validation patients."
+    table = _table(("task", "criterion", "threshold", "sensitivity", "precision"), rows)
+    return f"{table}\n\nThey were {_cell(checkpoint.thresholds.text())}; rates are of those patients."
 
 
 def _table(header: tuple[str, ...], rows: Any) -> str:

@@ -192,7 +192,7 @@ class _Source:
     def __init__(self, shards: Sequence[Shard], config: Config, margin: int, *, judged: bool = False) -> None:
         self._tasks = task_specs(shards, config)
         for shard in shards:
-            _check_geometry(shard, config)
+            check_geometry(shard, config)
         self._shards, self._config, self._margin = tuple(shards), config, margin
         self._columns = [_columns(shard, config.data.ch_names) for shard in shards]
         self._opened: dict[int, None] = {}
@@ -259,7 +259,12 @@ def electrodes(shard: Shard, config: Config) -> Bool[np.ndarray, "recording chan
     return present
 
 
-def _check_geometry(shard: Shard, config: Config) -> None:
+def check_geometry(shard: Shard, config: Config) -> None:
+    """Refuse a shard whose rate or window is another than the configuration's.
+
+    Raises:
+        ValueError: it; what to prepare instead is named.
+    """
     if (shard.info.sfreq, shard.info.window) != (config.data.sfreq, config.n_times):
         held, wanted = shard.info, config.data
         raise ValueError(

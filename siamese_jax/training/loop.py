@@ -1,6 +1,6 @@
 """The training loop: order of operations and input/output, no arithmetic.
 
-Restore, then for each step: batch, step, log; now and then evaluate, then save. A run that was stopped goes on with the
+Restore, then for each step: batch, step, log; now and then evaluate, then save. A run that was stopped resumes with the
 same next batch and the same draws, since both are functions of the step alone.
 """
 
@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamese_jax import checkpoints
+from siamese_jax import checkpoints, identity
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.score import window_scores
-from siamese_jax.shards.batches import Batch, electrodes, stream, task_specs
+from siamese_jax.shards.batches import Batch, check_geometry, electrodes, stream, task_specs
 from siamese_jax.shards.schema import Shard
 from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.training.log import Diary
@@ -49,6 +49,7 @@ def train(
     devices: list[Device],
     stop_at: int | None = None,
     init_from: Checkpoint | None = None,
+    allow_training_patients: bool = False,
     tensorboard: bool = False,
     profile: bool = False,
     on_start: Callable[[str], None] = lambda text: None,
@@ -66,7 +67,8 @@ def train(
         workdir: for `checkpoint/` and `training.jsonl`; created if it is not there, one that all processes see.
         devices: to train on, those of all processes.
         stop_at: end early after this step, as a queue's time limit would.
-        init_from: what a new run starts from (`transfer`); of a run that goes on it is checked, not used.
+        init_from: what a new run starts from (`transfer`); of a run that resumes it is checked, not used.
+        allow_training_patients: evaluate along the way on patients that `init_from` learnt from, too.
         tensorboard: write what is logged to `workdir/tensorboard/` too.
         profile: leave a trace in `workdir/profile/`.
         on_start: called once, before the first step, with what the run starts from.
@@ -74,30 +76,35 @@ def train(
 
     Raises:
         ValueError: shards that do not fit the configuration, a batch that the devices cannot share, a workdir of
-            another configuration.
+            another configuration or of other shards, validation patients that `init_from` learnt from.
         FloatingPointError: loss or gradient is not finite; the step is named, the last good checkpoint kept.
     """
     tasks = task_specs(training, config)
-    start_from = init_from and (init_from.config, init_from.tasks, init_from.trained_on, init_from.step)
+    start_from = init_from and (init_from.config, init_from.tasks, init_from.identity, init_from.step)
     must_agree(config, stop_at, start_from, [(s.path.name, s.info, len(s)) for s in (*training, *validation)])
     parallel = data_parallel(config, tasks, devices)
     training, left_out = _with_rows(config, training)
     folder = workdir / "checkpoint"
     state, text = _first_state(config, tasks, init_from)  # before anything is written: it may not fit
-    _describe(folder, config, tasks, training, init_from)
+    description = _described(folder, config, tasks, (training, validation), init_from)
+    watched, notes = _watched(config, tasks, training, validation)
+    if init_from is not None:
+        notes += _already_learnt(init_from, validation, config, allow=allow_training_patients)
+    _write_description(folder, description)
     last = config.training.steps if stop_at is None else min(stop_at, config.training.steps)
     with checkpoints.open_manager(folder) as manager, _stop_requested() as stop_requested:
-        if saved := checkpoints.restore(manager, state):
+        if saved := checkpoints.restore_state(manager, state):
             state, text = saved, f"start     resumes from step {int(saved.step)}"
-        on_start(text + left_out)
+            if is_first():
+                notes += _in_step(folder, saved, last)
+        on_start("\n".join([text + left_out, *notes]))
         start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
         diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
         profiler = Profiler(workdir / "profile" if profile and is_first() else None)
         with closing(batches), closing(diary), closing(profiler):
-            run = _Run(config, tasks, validation, parallel, manager, diary, profiler)
+            run = _Run(config, tasks, watched, parallel, folder, manager, diary, profiler)
             step = run.steps(parallel.place_state(state), start, last, batches, stop_requested)
-        manager.wait_until_finished()
     return Outcome(step, step == config.training.steps, diary.windows_per_second())
 
 
@@ -108,6 +115,7 @@ class _Run(NamedTuple):
     tasks: tuple[TaskSpec, ...]
     validation: tuple[Shard, ...]
     parallel: DataParallel
+    folder: Path
     manager: Any
     diary: Diary
     profiler: Profiler
@@ -143,7 +151,9 @@ class _Run(NamedTuple):
                 self.diary.write({"step": step} | scores)
             if saves:
                 saved = self.parallel.as_saved(state)
-                checkpoints.save(self.manager, step, saved, saved.ema)
+                checkpoints.save_state(self.manager, step, saved)
+                if is_first():
+                    checkpoints.write_parameters(self.folder, saved.ema, step)
 
 
 def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard, ...], str]:
@@ -163,18 +173,121 @@ def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard
     return kept, f"\nleft out  {', '.join(blind)}: {why}" if blind else ""
 
 
-def _describe(
-    folder: Path, config: Config, tasks: tuple[TaskSpec, ...], training: tuple[Shard, ...], init_from: Checkpoint | None
-) -> None:
-    """Write `config.json`, or check that it is this run's. All look before the first process writes."""
-    sources = {shard.info.source for shard in training} | set(init_from.trained_on if init_from else ())
-    description = checkpoints.Description(config, tasks, tuple(sorted(sources)))
-    checkpoints.check_description(folder, description)
+def _watched(
+    config: Config, tasks: tuple[TaskSpec, ...], training: tuple[Shard, ...], validation: tuple[Shard, ...]
+) -> tuple[tuple[Shard, ...], list[str]]:
+    """The shards to evaluate on along the way, and what is to be said of labels that are missing.
+
+    Raises:
+        ValueError: validation shards that do not fit the configuration.
+    """
+    notes = [
+        f"warning   no window for training has a label for {task}: its head learns nothing"
+        for task in _unlabelled(training, config)
+    ]
+    if not validation:
+        return (), notes
+    if task_specs(validation, config) != tasks:
+        raise ValueError(
+            f"the tasks of {validation[0].path.parent} are defined otherwise than those of {training[0].path.parent}:"
+            f" {task_specs(validation, config)} against {tasks}"
+        )
+    for shard in validation:
+        check_geometry(shard, config)
+        electrodes(shard, config)  # refuses a shard without any of them
+    missing = _unlabelled(validation, config)
+    notes += [
+        f"warning   no window for validation has a label for {task}: no figures of it along the way" for task in missing
+    ]
+    return (() if len(missing) == len(tasks) else validation), notes
+
+
+def _unlabelled(shards: tuple[Shard, ...], config: Config) -> list[str]:
+    return [task for task in config.tasks if not any((shard.weights[task] > 0).any() for shard in shards)]
+
+
+def _already_learnt(init_from: Checkpoint, validation: tuple[Shard, ...], config: Config, *, allow: bool) -> list[str]:
+    """What is to be said of validation patients that a checkpoint learnt from.
+
+    Raises:
+        ValueError: there are some, and nobody allowed it.
+    """
+    known = identity.known_to(init_from.identity.origins, validation, config.tasks)
+    if not known.patients:
+        return []
+    found = f"the checkpoint that this run starts from learnt from {known.text()} of the validation shards"
+    if not allow:
+        raise ValueError(
+            f"{found}: figures of them would be too good. Validate on others, or allow it: --allow-training-patients"
+        )
+    return [f"warning   {found}: figures along the way are too good"]
+
+
+def _described(
+    folder: Path,
+    config: Config,
+    tasks: tuple[TaskSpec, ...],
+    shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
+    init_from: Checkpoint | None,
+) -> checkpoints.Description:
+    """Configuration and identity of a run, checked against those of a run that the folder holds.
+
+    Raises:
+        ValueError: it holds another run.
+    """
+    before = init_from.identity.runs if init_from else ()
+    own = identity.new_training(*shards, config.tasks)
+    description = checkpoints.Description(config, tasks, identity.Identity((own, *before)))
+    if checkpoints.holds_run(folder):
+        checkpoints.check_description(folder, description)
+        _check_same_data(folder, shards, config, before)
+    return description
+
+
+def _write_description(folder: Path, description: checkpoints.Description) -> None:
+    """Write configuration and identity of a new run; all have looked at the folder before the first process writes."""
     wait_for_all("description checked")
-    if is_first():
+    if is_first() and not checkpoints.holds_run(folder):
         checkpoints.write_description(folder, description)
     wait_for_all("description written")
     checkpoints.read_description(folder)  # refuses a folder that not all processes see
+
+
+def _check_same_data(
+    folder: Path,
+    shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
+    config: Config,
+    before: tuple[identity.Training, ...],
+) -> None:
+    """Refuse to resume a run on other shards, or on top of another checkpoint.
+
+    Raises:
+        ValueError: what differs, and what to do.
+    """
+    runs = checkpoints.read_description(folder).identity.runs
+    if not runs:
+        raise ValueError(f"{folder} does not say what it learnt from, so it cannot be resumed: name a new folder")
+    wrong = [
+        f"of the {part} data, {change}"
+        for part, given in zip(("training", "validation"), shards, strict=True)
+        for change in identity.changes(getattr(runs[0], part), given, config.tasks)
+    ]
+    if before and before != runs[1:]:
+        wrong.append("it started from another checkpoint than --init-from names")
+    if wrong:
+        raise ValueError(
+            f"{folder} holds a run on other data: {'; '.join(wrong)}. Name a new folder for the run; it may start from"
+            f" this one's parameters: --init-from {folder}"
+        )
+
+
+def _in_step(folder: Path, saved: TrainState, last: int) -> list[str]:
+    """Put the parameters beside a state that a killed run left without them; remove thresholds of other parameters."""
+    checkpoints.write_parameters(folder, saved.ema, int(saved.step))
+    if int(saved.step) >= last or checkpoints.read_thresholds(folder) is None:
+        return []
+    checkpoints.write_thresholds(folder, None)
+    return ["warning   removed the thresholds of the parameters so far: run `siamese-jax fix-thresholds` afterwards"]
 
 
 def _first_state(config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpoint | None) -> tuple[TrainState, str]:
@@ -183,7 +296,8 @@ def _first_state(config: Config, tasks: tuple[TaskSpec, ...], init_from: Checkpo
     if init_from is None:
         return fresh, f"start     at random, seed {config.training.seed}"
     variables, transferred = transfer(init_from, config, tasks, fresh.variables)
-    return create_state(config, tasks, variables), transferred.text()
+    own = jax.tree.map(jnp.copy, variables)  # a step takes its state's memory: the checkpoint keeps its own
+    return create_state(config, tasks, own), transferred.text()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from siamese_jax.config.presets import ECG, PAPER, PRESETS, SMALL, fine_tuning
 from siamese_jax.locks import locked
 from siamese_jax.training import processes
 from siamese_jax.vocabulary import IED, SLEEP
+from tests.identities import learnt_from
 from tests.simulated_cohort import tiny_shards
 
 
@@ -25,7 +26,7 @@ from tests.simulated_cohort import tiny_shards
 def checkpoint(tiny, tmp_path) -> Path:
     """A checkpoint's description, which is all that the parser needs."""
     frozen = dataclasses.replace(tiny, freeze=("stem",))
-    checkpoints.write_description(tmp_path / "source", Description(frozen, (IED, SLEEP), ("SIMULATED",)))
+    checkpoints.write_description(tmp_path / "source", Description(frozen, (IED, SLEEP), learnt_from("SIMULATED")))
     return tmp_path / "source"
 
 
@@ -204,8 +205,9 @@ def shards(tmp_path_factory) -> Path:
 def test_a_run_starts_from_the_checkpoint_keeps_what_is_frozen_and_says_both(shards, tiny, tmp_path, capsys):
     training.train(shards, tmp_path / "first", tiny, devices=1)
     source = tmp_path / "first" / "checkpoint"
-    description = json.loads((source / "config.json").read_text()) | {"trained_on": ["another lab"]}
-    (source / "config.json").write_text(json.dumps(description))
+    identity = json.loads((source / "identity.json").read_text())
+    identity["runs"][0]["training"] |= {"sources": ["another lab"]}
+    (source / "identity.json").write_text(json.dumps(identity))
     capsys.readouterr()
     line = ["train", str(shards), str(tmp_path / "second"), "--init-from", str(source), "--tasks", "sleep", "--freeze"]
     line += ["stem", "--training.steps", "3", "--training.warmup-steps", "0", "--devices", "1"]
@@ -226,7 +228,7 @@ def test_a_run_starts_from_the_checkpoint_keeps_what_is_frozen_and_says_both(sha
 
     assert command(line) == console.OK
     said = capsys.readouterr().out
-    assert "from step 3" in said and "restored" not in said
+    assert "start     resumes from step 3" in said and "restored" not in said
     chex.assert_trees_all_equal(checkpoints.load(tmp_path / "second" / "checkpoint").variables, after.variables)
     alone = [word for word in line if word not in ("--init-from", str(source))]
     with pytest.raises(ValueError, match=r"holds a run with another configuration: .*there"):

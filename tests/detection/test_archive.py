@@ -31,6 +31,7 @@ from siamese_jax.forward import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
+from tests.identities import learnt_from, thresholds_of
 
 N_FILES = 6
 BROKEN = "b/broken.edf"
@@ -59,7 +60,7 @@ def made(config, folder, *, seed=0, tasks=(IED, SLEEP)) -> Checkpoint:
     """A bundle with random parameters."""
     config = dataclasses.replace(config, tasks=tuple(task.name for task in tasks))
     variables = initialise(config, tasks, jax.random.key(seed))
-    checkpoints.write_bundled(folder, Checkpoint(config, tasks, ("nothing",), variables, "[]", 7))
+    checkpoints.write(folder, Checkpoint(config, tasks, variables, 7, learnt_from("nothing")))
     return checkpoints.load(folder)
 
 
@@ -145,7 +146,7 @@ def test_the_analysis_is_checked_before_any_recording_is_read(model, tmp_path):
 
 def test_a_model_s_digest_tells_its_content_and_nothing_else(tiny, tmp_path, model):
     again = made(tiny, tmp_path / "again")
-    assert model_digest(again._replace(operating_points="[1]", step=9)) == model_digest(model)
+    assert model_digest(again._replace(thresholds=thresholds_of([]), step=9)) == model_digest(model)
     moved = jax.tree.map(np.array, model.variables)
     leaf = jax.tree.leaves(moved)[0]
     leaf.flat[0] = np.nextafter(leaf.flat[0], np.float32(9))

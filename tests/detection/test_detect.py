@@ -16,6 +16,7 @@ from siamese_jax.recordings.edf import read_annotations
 from siamese_jax.recordings.recording import Segment, recording_from_array
 from siamese_jax.recordings.windows import window_grid
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
+from tests.identities import thresholds_of
 
 SFREQ = 200.0
 POINTS = [
@@ -26,7 +27,7 @@ FIGURES = dict.fromkeys(("sensitivity", "precision", "specificity", "f1", "preva
 
 
 def checkpoint(points=POINTS) -> Checkpoint:
-    return Checkpoint(SMALL, (IED, SLEEP), ("test",), {}, json.dumps([FIGURES | point for point in points]), 1)
+    return Checkpoint(SMALL, (IED, SLEEP), {}, 1, thresholds=thresholds_of([FIGURES | point for point in points]))
 
 
 def recording(spikes, seconds=120, absent=()):
@@ -105,12 +106,13 @@ def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted
     rec = recording({})
     by_events = room.detect(checkpoint(), rec)
     assert (by_events.threshold, len(by_events.events)) == (0.6, 1)
-    assert "events_max_f1" in by_events.threshold_origin
+    fixed = "fixed on 1 patient of validation recordings, 2026-01-02, by siamese-jax 0.1.0"
+    assert by_events.threshold_origin == f"operating point events_max_f1, {fixed}"
     other_task = {"task": "state", "criterion": "events_max_f1", "threshold": 0.9}
     assert room.detect(checkpoint([*POINTS, other_task]), rec).threshold == 0.6
     assert len(room.detect(checkpoint(POINTS[:1]), rec).events) == 2
-    none = room.detect(checkpoint([]), rec)
-    assert none.threshold == 0.5 and "siamese-jax evaluate" in none.threshold_origin
+    none, without = room.detect(checkpoint([]), rec), checkpoint()._replace(thresholds=None)
+    assert none.threshold == 0.5 and "siamese-jax fix-thresholds" in room.detect(without, rec).threshold_origin
     undefined = room.detect(checkpoint([POINTS[0], POINTS[1] | {"threshold": None}]), rec)
     assert undefined.threshold == 0.3
     assert room.detect(checkpoint(), rec, threshold=0.9).events == ()

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from siamese_jax.evaluation.metrics import auroc
+from siamese_jax.evaluation.metrics import auroc, confusion
 from siamese_jax.evaluation.statistics import corrected_difference, hanley_mcneil, holm, patient_bootstrap
 
 
@@ -61,14 +61,44 @@ def test_more_windows_of_the_same_patients_do_not_make_it_surer():
 
 
 def test_undefined_resamples_are_counted_and_left_out():
-    # One patient of three holds the positives: a resample without that one has no AUROC, chance (2/3)^3.
+    # Two patients of three hold the positives: a resample without both has no AUROC, chance (1/3)^3.
     patients = np.repeat(["a", "b", "c"], 4)
-    labels = np.array([1, 0, 1, 0] + [0] * 8)
+    labels = np.array([1, 0, 1, 0] * 2 + [0] * 4)
     interval = patient_bootstrap(auroc, patients, (np.linspace(1, 0, 12), labels), seed=1)
     undefined = interval.n_resamples - interval.n_resamples_valid
-    assert undefined == pytest.approx(1000 * (2 / 3) ** 3, abs=50)
+    assert undefined == pytest.approx(1000 / 27, abs=20)
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
     assert str(interval).endswith(f"3 patients, undefined in {undefined} of 1000 resamples")
+
+
+def test_one_patient_alone_has_no_interval():
+    labels = (np.arange(200) % 10 == 0).astype(float)
+    scores = labels + np.random.default_rng(0).standard_normal(200)
+    interval = patient_bootstrap(auroc, ["p1"] * 200, (scores, labels), seed=0)
+    assert interval.value == auroc(scores, labels) and interval.n_patients == 1
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+    assert str(interval) == f"{interval.value:.3f} [not defined (1 patient)]"
+
+
+def test_where_all_rests_on_one_patient_there_is_no_interval():
+    # Only `a` has positives: its sensitivity is the same in every resample that has it, however many others there are.
+    patients, labels = np.repeat(list("abcdefgh"), 4), np.array([1, 0, 1, 0] + [0] * 28)
+    scores = np.linspace(1, 0, 32)
+
+    def sensitivity(scores, labels, *, weights):
+        return confusion(scores, labels, threshold=0.95, weights=weights).sensitivity
+
+    for metric in (auroc, sensitivity):
+        interval = patient_bootstrap(metric, patients, (scores, labels), seed=0)
+        assert not math.isnan(interval.value) and math.isnan(interval.low) and math.isnan(interval.high)
+        assert str(interval).endswith("[not defined (all rests on one of 8 patients)]")
+    labels[4] = 1  # of `b`
+    assert not math.isnan(patient_bootstrap(auroc, patients, (scores, labels), seed=0).low)
+
+
+def test_two_patients_have_an_interval_and_their_number_beside_it():
+    interval = patient_bootstrap(mean, ["a", "b"], (np.array([0.0, 1.0]),), seed=0)
+    assert str(interval) == "0.500 [0.000, 1.000], 2 patients"
 
 
 def test_a_metric_that_is_defined_nowhere_has_no_interval():

@@ -24,6 +24,7 @@ from siamese_jax.models import efficientnet
 from siamese_jax.models.build import build_model
 from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
+from tests.identities import learnt_from, thresholds_of
 
 HAS_ONNX = jax.__version_info__ < onnx.TOO_NEW and all(util.find_spec(name) for name in onnx.LIBRARIES)
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the extra for ONNX is not installed, or does not know this JAX")
@@ -48,7 +49,7 @@ def checkpoint_of(config, tasks=TASKS) -> Checkpoint:
     )
     params = jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype("f4"), variables["params"])
     variables = jax.tree.map(jnp.asarray, {"params": params, "batch_stats": stats})
-    return Checkpoint(config, tasks, ("SIMULATED | <b>test",), variables, json.dumps([POINT]), 12)
+    return Checkpoint(config, tasks, variables, 12, learnt_from("SIMULATED | <b>test"), thresholds_of([POINT]))
 
 
 def inputs_of(config, n, *, seed=3):
@@ -97,7 +98,7 @@ def bundle(tmp_path_factory):
     figures = {
         "patients": 8,
         "windows": 99,
-        "ied": {"auroc": {"value": 0.876, "low": 0.8, "high": None}},
+        "ied": {"auroc": {"value": 0.876, "low": None, "high": None, "n_patients": 8}},
         "data": ["x"],
     }
     return out, checkpoint, room.export(checkpoint, out, figures=figures, onnx=HAS_ONNX)
@@ -284,8 +285,8 @@ def test_the_card_says_what_it_is_and_its_code_runs(bundle):
     for words in (
         "Research use only",
         "Trained on: SIMULATED / (b)test. **Simulated signals",
-        "| ied, auroc | 0.876 | 0.800 to - |",
-        "8 test patients, 99 test windows, of x",
+        "| ied, auroc | 0.876 | not defined | 8 |",
+        "8 patients, 99 windows, of x",
         "| ied | max_f1 | 0.250 | 0.500 | 0.500 |",
         "F3 F4 C3 C4 Cz",
         f"{exported.errors['model.stablehlo']['window/ied']:.1e}",
@@ -359,7 +360,7 @@ def test_an_empty_folder_is_filled(bundle, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     room.export(checkpoint, tmp_path / "out")
     assert left(tmp_path / "out") == sorted(
-        "README.md config.json golden.safetensors interface.json model.stablehlo operating_points.json"
+        "README.md config.json golden.safetensors identity.json interface.json model.stablehlo operating_points.json"
         " parameters.safetensors run.py".split()
     )
 

@@ -19,6 +19,8 @@ from siamese_jax.shards.schema import open_shards
 from siamese_jax.training import loop
 from siamese_jax.training.loop import train
 from siamese_jax.training.step import create_state
+from siamese_jax.vocabulary import SLEEP
+from tests.identities import learnt_from
 from tests.simulated_cohort import tiny_shards
 
 DEVICES = jax.devices()[:2]
@@ -42,7 +44,7 @@ def final_state(workdir, config):
     folder = workdir / "checkpoint"
     tasks = checkpoints.read_description(folder).tasks
     with checkpoints.open_manager(folder) as manager:
-        return manager.latest_step(), jax.device_get(checkpoints.restore(manager, create_state(config, tasks)))
+        return manager.latest_step(), jax.device_get(checkpoints.restore_state(manager, create_state(config, tasks)))
 
 
 def lines(workdir):
@@ -79,6 +81,67 @@ def test_what_is_watched_and_handed_on_is_the_average(run, tiny, tmp_path, monke
     chex.assert_trees_all_equal(watched[-1], state.ema)
 
 
+def without_labels(shards, *tasks):
+    """As of recordings that nobody looked through for these tasks."""
+    none = [{task: np.zeros_like(shard.weights[task]) for task in tasks} for shard in shards]
+    return tuple(dataclasses.replace(s, weights=s.weights | w) for s, w in zip(shards, none, strict=True))
+
+
+def test_missing_labels_are_named_before_the_first_step_and_end_nothing(folder, tiny, tmp_path, monkeypatch):
+    watched, said = [], []
+    monkeypatch.setattr(loop, "window_scores", lambda config, tasks, variables, shards: watched.append(shards) or {})
+    training, validation = (tuple(open_shards(folder / split)) for split in ("train", "validation"))
+    options = {"devices": DEVICES, "on_start": said.append}
+    assert train(tiny, training, without_labels(validation, "ied"), tmp_path / "a", **options).finished
+    assert "no window for validation has a label for ied: no figures of it along the way" in said[0]
+    assert "for sleep" not in said[0] and len(watched) == 2
+    assert train(tiny, training, without_labels(validation, "ied", "sleep"), tmp_path / "b", **options).finished
+    assert "for sleep: no figures" in said[1] and len(watched) == 2
+    train(tiny, without_labels(training, "sleep"), (), tmp_path / "c", stop_at=1, **options)
+    assert "no window for training has a label for sleep: its head learns nothing" in said[2]
+
+
+def test_validation_shards_that_do_not_fit_are_refused_before_anything_is_written(folder, tiny, tmp_path):
+    training, validation = (tuple(open_shards(folder / split)) for split in ("train", "validation"))
+    other = tuple(dataclasses.replace(s, info=dataclasses.replace(s.info, sfreq=50.0)) for s in validation)
+    with pytest.raises(ValueError, match=r"holds windows of 2 s at 50 Hz"):
+        train(tiny, training, other, tmp_path / "run", devices=DEVICES)
+    task = dataclasses.replace(SLEEP, classes=("W", "N1", "N2", "R", "N3"))
+    tasks = tuple(task if t.name == "sleep" else t for t in training[0].info.tasks)
+    other = tuple(dataclasses.replace(s, info=dataclasses.replace(s.info, tasks=tasks)) for s in validation)
+    with pytest.raises(ValueError, match=r"the tasks of .*validation are defined otherwise than those of .*train"):
+        train(tiny, training, other, tmp_path / "run", devices=DEVICES)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_killed_between_state_and_parameters_puts_them_in_step(run, tiny, tmp_path, monkeypatch):
+    def killed(folder, variables, step):
+        raise KeyboardInterrupt
+
+    run(tmp_path, stop_at=3)
+    folder, write = tmp_path / "checkpoint", checkpoints.write_parameters
+    before = checkpoints.load(folder)
+    monkeypatch.setattr(
+        checkpoints, "write_parameters", lambda f, v, step: write(f, v, step) if step == 3 else killed(f, v, step)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.setattr(checkpoints, "write_parameters", write)
+    assert checkpoints.load(folder).step == 3
+    chex.assert_trees_all_equal(checkpoints.load(folder).variables, before.variables)
+    run(tmp_path, stop_at=4)  # there is nothing to do but this
+    assert checkpoints.load(folder).step == 4
+    chex.assert_trees_all_equal(checkpoints.load(folder).variables, final_state(tmp_path, tiny)[1].ema)
+
+
+def test_a_checkpoint_can_be_started_from_twice(run, tiny, tmp_path):
+    run(tmp_path / "a", stop_at=1)
+    source = checkpoints.load(tmp_path / "a" / "checkpoint")
+    for name in ("b", "c"):
+        run(tmp_path / name, init_from=source, allow_training_patients=True, stop_at=1)
+    assert lines(tmp_path / "b") == lines(tmp_path / "c")
+
+
 def test_state_depends_on_the_seed(run, tiny, with_training, tmp_path):
     other = with_training(seed=1)
     run(tmp_path / "a")
@@ -112,9 +175,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     folder = tmp_path / "checkpoint"
     tasks = checkpoints.read_description(folder).tasks
     with checkpoints.open_manager(folder) as manager:
-        state = checkpoints.restore(manager, create_state(healthy, tasks))
+        state = checkpoints.restore_state(manager, create_state(healthy, tasks))
         broken = jax.tree.map(lambda x: x * np.float32(np.nan), state.variables)
-        checkpoints.save(manager, 3, state._replace(step=state.step + 1, variables=broken), state.ema)
+        checkpoints.save_state(manager, 3, state._replace(step=state.step + 1, variables=broken))
     with pytest.raises(FloatingPointError, match=r"training step 4: loss is nan; stopped"):
         run(tmp_path, config=healthy)
     with checkpoints.open_manager(folder) as manager:
@@ -158,7 +221,9 @@ def test_all_look_at_the_folder_before_the_first_process_writes_and_write_before
 def test_a_folder_in_which_nothing_was_saved_belongs_to_nobody(run, tiny, with_training, tmp_path):
     """As after a first step that ran out of memory: a smaller batch may try again."""
     tasks = tuple(task_specs(tuple(open_shards(tiny_shards(tmp_path) / "train")), tiny))
-    checkpoints.write_description(tmp_path / "checkpoint", checkpoints.Description(tiny, tasks, ("elsewhere",)))
+    checkpoints.write_description(
+        tmp_path / "checkpoint", checkpoints.Description(tiny, tasks, learnt_from("elsewhere"))
+    )
     smaller = with_training(batch_size=8)
     assert run(tmp_path, config=smaller, stop_at=1).step == 1
     assert checkpoints.read_description(tmp_path / "checkpoint").config == smaller

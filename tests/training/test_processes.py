@@ -86,7 +86,7 @@ def losses(folder: Path):
 
 def final_variables(folder: Path, config):
     with checkpoints.open_manager(folder / "run/checkpoint") as manager:
-        variables = jax.device_get(checkpoints.restore(manager, create_state(config, (IED, SLEEP))).variables)
+        variables = jax.device_get(checkpoints.restore_state(manager, create_state(config, (IED, SLEEP))).variables)
     # The next batch-norm takes this bias away: its gradient is rounding alone, which Adam makes as large as any other.
     del variables["params"]["shared_0"]["BatchNorm_0"]["BatchNorm_0"]["bias"]
     return variables
@@ -159,16 +159,16 @@ def test_a_lost_process_ends_the_other_and_the_same_commands_resume(command, tmp
     assert code in (75, -signal.SIGABRT), printed
     assert "gives no sign of life for 10 s, JAX ends all others. Then start all processes again" in printed
 
-    saved = max(int(step.name) for step in (tmp_path / "run/checkpoint").iterdir() if step.name.isdigit())
+    saved = max(int(step.name) for step in (tmp_path / "run/checkpoint/state").iterdir() if step.name.isdigit())
     assert saved >= 2
     again = command(lost_after=60)
-    assert wait_for(lambda: f"from step {saved}" in (tmp_path / "log0").read_text(), 240)
+    assert wait_for(lambda: f"resumes from step {saved}" in (tmp_path / "log0").read_text(), 240)
     reached = last_step()
     assert wait_for(lambda: last_step() > max(reached, saved + 2), 240)
     # SIGTERM to one of them, as a cluster's queue would: both save the same step and end well.
     again[1].send_signal(signal.SIGTERM)
     assert [process.wait(60) for process in again] == [0, 0]
-    with checkpoints.open_manager(tmp_path / "run/checkpoint", read_only=True) as manager:
+    with checkpoints.open_manager(tmp_path / "run/checkpoint") as manager:
         assert manager.latest_step() == len(losses(tmp_path)) > saved
 
 

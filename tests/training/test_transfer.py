@@ -18,6 +18,7 @@ from siamese_jax.signals.converter import convert
 from siamese_jax.signals.preprocess import preprocess
 from siamese_jax.training.transfer import MUST_AGREE, transfer
 from siamese_jax.vocabulary import IED, SLEEP, STATE, TaskSpec
+from tests.identities import learnt_from
 
 TASKS = (IED, SLEEP)
 SPINDLE = TaskSpec("spindle", "binary", ("none", "spindle"))
@@ -45,7 +46,7 @@ def random_variables(config: Config, tasks, seed: int):
 
 
 def trained(config: Config, tasks=TASKS) -> Checkpoint:
-    return Checkpoint(config, tasks, ("SIMULATED",), random_variables(config, tasks, 1), "[]", 70)
+    return Checkpoint(config, tasks, random_variables(config, tasks, 1), 70, learnt_from("SIMULATED"))
 
 
 def started(source: Checkpoint, config: Config, tasks=TASKS):
@@ -189,7 +190,7 @@ def test_the_same_signal_at_half_the_rate_gets_the_checkpoint_s_answer(request, 
     unscaled = answers(at_100, source.variables, windows(at_100), there)
     assert max(float(np.abs(unscaled[task] - expected[task]).max()) for task in expected) > 0.1
     assert "differs   data.sfreq: 200.0 there, 100.0 given" in done.notes
-    back, _, _ = started(Checkpoint(at_100, TASKS, ("x",), variables, "[]", 1), at_200)
+    back, _, _ = started(Checkpoint(at_100, TASKS, variables, 1), at_200)
     chex.assert_trees_all_close(back, source.variables, rtol=1e-4, atol=1e-4)
 
 

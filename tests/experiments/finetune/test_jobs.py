@@ -48,7 +48,7 @@ def test_every_epoch_counts_once_by_the_stage_at_its_centre(tiny, stage):
     bias = jnp.asarray(9.0 * (np.array(SLEEP.classes) == stage), jnp.float32)
     head = variables["params"]["head_sleep"]
     variables["params"]["head_sleep"] = {"kernel": jnp.zeros_like(head["kernel"]), "bias": bias}
-    model = Checkpoint(tiny, (IED, SLEEP), ("x",), variables, "[]", 1)
+    model = Checkpoint(tiny, (IED, SLEEP), variables, 1)
     expected = np.zeros((5, 5))
     # Epochs from 0, 30 and 60 s; that from 90 s has a signal up to 100 s, and nobody scored its centre at 105 s.
     expected[0, SLEEP.classes.index(stage)], expected[2, SLEEP.classes.index(stage)] = 1, 2
