@@ -108,7 +108,7 @@ def origin_of(shards: Sequence[Shard], tasks: Sequence[str] | None = None, *, sa
     for shard in shards:
         rows = _recordings(shard, tasks)
         patients |= set(shard.recordings["patient"][rows].tolist())
-        recordings |= set(_digests(shard, rows))
+        recordings |= set(shard.recordings["digest"][rows].tolist())
     return Origin(
         salt=salt,
         patients=tuple(sorted(salted(salt, name) for name in patients)),
@@ -132,7 +132,7 @@ def known_to(origins: Iterable[Origin], shards: Sequence[Shard], tasks: Sequence
         rows = _recordings(shard, tasks)
         names = shard.recordings["patient"][rows].tolist()
         everybody |= set(names)
-        digests = _digests(shard, rows)
+        digests = shard.recordings["digest"][rows].tolist()
         by_recording |= {name for name, digest in zip(names, digests, strict=True) if digest in recordings}
     by_name = set()
     for origin in origins:
@@ -158,8 +158,3 @@ def _recordings(shard: Shard, tasks: Sequence[str] | None) -> Int[np.ndarray, "_
         return np.unique(shard.recording)
     weights = [shard.weights[task] for task in tasks if task in shard.weights]
     return np.unique(shard.recording[np.any([weight > 0 for weight in weights], axis=0)]) if weights else np.arange(0)
-
-
-def _digests(shard: Shard, rows: Int[np.ndarray, "_recording"]) -> list[str]:
-    column = shard.recordings.get("digest")
-    return [""] * len(rows) if column is None else column[rows].tolist()

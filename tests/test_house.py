@@ -15,8 +15,8 @@ SOURCES = sorted(p for top in ("siamese_jax", "data_tools", "experiments") for p
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
-    {"vocabulary", "files"},
-    {"tensors", "jobs", "locks"},
+    {"vocabulary", "files", "locks"},
+    {"tensors", "jobs"},
     {"recordings", "config"},
     {"shards", "evaluation", "models", "signals"},
     {"cohort", "forward", "identity"},

@@ -25,10 +25,10 @@ from siamese_jax.detection.predict import (
     tells_time,
     timelines,
 )
-from siamese_jax.evaluation import metrics
+from siamese_jax.evaluation import metrics, statistics
 from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
-from siamese_jax.evaluation.statistics import Interval, patient_bootstrap
+from siamese_jax.evaluation.statistics import patient_bootstrap
 from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks
 from siamese_jax.recordings.intervals import Stretch, holding, without
@@ -424,4 +424,4 @@ def _is_interval(item: Any) -> bool:
 
 def _bracketed(item: dict[str, Any]) -> str:
     values: dict[str, Any] = {name: math.nan if value is None else value for name, value in item.items()}
-    return str(Interval(**values))
+    return str(statistics.Interval(**values))

@@ -13,7 +13,7 @@ import pytest
 from siamese_jax import checkpoints
 from siamese_jax.cli import console
 from siamese_jax.cli import main as cli
-from siamese_jax.shards.schema import SCHEMA_VERSION, checksum, open_shards
+from siamese_jax.shards.schema import checksum, open_shards
 from siamese_jax.training.loop import train
 from tests.simulated_cohort import tiny_shards
 
@@ -157,7 +157,6 @@ def renamed(path: Path, patient: str) -> None:
         file.attrs["checksum"] = checksum(file)
 
 
-@pytest.mark.skipif(SCHEMA_VERSION < 3, reason="shards of schema 2 know no recording by its file")
 def test_a_recording_is_known_again_under_another_patient_s_name(shards, run, tmp_path):
     other = moved(shards, tmp_path / "other", {("train", 0): "test"})
     (path,) = (other / "test").iterdir()
