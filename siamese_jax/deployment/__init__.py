@@ -1,1 +1,0 @@
-"""What turns parameters into clinical output: detection, annotation."""
