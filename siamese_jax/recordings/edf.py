@@ -22,7 +22,7 @@ from siamese_jax.recordings.edf_records import Layout, patient_code, read_layout
 from siamese_jax.recordings.edf_times import Run, Stamps, find_runs, read_stamps
 from siamese_jax.recordings.recording import N_SAMPLED, SAMPLED_SECONDS, Annotation, Recording, Segment, exact_rate
 from siamese_jax.recordings.resample import resample
-from siamese_jax.vocabulary import standard_name
+from siamese_jax.vocabulary import standard_name, standard_names
 
 _BLOCK_SECONDS = 60
 _ABSURD = 1e15
@@ -47,16 +47,16 @@ def read_recording(
 
     Args:
         path: the file.
-        ch_names: standard names of the electrodes wanted, in the order wanted.
+        ch_names: electrodes wanted, in the order wanted; the recording has their standard names.
         sfreq: samples per second wanted.
         units: units to read channels in instead of the header's, by file label, standard name or `*`.
         amend: mends what the header says of a channel, before any is chosen: BIDS has a table of them.
 
     Raises:
-        ValueError: the file cannot be read or analysed, in one sentence that names it.
+        ValueError: the file cannot be read or analysed, in one sentence that names it; an electrode is wanted twice.
         OSError: the file cannot be opened.
     """
-    layout = read_layout(Path(path))
+    ch_names, layout = standard_names(ch_names), read_layout(Path(path))
     if not layout.ordinary or not layout.record_seconds:
         raise ValueError(f"{layout.path.name} holds annotations only, no signals")
     channels, gains = _file_channels(layout)
@@ -72,13 +72,13 @@ def read_recording(
     fastest = max(channels[one.index].sfreq for one in chosen.values())
     runs, run_warnings = find_runs(layout, stamps, sfreq=float(fastest))
     picked = [
-        _Picked(index, list(ch_names).index(name), gains[index][0] * factor_uv, gains[index][1] * factor_uv)
+        _Picked(index, ch_names.index(name), gains[index][0] * factor_uv, gains[index][1] * factor_uv)
         for name, (index, factor_uv) in chosen.items()
     ]
     return Recording(
         path=layout.path,
         sfreq=float(sfreq),
-        ch_names=tuple(ch_names),
+        ch_names=ch_names,
         present=np.array([name in chosen for name in ch_names], bool),
         segments=tuple(
             Segment(run.onset_seconds, int(run.n_records * layout.record_seconds * exact_rate(sfreq))) for run in runs

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float32
 
 from siamese_jax.recordings.channels import ChannelReport, FileChannel, choose_channels, spreads_of
 from siamese_jax.recordings.resample import resample, resampled_length
+from siamese_jax.vocabulary import standard_names
 
 N_SAMPLED, SAMPLED_SECONDS = 20, 10
 
@@ -102,13 +103,14 @@ def recording_from_array(
         eeg_uv: samples in microvolts (MNE's arrays are in volts: multiply by 1e6). Not copied if float32.
         sfreq: its samples per second.
         ch_names: its channels' names, as in a file's labels.
-        target_ch_names: standard names wanted, in order.
+        target_ch_names: electrodes wanted, in order; the recording has their standard names.
         target_sfreq: samples per second wanted.
 
     Raises:
-        ValueError: names and columns differ in number, samples are not finite, or no wanted EEG channel is
-        usable.
+        ValueError: names and columns differ in number, samples are not finite, an electrode is wanted twice, or no
+            wanted EEG channel is usable.
     """
+    target_ch_names = standard_names(target_ch_names)
     if eeg_uv.shape[1] != len(ch_names) or not len(eeg_uv):
         raise ValueError(f"the array has shape {eeg_uv.shape}, and {len(ch_names)} channel names are given")
     if not np.isfinite(eeg_uv).all():
@@ -125,12 +127,12 @@ def recording_from_array(
         source="the array",
         spreads=lambda indices: spreads_of({i: signal[a : a + n_sampled, i] for i in indices} for a in starts),
     )
-    columns = [(list(target_ch_names).index(name), one.index) for name, one in chosen.items()]
+    columns = [(target_ch_names.index(name), one.index) for name, one in chosen.items()]
     ratio = exact_rate(target_sfreq) / rate
     return Recording(
         path=None,
         sfreq=float(target_sfreq),
-        ch_names=tuple(target_ch_names),
+        ch_names=target_ch_names,
         present=np.array([name in chosen for name in target_ch_names], bool),
         segments=(Segment(0.0, resampled_length(len(signal), ratio)),),
         annotations=(),

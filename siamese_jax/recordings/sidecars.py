@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from siamese_jax.recordings.recording import Annotation, Origin
+from siamese_jax.vocabulary import standard_name
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 MANIFEST = "manifest.csv"
@@ -55,7 +56,7 @@ def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:
         if text is None:
             text = "IED" if "peak" in row else f"Sleep stage {row.get('stage', '?')}"
         channel = row.get(CHANNEL, "")
-        named = None if channel.lower() in _NO_VALUE else channel
+        named = None if channel.lower() in _NO_VALUE else standard_name(channel) or channel
         annotations.append(Annotation(onset, duration, text, named, origin_of(path, line, row)))
     return tuple(annotations)
 

@@ -41,7 +41,7 @@ from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64, Integer, Shap
 
 from siamese_jax.recordings.windows import read_padded, untouched
 from siamese_jax.shards.marks import Mark, TaskMarks
-from siamese_jax.vocabulary import TaskSpec
+from siamese_jax.vocabulary import TaskSpec, standard_names
 
 SCHEMA_VERSION = 3
 SUFFIX = ".h5"
@@ -64,6 +64,9 @@ class ShardInfo:
     """Where the recordings came from, in words."""
     fingerprint: str = ""
     """Hash of the input files and of the configuration, by which `prepare` knows a finished shard."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ch_names", standard_names(self.ch_names))
 
 
 class Marks(NamedTuple):

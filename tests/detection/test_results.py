@@ -75,11 +75,14 @@ def test_annotations_are_in_order_in_the_standards_words_and_the_machine_s():
     assert {m.origin for m in marks} == {"machine"}
 
 
-def test_the_tables_are_read_as_annotations(tmp_path):
+def test_the_tables_are_read_as_a_machine_s_annotations_but_for_what_a_reviewer_signs(tmp_path):
     written = write(tmp_path / "out", saved(tmp_path))
     found = [read_annotation_table(path) for path in (written.events, written.hypnogram)]
     assert [[a.text for a in table] for table in found] == [["IED", "IED"], ["Sleep stage N2", "Sleep stage W"]]
     assert [(a.onset_seconds, a.duration_seconds, a.channel) for a in found[0]] == [(10.25, 0.1, "T3"), (70, 0.1, "T3")]
+    assert {a.origin for table in found for a in table} == {"machine"}
+    written.events.write_text(written.events.read_text().replace("IED,machine,10.300", "IED,reviewed,10.300"))
+    assert [a.origin for a in read_annotation_table(written.events)] == ["reviewed", "machine"]
 
 
 def test_an_array_has_no_copy(tmp_path):
