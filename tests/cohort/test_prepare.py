@@ -853,8 +853,8 @@ def test_missing_electrodes_are_said_and_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"hop_seconds": 0.0}, "hop_seconds=0.0 is not a whole number"),
-        ({"hop_seconds": 0.3333}, "hop_seconds=0.3333 is not a whole number"),
+        ({"hop_seconds": 0.0}, "the hop of 0.0 s is not a whole number"),
+        ({"hop_seconds": 0.3333}, "the hop of 0.3333 s is not a whole number"),
         ({"manifest": "absent.csv"}, "no such file"),
     ],
 )

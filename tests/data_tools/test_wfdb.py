@@ -168,12 +168,12 @@ def test_leads_that_are_not_there_or_do_not_move_are_absent_and_said(tmp_path):
     assert found.recording.present.tolist() == [True] * 3 + [False] * 9
     assert not found.recording.read(0, 0, 5000)[:, 3:].any() and found.bad == ()
     assert "constant in every stretch sampled, taken as absent: ECG-aVR" in found.notes
-    assert any(note.startswith("lacks ECG-aVL, ECG-aVF") for note in found.notes)
+    assert any(note.startswith("lacks ECG-aVR, ECG-aVL, ECG-aVF") for note in found.notes)
     with pytest.raises(ValueError, match=r"r\.hea has none of the leads wanted; it has I, II, III, aVR, aVL, resp"):
         read_ecg(tmp_path / "r.hea", DataConfig(ch_names=("ECG-V1",), sfreq=500.0, window_seconds=10.0))
 
 
-@pytest.mark.parametrize(("value", "message"), [(-32768, "r.hea: every sample is missing"), (5, "is constant")])
+@pytest.mark.parametrize(("value", "message"), [(-32768, "r.hea: every sample is missing"), (5, r"\(constant\)")])
 def test_a_record_without_any_signal_is_refused(tmp_path, value, message):
     with pytest.raises(ValueError, match=message):
         read_ecg(write_record(tmp_path, "r", np.full((5000, 12), value)), NATIVE)
