@@ -95,7 +95,10 @@ class ConverterConfig:
     def __post_init__(self) -> None:
         check_fields(self, "converter", n_fft="[2, 4096]", hop="[1, 1e9]")
         if not 0 < len(self.n_fft) <= MAX_TRANSFORMS or any(n % 2 for n in self.n_fft):
-            raise ValueError(f"converter.n_fft must be 1 to {MAX_TRANSFORMS} even lengths, given {self.n_fft}")
+            raise ValueError(
+                f"converter.n_fft must be 1 to {MAX_TRANSFORMS} even lengths, given {len(self.n_fft)}:"
+                f" {self.n_fft[:MAX_TRANSFORMS]}"
+            )
         if (self.kind == "stft" and len(self.n_fft) != 1) or (self.kind == "multi_resolution" and len(self.n_fft) < 2):
             raise ValueError(
                 f"converter.kind={self.kind!r} does not fit converter.n_fft={self.n_fft}:"
@@ -163,7 +166,7 @@ class ModelConfig:
         check_fields(self, "model", width="(0, 64]", dilations="[1, 4096]", dropout="[0, 1)")
         if not 3 <= len(self.dilations) <= MAX_STAGES:
             raise ValueError(
-                f"model.dilations must be 3 to {MAX_STAGES} stages (two over single rows), given {self.dilations}"
+                f"model.dilations must be 3 to {MAX_STAGES} stages (two over single rows), given {len(self.dilations)}"
             )
         if not 0 <= self.shared_stages < self.n_stages:
             raise ValueError(
