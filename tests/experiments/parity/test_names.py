@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.parity import names
-from siamese_jax.config.experiment import Config, ModelConfig
+from siamese_jax.config.experiment import Config, ConverterConfig, ModelConfig
 from siamese_jax.models.build import build_model
 from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP
@@ -20,7 +20,9 @@ def shapes(name):
         model, tasks = ModelConfig(size="paper", shared_stages=4, pooling="average"), (IED, SLEEP)
     else:
         model, tasks = ModelConfig(name=name, fusion="none", pooling="average"), (IED,)
-    network = build_model(Config(tasks=tuple(t.name for t in tasks), model=model), tasks)
+    kind = "none" if model.name == "eegnet" else "stft"
+    config = Config(tasks=tuple(t.name for t in tasks), model=model, converter=ConverterConfig(kind=kind))
+    network = build_model(config, tasks)
     maps, present = jnp.zeros((1, *size)), jnp.ones((1, size[-1]), bool)
     return jax.eval_shape(lambda: network.init(jax.random.key(0), maps, present))
 
