@@ -70,8 +70,8 @@ def train_as_two(folder: Path, config, shards: Path, stop_at: int | None) -> Non
 
 
 def train_as_one(folder: Path, config, shards: Path, stop_at: int | None, n_devices: int) -> None:
-    training = tuple(open_shards(shards / "train"))
-    train(config, training, (), folder / "run", devices=jax.devices()[:n_devices], stop_at=stop_at)
+    training, validation = (tuple(open_shards(shards / split)) for split in ("train", "validation"))
+    train(config, training, validation, folder / "run", devices=jax.devices()[:n_devices], stop_at=stop_at)
 
 
 def lines(folder: Path):
