@@ -10,7 +10,8 @@ from data_tools.simulator.events import add_events, add_ieds, add_transients, me
 from data_tools.simulator.head import Head, SkullDefect
 from data_tools.simulator.ieds import KINDS
 from data_tools.simulator.transients import SLOW_SPINDLE, TRANSIENTS
-from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY, is_ied
+from siamese_jax.recordings.texts import is_ied
+from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY
 from tests.data_tools.simulator.scenes import SFREQ, habit, named, profile, silent_scene
 
 KIND_LIST = list(enumerate(TRANSIENTS))
