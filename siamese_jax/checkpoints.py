@@ -252,7 +252,8 @@ def open_manager(folder: Path) -> ocp.CheckpointManager:
     """Orbax's manager of the states in a checkpoint folder: keeps two steps, removes half-written ones."""
     options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True, create=True)
     (folder / STATE).mkdir(parents=True, exist_ok=True)
-    return ocp.CheckpointManager((folder / STATE).resolve(), options=options)
+    path = (folder / STATE).resolve()
+    return ocp.CheckpointManager(path, options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
 def save_state(manager: ocp.CheckpointManager, step: int, state: PyTree) -> None:
@@ -283,6 +284,9 @@ def restore_state(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None
     here = SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
+        # Looked at first: when one of many arrays does not fit, Orbax leaves the others' reading behind unfinished.
+        if changed := sorted(_shapes(target) ^ _shapes(manager.item_metadata(step).tree)):
+            raise ValueError(f"other arrays: {changed[:2]}")
         return manager.restore(step, args=ocp.args.StandardRestore(target))
     except Exception as error:
         said = files.plain(str(error).partition("\n")[0])[:MAX_QUOTED]
@@ -298,6 +302,11 @@ def _last_step(folder: Path) -> int | None:
 
 
 # --- private ---------------------------------------------------------------------------------------------------
+
+
+def _shapes(tree: PyTree) -> set[str]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {f"{jax.tree_util.keystr(path, simple=True, separator='.')} {x.dtype}{list(x.shape)}" for path, x in leaves}
 
 
 def _read_json(folder: Path, name: str, *, limit: int = files.MAX_TEXT_BYTES) -> Any:

@@ -226,15 +226,14 @@ def test_how_a_run_is_watched_and_saved_may_change_when_it_resumes(saved, tiny):
         checkpoints.check_description(saved[0], checkpoints.Description(other, TASKS, IDENTITY))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning")
 def test_a_state_of_another_structure_is_one_sentence(saved, tiny):
     wider = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, width=1.0))
     with (
         checkpoints.open_manager(saved[0]) as manager,
-        pytest.raises(ValueError, match="step 7 cannot be resumed"),
+        pytest.raises(ValueError, match=r"step 7 cannot be resumed.*\(other arrays: .*Conv.*float32\[.*--init-from"),
     ):
         checkpoints.restore_state(manager, create_state(wider, TASKS))
-    gc.collect()  # Orbax leaves coroutines behind that nobody awaits: they are reported here, not in another test
+    gc.collect()  # what Orbax might leave unfinished is reported here, not in another test
 
 
 def test_description_is_the_whole_configuration(saved, tiny):
