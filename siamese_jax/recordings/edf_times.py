@@ -16,6 +16,8 @@ from siamese_jax.vocabulary import IED_INSIDE_SECONDS
 
 _EXACT = 1e-9
 """Seconds; no file is written more finely."""
+_CLOCK_DRIFT = 5e-5
+"""Seconds per second by which the clocks of an amplifier and of a computer may differ."""
 _LARGEST_OVERLAP_SECONDS = IED_INSIDE_SECONDS
 """By more than this records must not overlap: a mark could then belong to windows of two stretches."""
 
@@ -90,9 +92,10 @@ class Run(NamedTuple):
 def find_runs(layout: Layout, stamps: Stamps, *, sfreq: float) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     """The gap-free runs of records, and warnings.
 
-    A record belongs to a run if it starts where all records of the run before it end (EDF+ 2.2.4), within half a
-    sample and the rounding of the stamps: a drift adds up until a new run begins. The stamps decide, also in a file
-    that calls itself continuous.
+    A record begins a new run if it starts earlier or later than the one before it ends (EDF+ 2.2.4), by more than half
+    a sample, the rounding of both stamps and the drift of a clock. A steady drift parts nothing until the stamps are
+    0.05 s (or a quarter of a record) from where the samples counted since the run's start would be: marks could then
+    be in the wrong place. The stamps decide, also in a file that calls itself continuous.
 
     Args:
         layout: of the file.
@@ -103,14 +106,17 @@ def find_runs(layout: Layout, stamps: Stamps, *, sfreq: float) -> tuple[tuple[Ru
         ValueError: a record starts more than 0.1 s, or half a record, before the one before it ends.
     """
     step = float(layout.record_seconds)
+    largest_overlap = min(_LARGEST_OVERLAP_SECONDS, step / 2)
+    largest_drift = largest_overlap / 2  # so that a clock that is too slow makes no overlap that is refused
     late = stamps.onsets - np.arange(layout.n_records) * step
     rounding = _rounding(stamps.digit_seconds, step, sfreq)
-    allowed = 0.5 / sfreq + _EXACT
+    lows, highs = late - rounding / 2, late + rounding / 2
+    apart = np.maximum(lows[1:] - highs[:-1], lows[:-1] - highs[1:])
+    is_jump = np.append(False, apart > 0.5 / sfreq + _CLOCK_DRIFT * step + _EXACT)
     firsts, least, most = [0], -np.inf, np.inf
-    lows, highs = (late - rounding / 2).tolist(), (late + rounding / 2).tolist()
-    for record, (low, high) in enumerate(zip(lows, highs, strict=True)):
+    for record, (low, high, jumps) in enumerate(zip(lows.tolist(), highs.tolist(), is_jump.tolist(), strict=True)):
         least, most = max(least, low), min(most, high)
-        if least - most > allowed:
+        if jumps or least - most > largest_drift:
             firsts.append(record)
             least, most = low, high
     counts = np.diff([*firsts, layout.n_records])
@@ -118,19 +124,25 @@ def find_runs(layout: Layout, stamps: Stamps, *, sfreq: float) -> tuple[tuple[Ru
     runs = tuple(itertools.starmap(Run, zip(firsts, counts.tolist(), onsets.tolist(), strict=True)))
     gaps = np.diff(onsets) - counts[:-1] * step
     for run, gap in zip(runs[1:], gaps, strict=True):
-        if gap < -min(_LARGEST_OVERLAP_SECONDS, step / 2) - _EXACT:
+        if gap < -largest_overlap - _EXACT:
             raise ValueError(
                 f"{layout.path.name}: data record {run.first + 1} starts {-gap:g} s before the one before it ends"
                 f" ({run.onset_seconds:g} s after the first sample): the clock went back, or records overlap, so that"
                 " times in this file are of two moments; split it into two files before that record"
             )
+    drifted = ~is_jump[firsts[1:]] & (np.abs(gaps) < largest_overlap)
+    ahead, behind = gaps[~drifted & (gaps > 0)], gaps[~drifted & (gaps < 0)]
     warnings = []
-    if (gaps > 0).any():
-        n, seconds = (gaps > 0).sum(), gaps[gaps > 0].sum()
-        warnings.append(f"{n} gap(s) in time, {seconds:g} s in all, part the recording")
-    if (gaps < 0).any():
-        n, seconds = (gaps < 0).sum(), -gaps.min()
-        warnings.append(f"{n} data record(s) start before the one before them ends, by {seconds:g} s at most")
+    if ahead.size:
+        warnings.append(f"{ahead.size} gap(s) in time, {ahead.sum():g} s in all, part the recording")
+    if behind.size:
+        seconds = -behind.min()
+        warnings.append(f"{behind.size} data record(s) start before the one before them ends, by {seconds:g} s at most")
+    if drifted.any():
+        n = drifted.sum()
+        warnings.append(
+            f"time stamps drift from the samples: {n} time(s) by {largest_drift:g} s, which parts the recording"
+        )
     if stamps.n_missing:
         warnings.append(f"{stamps.n_missing} data record(s) without a time stamp: taken to follow the one before")
     if stamps.n_damaged:

@@ -84,13 +84,39 @@ def test_a_gap_among_rounded_stamps_is_found(tmp_path, seconds, digits, gap):
     assert second.onset_seconds == pytest.approx(onsets[40], abs=0.5 * 10 ** -int(digits[1]))
 
 
+def drifting(n_records: int, seconds: float, drift: float) -> list[bytes]:
+    return lists_of(np.arange(n_records) * seconds * (1 + drift), ".4f")
+
+
+@pytest.mark.parametrize("drift", [2e-5, -2e-5])
+@pytest.mark.parametrize(("seconds", "n_records"), [("1", 2400), ("0.0625", 9600), ("30", 80)])
+def test_a_slow_drift_of_the_clock_parts_nothing(tmp_path, drift, seconds, n_records):
+    """A crystal's 20 ppm, until they are a twentieth of a second or a quarter of a record."""
+    assert len(stretches(tmp_path, drifting(n_records, float(seconds), drift), rate=128, seconds=seconds)) == 1
+
+
 @pytest.mark.parametrize("drift", [1e-4, -1e-4])
-def test_a_drift_adds_up_until_it_parts_the_recording(tmp_path, drift):
-    """0.1 ms a second: the 21st record is 2 ms off, more than half a sample of 256 Hz and half a digit."""
-    found = stretches(tmp_path, lists_of(np.arange(200) * (1 + drift), ".4f"))
-    assert 9 <= len(found) <= 10 and found[1].n_times == found[2].n_times == 21 * 256
-    error = [s.onset_seconds - sum(t.n_times for t in found[:i]) / 256 * (1 + drift) for i, s in enumerate(found)]
-    assert np.abs(error).max() < 1e-9
+@pytest.mark.parametrize(("seconds", "allowed"), [("1", 0.05), ("0.0625", 0.0625 / 4)])
+def test_a_drift_parts_a_recording_before_marks_are_in_the_wrong_place(tmp_path, drift, seconds, allowed):
+    step = float(seconds)
+    lists = drifting(3200, step, drift)
+    path = save(tmp_path, [Signal("C3", noise(3200, round(128 * step)))], lists=lists, seconds=seconds)
+    recording = read_recording(path, ch_names=("C3",), sfreq=128)
+    first_samples = np.cumsum([0, *(segment.n_times for segment in recording.segments)])[:-1] / 128
+    n_in_stretch = allowed / abs(drift) * 128
+    assert len(recording.segments) == np.ceil(3200 * step * abs(drift) / allowed) > 1
+    assert all(abs(segment.n_times - n_in_stretch) <= 3 * 128 for segment in recording.segments[:-1])
+    onsets = [segment.onset_seconds for segment in recording.segments]
+    np.testing.assert_allclose(onsets, first_samples * (1 + drift), atol=1e-4)  # the stamps' last digit
+    said = f"time stamps drift from the samples: {len(onsets) - 1} time(s) by {allowed:g} s, which parts the recording"
+    assert [line for line in recording.report.warnings if "time" in line] == [said]
+
+
+def test_a_small_gap_in_a_drifting_recording_is_found_where_it_is(tmp_path):
+    onsets = np.arange(300) * (1 + 2e-5)
+    onsets[200:] += 0.008
+    first, second = stretches(tmp_path, lists_of(onsets, ".4f"))
+    assert (first.n_times, second.n_times) == (200 * 256, 100 * 256)
 
 
 def test_time_counts_from_the_first_sample_which_a_file_may_give_to_a_fraction_of_a_second(tmp_path):
