@@ -127,7 +127,8 @@ def simulate_cohort(
         on_retry(_code(todo[index][0]), why)
 
     failures: dict[str, str] = {}
-    for index, table, failure in run_each(partial(_make, out, config, seed), todo, workers=workers, on_retry=retried):
+    outcomes = run_each(partial(_make, out, config, seed), todo, workers=workers, on_retry=retried)
+    for index, table, failure, _ in outcomes:
         if failure:
             failures[_code(todo[index][0])] = failure
             continue

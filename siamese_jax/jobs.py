@@ -36,11 +36,13 @@ class Outcome(NamedTuple):
         index: which one.
         result: what the function gave; None if it failed.
         failure: why it failed, in words; None if it did not.
+        worker_lost: whether it failed because no worker survived it.
     """
 
     index: int
     result: Any
     failure: str | None
+    worker_lost: bool = False
 
 
 class _Answer(NamedTuple):
@@ -114,7 +116,7 @@ def _outcomes(
                     errors[index] += failure is not None
                     final = answer.final or errors[index] >= ATTEMPTS
                 if failure is None or final:
-                    yield Outcome(index, answer.result, failure)
+                    yield Outcome(index, answer.result, failure, worker_lost=answer.losses > 0)
                 else:
                     again.append(index)
                     on_retry(index, "its worker was lost" if answer.losses else failure)

@@ -146,6 +146,8 @@ def test_who_kills_its_worker_is_told_from_who_stood_beside_it(run):
     (outcome,) = run.outcomes["kills"]
     assert re.fullmatch("its worker was lost [34] times", outcome.failure) and len(calls(run.jobs["kills"][0])) == 3
     assert len(set(calls(run.jobs["kills once"][0]))) == 2  # the second time in another process
+    lost = {kind for kind, outcomes in run.outcomes.items() if any(outcome.worker_lost for outcome in outcomes)}
+    assert lost == {"kills"}
 
 
 def test_each_further_attempt_is_told_with_its_reason(run):

@@ -34,9 +34,10 @@ def info(file: Positional[Path], *, preset: Preset = "small", units: tuple[str, 
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
     """
     from siamese_jax.cohort.sources import annotations_of, with_origin
-    from siamese_jax.recordings.edf import holds_signals, read_annotations, read_recording
+    from siamese_jax.recordings.edf import read_annotations, read_recording
+    from siamese_jax.recordings.edf_records import read_layout
 
-    if not holds_signals(file):
+    if not read_layout(file).ordinary:
         print(f"{file.name}  annotations only, no signals")
         print_marks(with_origin(read_annotations(file)))
         return OK

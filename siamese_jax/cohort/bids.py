@@ -38,12 +38,12 @@ from siamese_jax.cohort.bids_files import (
     read_json,
     seconds_before,
 )
-from siamese_jax.cohort.sources import Folder, Opened, reading_notes, refuse_link_to_nothing, with_origin
+from siamese_jax.cohort.sources import Folder, Opened, few, reading_notes, refuse_link_to_nothing, with_origin
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.channels import FileChannel
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
-from siamese_jax.recordings.sidecars import ManifestRow, as_seconds, origin_of, table_rows
+from siamese_jax.recordings.sidecars import NO_VALUE, ManifestRow, as_seconds, origin_of, table_rows
 from siamese_jax.shards.labels import EventRule, StateRule
 from siamese_jax.vocabulary import IED, channel_kind, standard_name, unit_factor
 
@@ -56,7 +56,6 @@ TEXTS: tuple[str, ...] = (
     *("annotation_type", "value"),
 )
 """Columns that may say what a mark is, in small letters (`eventType` is SzCORE's); the first that a rule knows does."""
-_NO_VALUE = ("", "n/a")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _BARE_STAGE = re.compile(r"[WRSN]\d?", re.IGNORECASE)
 _STAGE_SECONDS = 1.0
@@ -121,7 +120,8 @@ class Bids(Folder):
                 amend=lambda channel: _amend(channel, table, said_of_units),
             )
         meanings = _meanings(_dictionaries(beside))
-        tables = [self._marks(table_path, path, meanings) for table_path in self._tables(path, beside)]
+        late = seconds_before(path)
+        tables = [self._marks(table_path, meanings, late) for table_path in self._tables(path, beside)]
         tables.append(_Marks(path, tuple(with_origin(recording.annotations)), ()))
         machine = [mark for table in tables for mark in table.marks if mark.origin == "machine"]
         marks, said = self._agreed(
@@ -138,20 +138,19 @@ class Bids(Folder):
 
     def notes(self) -> Sequence[str]:
         """What of the data set is not used, and which pipelines are."""
-        names = self.names()
-        subjects = {name.split("/")[0] for name in names}
+        recordings = self.names()
+        subjects = {name.split("/")[0] for name in recordings}
         notes = [*participants(self.root / "participants.tsv", subjects)]
         read, own = pipelines(self.root)
         if read:
             notes.append(f"marks are taken from derivatives, too: {', '.join(folder.name for folder in read)}")
         notes += [f"derivatives/{folder.name} holds what {OURS} found: not learnt from" for folder in own]
-        used = {path for name in names for path in self.files(name)}
+        used = {path for name in recordings for path in self.files(name)}
         others = (path for path in sorted(self.root.glob("sub-*/**/eeg/*")) if path not in used)
-        lost = [p for p in others if p.suffix.lower() in SUFFIXES or (p.suffix == ".tsv" and ending_of(p) in TABLES)]
-        if lost:
-            said = ", ".join(path.relative_to(self.root).as_posix() for path in lost[:5])
-            more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-            notes.append(f"of no recording by their names: {said}{more}")
+        unused = [p for p in others if p.suffix.lower() in SUFFIXES or (p.suffix == ".tsv" and ending_of(p) in TABLES)]
+        if unused:
+            names = [path.relative_to(self.root).as_posix() for path in unused]
+            notes.append(f"of no recording by their names: {few(names)}")
         return notes
 
     def _tables(self, path: Path, beside: Sequence[Path]) -> list[Path]:
@@ -168,21 +167,24 @@ class Bids(Folder):
             ]
         return [*own, *found]
 
-    def _marks(self, table: Path, path: Path, meanings: Mapping[str, Mapping[str, str]]) -> _Marks:
-        """The marks of a table, in seconds from the beginning of the recording's file."""
+    def _marks(self, table: Path, meanings: Mapping[str, Mapping[str, str]], late: float) -> _Marks:
+        """The marks of a table, in seconds from the first sample of the recording's file, gaps included (as in BIDS).
+
+        A table of all parts of a recording counts from the first part, `late` seconds before this one.
+        """
         if not table.stat().st_size:
             return _Marks(table, (), (f"its {ending_of(table)} table is empty",))
-        late = seconds_before(path) if "split" not in entities_of(table) else 0.0
+        late = 0.0 if "split" in entities_of(table) else late
         marks, notes = [], set()
         for line, row in table_rows(table, "\t", ("onset",)):
-            if row["onset"].lower() in _NO_VALUE:
+            if row["onset"].lower() in NO_VALUE:
                 notes.add("marks without an onset are left out")
                 continue
             onset = as_seconds(table, line, "onset", row["onset"])
             given = row.get("duration", "")
-            duration = 0.0 if given.lower() in _NO_VALUE else as_seconds(table, line, "duration", given)
+            duration = 0.0 if given.lower() in NO_VALUE else as_seconds(table, line, "duration", given)
             texts = [meanings.get(name, {}).get(row[name], row[name]) for name in TEXTS if name in row]
-            texts = [text for text in texts if text.lower() not in _NO_VALUE]
+            texts = [text for text in texts if text.lower() not in NO_VALUE]
             if any(_NUMBER.fullmatch(row.get(name, "")) and row[name] not in meanings.get(name, {}) for name in STAGES):
                 notes.add("stages are numbers that no events.json explains: not read")
             if not texts:
@@ -190,7 +192,7 @@ class Bids(Folder):
                 continue
             known = (text for text in texts if any(rule.class_of(text) is not None for rule in self.rules))
             channel = row.get("channel", row.get("channels", ""))
-            one = channel.lower() not in _NO_VALUE and not re.search("[|,;]", channel)
+            one = channel.lower() not in NO_VALUE and not re.search("[|,;]", channel)
             named = (standard_name(channel) or channel) if one else None
             origin = origin_of(table, line, row)
             marks.append(Annotation(onset - late, max(duration, 0.0), next(known, texts[0]), named, origin))
@@ -278,7 +280,7 @@ def _is_trigger(mark: Annotation, table: _Marks) -> bool:
 
 
 def _short(path: Path) -> str:
-    """A file's name without whose it is: `desc-expert_events.tsv`."""
+    """A file's name without its subject: `desc-expert_events.tsv`."""
     described = entities_of(path).get("desc")
     return f"desc-{described}_{ending_of(path)}{path.suffix}" if described else f"{ending_of(path)}{path.suffix}"
 
@@ -336,20 +338,20 @@ def _amend(channel: FileChannel, table: Mapping[str, Mapping[str, str]], said: s
     unit, name = _said_of(channel.label, table).get("units", ""), standard_name(channel.label)
     own, other = unit_factor(channel.unit), unit_factor(unit)
     if name is not None and other is not None and own != other:
-        told = f"channels.tsv says {unit} where the file says {channel.unit or 'nothing'}"
-        said.add(f"{told}: {unit if own is None else channel.unit} is taken")
+        differs = f"channels.tsv says {unit} where the file says {channel.unit or 'nothing'}"
+        said.add(f"{differs}: {unit if own is None else channel.unit} is taken")
     unit = unit if own is None and other is not None else channel.unit
     return channel._replace(unit=unit, problem=channel.problem or _why_not(channel.label, table))
 
 
 def _channel_notes(recording: Recording, table: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Which of the electrodes wanted the table takes away."""
-    gone: dict[str, list[str]] = {}
+    """Which of the electrodes wanted must not be used by the table."""
+    absent: dict[str, list[str]] = {}
     for name in recording.report.missing:
         reason = _why_not(name, table)
         if reason is not None:
-            gone.setdefault(reason, []).append(name)
-    return [f"{reason}, taken as absent: {', '.join(names)}" for reason, names in gone.items()]
+            absent.setdefault(reason, []).append(name)
+    return [f"{reason}, taken as absent: {', '.join(names)}" for reason, names in absent.items()]
 
 
 def _read_through_mne(path: Path, table: Mapping[str, Mapping[str, str]], data: DataConfig) -> Recording:

@@ -9,7 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from siamese_jax.cohort.sources import few
 from siamese_jax.recordings.edf_records import read_layout
+from siamese_jax.recordings.edf_times import read_stamps
 from siamese_jax.recordings.sidecars import table_rows
 
 DESCRIPTION = "dataset_description.json"
@@ -69,7 +71,11 @@ def pipelines(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def seconds_before(path: Path) -> float:
-    """How long the parts of a recording before this one last: events count from the beginning of the first."""
+    """How long the parts of a recording before this one last by the clock, gaps in them included.
+
+    A table of all parts counts seconds from the first sample of the first part. Between parts no time is taken to pass:
+    BIDS splits one recording into files for their size alone.
+    """
     entities = entities_of(path)
     if "split" not in entities or path.suffix.lower() in THROUGH_MNE:
         return 0.0
@@ -79,7 +85,7 @@ def seconds_before(path: Path) -> float:
         part = theirs.pop("split", "")
         if is_recording(other) and theirs == whole and part.zfill(9) < entities["split"].zfill(9):
             layout = read_layout(other)
-            total += float(layout.n_records * layout.record_seconds)
+            total += float(read_stamps(layout).onsets[-1]) + float(layout.record_seconds)
     return total
 
 
@@ -108,12 +114,8 @@ def participants(path: Path, subjects: set[str]) -> list[str]:
         listed = {row["participant_id"] for _, row in table_rows(path, "\t", ("participant_id",))}
     except ValueError as error:
         return [str(error)]
-    lines = [
-        ("not in participants.tsv", sorted(subjects - listed)),
-        ("in participants.tsv, but without EEG here", sorted(listed - subjects)),
-    ]
-    return [
-        f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for what, names in lines
-        if names
-    ]
+    differences = {
+        "not in participants.tsv": sorted(subjects - listed),
+        "in participants.tsv, but without EEG here": sorted(listed - subjects),
+    }
+    return [f"{what}: {few(names)}" for what, names in differences.items() if names]

@@ -1,7 +1,7 @@
 """Whether a folder of prepared shards is fit to train and test on (`siamese-jax prepare --check`).
 
-Errors make results wrong: damaged files, a set that is not complete, people or signals on both sides of a split.
-Warnings are to be known before training: signals stored twice, dead electrodes, classes that are rare or missing.
+Errors make results wrong: damaged files, a set that is not complete, patients or signals in two splits.
+Warnings matter for training: signals stored twice, constant electrodes, classes that are rare or missing.
 
 Signals are compared window by window: by a digest of the stored integers, less each channel's offset and whole-number
 gain. It finds a window that was stored twice; a copy that was cut elsewhere, filtered, referenced otherwise, resampled
@@ -9,7 +9,6 @@ or rounded anew is not found.
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
 from siamese_jax.cohort.prepare import Progress
-from siamese_jax.cohort.report import REPORT
+from siamese_jax.cohort.report import REPORT, read_report
 from siamese_jax.jobs import in_words
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import PARTIAL_SUFFIX, SUFFIX, Shard, verify_shard
-from siamese_jax.shards.summary import ShardSummary, shards_of_split, summary_of
+from siamese_jax.shards.summary import ShardSummary, in_class, shards_of_split, summary_of
 from siamese_jax.vocabulary import TaskSpec
 
 STILL_SHARE = 0.5
@@ -33,13 +32,14 @@ STILL_SHARE = 0.5
 RARE_SHARE = 0.01
 """A class that fewer of the labelled windows have is rare."""
 APART = 3.0
-"""A class whose share differs between two splits by a greater factor may be dealt unevenly ..."""
-DEALS = 999
-"""... and is, if it differs by less in each of so many random deals of the patients to the splits: p = 0.001."""
+"""A class is unevenly distributed if its share differs between two splits by a greater factor ..."""
+ASSIGNMENTS = 999
+"""... and by less in each of so many random assignments of the patients to the splits: p = 0.001."""
 SHOWN = 5
 """Of more errors or warnings of one kind, so many are printed, and the number of the others."""
 
-_FEW_VALUES = 16  # a channel with no more of them in a window (a hum in step with the clock, a rail) proves nothing
+_FEW_VALUES = 16
+"""Windows without a channel of more values (saturated, or mains noise alone) may be equal by chance."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """What `check` found: the sound shards' summary, and a finding for each kind of trouble."""
+    """What `check` found: the sound shards' summary, and a finding for each thing that was checked."""
 
     summary: ShardSummary
     findings: tuple[Finding, ...]
@@ -89,14 +89,14 @@ class Check:
         return [line for finding in self.findings for line in _first(finding.errors)]
 
 
-def check(folder: str | Path, progress: Progress | None = None) -> Check:
+def check(folder: str | Path, progress: Progress = lambda what, done, total: None) -> Check:
     """Verify every shard under `folder` against its checksum, and look through all of them together.
 
     Errors are: a shard that was cut short, edited or is of another schema; shards that do not fit one another; a
     preparation that was not finished, or recordings of it that no shard holds; no shard at all; a patient in two splits
     or shards; one recording or window in two splits, or under two patients' names. The signals are read twice.
     """
-    folder, progress = Path(folder), progress or (lambda *_: None)
+    folder = Path(folder)
     splits, errors = _verified(folder, progress)
     shards = [shard for group in splits.values() for shard in group]
     summary = summary_of(folder, splits)
@@ -147,21 +147,20 @@ def _misfits(shards: Sequence[Shard]) -> list[str]:
 
 def _complete(folder: Path, shards: Sequence[Shard] | None) -> Finding:
     """Whether `prepare` came to its end, and whether the shards hold all that it used (None: some are damaged)."""
-    path = folder / REPORT
-    if not path.is_file():
-        warning = f"{path}: no such file, so nothing says which recordings belong to the set"
-        return Finding("complete", f"no {REPORT}", (), (warning,))
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if not report["finished"]:
-            error = f"{folder}: preparing it was not finished; run `siamese-jax prepare` again"
-            return Finding("complete", REPORT, (error,))
-        used, skipped = ([str(file["name"]) for file in report[key]] for key in ("used", "skipped"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Finding("complete", REPORT, (f"{path} cannot be read: {type(error).__name__}: {error}",))
+        report = read_report(folder)
+    except (OSError, ValueError) as error:
+        return Finding("complete", REPORT, (in_words(error),))
+    if report is None:
+        warning = f"{folder / REPORT}: no such file, so nothing says which recordings belong to the set"
+        return Finding("complete", f"no {REPORT}", (), (warning,))
+    if not report.finished:
+        error = f"{folder}: preparing it was not finished; run `siamese-jax prepare` again"
+        return Finding("complete", REPORT, (error,))
+    used, skipped = report.used, report.skipped
     there = used if shards is None else {name for shard in shards for name in shard.recordings["name"].tolist()}
-    gone = [name for name in used if name not in there]
-    errors = tuple(f"{name}: used by the preparation, but no shard holds it" for name in gone)
+    missing = [name for name in used if name not in there]
+    errors = tuple(f"{name}: used by the preparation, but no shard holds it" for name in missing)
     warnings = tuple(f"{name}: left out by the preparation; {REPORT} has the reason" for name in skipped)
     return Finding("complete", f"{len(used)} recordings used, {len(skipped)} left out ({REPORT})", errors, warnings)
 
@@ -235,7 +234,7 @@ def _scan(shards: Sequence[Shard], recordings: Sequence[_Recording], progress: P
             there, there_onset = (
                 (recording, onset) if empty[i] else first.setdefault(_digest(block), (recording, onset))
             )
-            if (there, there_onset) != (recording, onset) and _proves_something(block):
+            if (there, there_onset) != (recording, onset) and _is_distinctive(block):
                 scan.equal[there, recording].append((there_onset, onset))
         used = np.any([weight > 0 for weight in shard.weights.values()], axis=0)
         scan.listed_twice.extend(_told(shard, again, "listed twice"))
@@ -254,7 +253,8 @@ def _digest(block: Int[np.ndarray, "time chan"]) -> bytes:
     return hashlib.sha256(steps // gain).digest()[:16]
 
 
-def _proves_something(block: Int[np.ndarray, "time chan"]) -> bool:
+def _is_distinctive(block: Int[np.ndarray, "time chan"]) -> bool:
+    """Whether windows that equal this one must be copies of it."""
     return any(len(np.unique(channel)) > _FEW_VALUES for channel in block.T)
 
 
@@ -302,10 +302,10 @@ def _still(shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording
         present = shard.recordings["present"][row]
         n_channels += int(present.sum())
         share = scan.still[i] / max(scan.counts[i], 1)
-        dead = np.flatnonzero(present & (share > STILL_SHARE))
-        said = [f"{shard.info.ch_names[k]} {100 * share[k]:.0f} %" for k in dead]
-        if len(dead) == present.sum() > 1:
-            said = [f"all {len(dead)} channels {100 * share[dead].min():.0f} %"]
+        still = np.flatnonzero(present & (share > STILL_SHARE))
+        said = [f"{shard.info.ch_names[k]} {100 * share[k]:.0f} %" for k in still]
+        if len(still) == present.sum() > 1:
+            said = [f"all {len(still)} channels {100 * share[still].min():.0f} %"]
         warnings += [f"{recordings[i]} stands still in many of its windows: {', '.join(said)}"] if said else []
     looked_at = f"{n_channels} channels of {len(rows)} recordings, by windows"
     return Finding("constant channels", looked_at, (), tuple(warnings))
@@ -338,8 +338,7 @@ def _counts(task: TaskSpec, split: str, shards: Sequence[Shard]) -> list[Patient
     found = []
     for shard in (shard for shard in shards if task in shard.info.tasks):
         used, patient = shard.weights[task.name] > 0, shard.patient(np.arange(len(shard)))
-        labels, several = shard.labels[task.name], task.kind == "multilabel"
-        classes = labels > 0.5 if several else np.rint(labels)[:, None] == np.arange(len(task.classes))
+        classes = in_class(task, shard.labels[task.name])
         for name in shard.patients:
             here = used & (patient == name)
             found.append(PatientCounts(split, int(here.sum()), classes[here].sum(axis=0)))
@@ -351,8 +350,8 @@ def imbalances(task: TaskSpec, patients: Sequence[PatientCounts]) -> list[str]:
 
     - A split has no labelled window, or none of a class, that another split has.
     - A class has no window at all, or fewer than `RARE_SHARE` of all.
-    - The share of a class is `APART` in two splits, and more so than in any of `DEALS` random deals. Patients are
-      dealt, not windows: a patient with many events is no surprise, wherever he is.
+    - The share of a class differs by `APART` between splits, and by more than in any of `ASSIGNMENTS` random ones.
+      Patients are assigned, not windows, so that one patient with many events is not taken for an uneven split.
     """
     if not any(counts.labelled for counts in patients):
         return []
@@ -361,15 +360,15 @@ def imbalances(task: TaskSpec, patients: Sequence[PatientCounts]) -> list[str]:
     labelled, having = (np.array(column, float) for column in list(zip(*patients, strict=True))[1:])
     lines, total, by_split = [], labelled.sum(), members @ having
     for name, n, own in zip(names, members @ labelled, by_split, strict=True):
-        gone = [
+        missing = [
             f"{task.classes[c]} ({names[by_split[:, c].argmax()]} has {by_split[:, c].max():.0f})"
             for c in np.flatnonzero((own == 0) & by_split.any(axis=0))
         ]
         if not n:
             most = (members @ labelled).argmax()
             lines.append(f"{name} has no labelled window, {names[most]} has {(members @ labelled)[most]:.0f}")
-        elif gone:
-            lines.append(f"{name} has no window of {', '.join(gone)}")
+        elif missing:
+            lines.append(f"{name} has no window of {', '.join(missing)}")
     of_class = dict(zip(task.classes, by_split.sum(axis=0), strict=True))
     absent = [label for label, n in of_class.items() if not n]
     rare = sorted((n, label) for label, n in of_class.items() if 0 < n < RARE_SHARE * total)
@@ -386,7 +385,7 @@ def _uneven(
     labelled: Float64[np.ndarray, "patient"],
     having: Float64[np.ndarray, "patient class"],
 ) -> list[str]:
-    """Classes whose share differs between splits more than chance would have it."""
+    """Classes whose share differs between splits by more than chance explains."""
     inside = np.flatnonzero(members.any(axis=1)).tolist()
     names, members = [names[i] for i in inside], members[inside]
 
@@ -399,7 +398,7 @@ def _uneven(
 
     found, rng = shares(members), np.random.default_rng(0)
     apart = (factor(found) > APART) & (factor(found) < np.inf)  # a split without the class was named before
-    for _ in range(DEALS):
+    for _ in range(ASSIGNMENTS):
         if not apart.any():
             break
         apart &= factor(shares(rng.permutation(members, axis=1))) < factor(found)

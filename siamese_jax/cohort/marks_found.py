@@ -1,4 +1,4 @@
-"""What `prepare` and `info` tell of the marks in recordings: every text, how it was read, and marks that are in doubt.
+"""What `prepare` and `info` print of the marks in recordings: every text, how it was read, and marks in doubt.
 
 A mark that no task reads makes no label. So that it makes no false one either, a stage without duration ends at it, and
 a task whose marks mostly lie outside a recording is not labelled there: their clock or unit must be wrong.
@@ -26,7 +26,7 @@ _WIDTH = 40
 
 
 class Marks(NamedTuple):
-    """What is to be told of a recording's marks."""
+    """What is reported of a recording's marks."""
 
     texts: tuple[tuple[str, int], ...]
     """Each text and how often it stands there; of marks that a machine made none."""
@@ -74,7 +74,7 @@ def marks_of(
     window_seconds: float,
     n_ended: int = 0,
 ) -> Marks:
-    """What is to be told of the marks of a recording whose windows begin at `onsets`, in seconds."""
+    """What is reported of the marks of a recording whose windows begin at `onsets`, in seconds."""
     texts, (notes, misplaced) = texts_of(annotations), outside_notes(annotations, recording, rules)
     unread_texts = {text for text, _ in texts if not reading(text, rules)}
     unread = [mark for mark in _human(annotations) if mark.text.strip() in unread_texts]
@@ -110,7 +110,7 @@ def outside_notes(
 
 
 def reading(text: str, rules: Sequence[Rule]) -> dict[str, str]:
-    """How each task reads a text, in words; empty if nobody understands it."""
+    """How each task reads a text, in words; empty if it is not understood."""
     found = {}
     for rule in rules:
         name = rule.class_of(text)

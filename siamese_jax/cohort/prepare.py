@@ -2,10 +2,10 @@
 
     OUT/train/<patient>.h5  OUT/validation/<patient>.h5  OUT/test/<patient>.h5  OUT/prepare.json
 
-Nothing is lost silently: a recording is either used or stands in the report with the reason why not. It is skipped for
-what it holds alone; if it cannot be read just now, or a shard cannot be written, the preparation is not finished, and
-`prepare.json` tells so. Run again, it keeps the shards that are finished and makes the others. Recordings are looked
-at, and shards written, by as many processes as wanted; the shards are the same, byte for byte.
+Each recording is either used or named in the report with the reason why not. It is skipped only for what its files
+hold; if it cannot be read at the moment, or a shard cannot be written, the preparation is not finished, and
+`prepare.json` says so. Run again, it keeps the shards that are finished and makes the others. Any number of processes
+may read recordings and write shards; the shards are the same, byte for byte.
 """
 
 import dataclasses
@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from siamese_jax.cohort.marks_found import as_json, settled, text_rows
 from siamese_jax.cohort.report import (
-    NAMED,
     PrepareReport,
     UsedFile,
     check_configuration,
@@ -40,7 +39,7 @@ from siamese_jax.cohort.splits import (
 )
 from siamese_jax.config.samples import whole_samples
 from siamese_jax.config.sections import DataConfig
-from siamese_jax.jobs import in_words, run_each
+from siamese_jax.jobs import Outcome, in_words, run_each
 from siamese_jax.locks import locked
 from siamese_jax.recordings.sidecars import MANIFEST, SPLITS
 from siamese_jax.shards.labels import EventRule, described
@@ -50,8 +49,6 @@ from siamese_jax.shards.summary import coarse_channels, summarise
 from siamese_jax.shards.write import LabelledRecording, UnreadableRecordingError, write_shard
 from siamese_jax.vocabulary import IED
 
-LOST = "its worker was lost"
-"""How `run_each` begins to tell of an item that no worker survived."""
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
@@ -67,7 +64,7 @@ def prepare(
     title: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> PrepareReport:
     """Make shards in `out` of a source's recordings.
 
@@ -81,13 +78,13 @@ def prepare(
         title: where the recordings come from, in words, instead of the source's own title.
         workers: processes that work at it, as for `run_each`.
         scheduler: address of a cluster's scheduler, as for `run_each`.
-        progress: told what is done.
+        progress: called with what is done.
 
     Raises:
         ValueError: no usable recording; `out` is of another configuration or other patients; no such scheduler.
         OSError: `out` cannot be written, or a recording cannot be read that nothing is wrong with; it is not finished.
     """
-    out, progress = Path(out), progress or _silent
+    out = Path(out)
     settings = _Settings(source, data, hop_seconds, seed, tuple(fractions), title or source.title)
     settings.check()
     work = _Work(workers, scheduler, progress, [])
@@ -105,7 +102,7 @@ def prepare(
             write_report(out, settings.configuration(), {"finished": False, **lists})
             raise OSError(
                 f"{out} is not finished, since of {len(files)} recordings {len(failed)} could not be prepared:"
-                f" {_reasons(failed)}. What is finished is kept: mend this, or take them away, and run it again"
+                f" {_reasons(failed)}. What is finished is kept: correct this, or remove them, and run it again"
             )
         skipped += unreadable
         files = [file for file in files if file.name not in {lost.name for lost in skipped}]
@@ -162,7 +159,7 @@ class _Settings(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """How the work is done, and whom to tell of it."""
+    """How the work is done, and who is informed of it."""
 
     workers: int
     scheduler: str | None
@@ -172,8 +169,8 @@ class _Work(NamedTuple):
 
     def run(
         self, what: str, function: Callable[..., Any], items: Sequence[Any], names: Sequence[str]
-    ) -> Iterator[tuple[int, Any, str | None]]:
-        """Each item's place, its result and why it has none, as they come."""
+    ) -> Iterator[Outcome]:
+        """What becomes of each item, as they come."""
 
         def on_retry(index: int, why: str) -> None:
             self.retried.append((names[index], f"tried again: {why}"))
@@ -193,10 +190,11 @@ def _find(settings: _Settings, work: _Work) -> tuple[list[Found], list[SkippedFi
     names, rest = list(settings.source.names()), {"window": settings.window, "hop": settings.hop}
     first_look = partial(_look, source=settings.source, data=settings.data, **rest)
     found, skipped, failed = [], [], []
-    for i, result, failure in sorted(work.run("reading headers", first_look, names, names), key=lambda one: one[0]):
+    outcomes = work.run("reading headers", first_look, names, names)
+    for i, result, failure, worker_lost in sorted(outcomes, key=lambda outcome: outcome.index):
         if failure is not None:
-            # Whoever kills each worker that opens it, alone, is to blame; a disk or network that fails is not.
-            (skipped if failure.startswith(LOST) else failed).append(SkippedFile(names[i], failure))
+            # A recording that ends each worker that opens it alone is left out; one whose disk fails may be read later.
+            (skipped if worker_lost else failed).append(SkippedFile(names[i], failure))
         else:
             (found if isinstance(result, Found) else skipped).append(result)
     if skipped:
@@ -205,7 +203,7 @@ def _find(settings: _Settings, work: _Work) -> tuple[list[Found], list[SkippedFi
     if failed:
         raise OSError(
             f"{settings.source.root}: {len(failed)} of {len(names)} recordings cannot be read, and not for what they"
-            f" hold: {_reasons(failed)}. Nothing was written: mend this, or take them away, and run it again"
+            f" hold: {_reasons(failed)}. Nothing was written: correct this, or remove them, and run it again"
         )
     files, copies = without_copies(found)
     return files, sorted(skipped, key=lambda file: names.index(file.name)) + copies
@@ -220,7 +218,7 @@ def _look(name: str, **options: Any) -> Found | SkippedFile:
 
 
 def _names_now(source: Source) -> set[str]:
-    """The recordings that are there after the first look: what is gone since was lost with its disk or network."""
+    """The recordings that are there after the first look; one that is not was on a disk or network that failed."""
     try:
         return set(source.names())
     except ValueError:
@@ -235,8 +233,8 @@ def _check_any(folder: Path, files: Sequence[Found], skipped: Sequence[SkippedFi
 def _reasons(files: Sequence[SkippedFile]) -> str:
     """The first few reasons, with the names of the first few recordings of each."""
     reasons = grouped((file.reason, file.name) for file in files)
-    more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
-    return f"{'; '.join(reasons[:NAMED])}{more}"
+    more = [f"and {len(reasons) - 5} more reasons"] if len(reasons) > 5 else []
+    return "; ".join(reasons[:5] + more)
 
 
 def _without_name(failure: str, name: str) -> str:
@@ -282,9 +280,9 @@ def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
             lines.append(
                 f"{len(free)} of {len(files)} recordings have no annotation of {task} and count as free of it{hint}"
             )
-        vain = sum(task in f.marked and task not in tasks[f.name] for f in files)
-        if vain:
-            lines.append(f"{vain} of {len(files)} recordings have annotations of {task} that do not count: unlabelled")
+        unlabelled = sum(task in f.marked and task not in tasks[f.name] for f in files)
+        if unlabelled:
+            lines.append(f"{unlabelled} of {len(files)} recordings have annotations of {task} that do not count")
         missing = sum(task not in held for held in tasks.values())
         if missing:
             lines.append(f"{missing} of {len(files)} recordings are not labelled for {task}")
@@ -329,7 +327,7 @@ class _Done(NamedTuple):
     failed: tuple[SkippedFile, ...] = ()
     """Recordings that could be read before and cannot be now: the shard is not made."""
     cannot_write: str = ""
-    """Why the shard could not be written: no fault of its recordings, so it ends the run."""
+    """Why the shard could not be written; not because of its recordings, so it ends the run."""
 
 
 def _finish_shards(
@@ -348,7 +346,7 @@ def _finish_shards(
         (out / split).mkdir(exist_ok=True)
     results: dict[int, _Done] = {}
     names = [job.path.name for job in jobs]
-    for i, done, failure in work.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
+    for i, done, failure, _ in work.run("writing shards", partial(_finish_shard, settings=settings), jobs, names):
         results[i] = done or _Done(failed=tuple(SkippedFile(part.name, failure or "") for part in jobs[i].content))
         if results[i].failed:
             jobs[i].path.unlink(missing_ok=True)  # of an earlier run: it must not be taken for what is wanted now
@@ -363,7 +361,8 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
     """Write a shard unless it is there, without recordings whose signal cannot be read."""
     chosen, skipped = list(job.content), []
     while chosen:
-        fingerprint = _hash(json.dumps([settings.shard_configuration(), chosen]))
+        decisive = json.dumps([settings.shard_configuration(), chosen])
+        fingerprint = hashlib.sha256(decisive.encode()).hexdigest()
         info = ShardInfo(
             sfreq=settings.data.sfreq,
             ch_names=settings.data.ch_names,
@@ -378,10 +377,10 @@ def _finish_shard(job: _Job, *, settings: _Settings) -> _Done:
                 return _Done(tuple(skipped))
             write_shard(job.path, [_labelled(part, settings) for part in chosen], info=info)
         except UnreadableRecordingError as error:
-            lost = SkippedFile(error.name, error.reason)
+            unreadable = SkippedFile(error.name, error.reason)
             if isinstance(error.__cause__, OSError):
-                return _Done(failed=(lost,))
-            skipped.append(lost)
+                return _Done(failed=(unreadable,))
+            skipped.append(unreadable)
             chosen = [part for part in chosen if part.name != error.name]
         except Exception as error:  # HDF5 raises a RuntimeError, KeyError or ValueError, too, when a disk is full
             full = "No space left" in str(error)
@@ -416,11 +415,3 @@ def _labelled(part: _Part, settings: _Settings) -> LabelledRecording:
     }
     bad = tuple((a.onset_seconds, a.duration_seconds) for a in annotations if is_bad(a))
     return LabelledRecording(part.name, opened.patient, recording, grid, marks, bad, part.content)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass

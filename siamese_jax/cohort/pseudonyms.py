@@ -1,8 +1,8 @@
 """Pseudonyms of patients whom only a code in an EDF header names: hashes with a salt that a laboratory keeps.
 
-Codes are often names, or short numbers that can be tried in a second; without the salt a pseudonym tells nothing. The
-salt is the text in the environment variable SIAMESE_JAX_SALT, else a random one that is kept in the user's
-configuration folder. With one salt, a code has the same pseudonym in all data sets.
+Codes are often names, or short numbers that can be tried in a second; without the salt nobody can find the code of a
+pseudonym. The salt is the text in the environment variable SIAMESE_JAX_SALT, else a random one that is kept in the
+user's configuration folder. With one salt, a code has the same pseudonym in all data sets.
 """
 
 import hashlib

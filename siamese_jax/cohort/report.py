@@ -1,4 +1,4 @@
-"""A folder of prepared shards: what `prepare` did, and what it was told."""
+"""The report and the settings of `prepare`, and whether a folder of shards fits them."""
 
 import json
 from collections import defaultdict
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from siamese_jax.cohort.marks_found import TextRow, table
+from siamese_jax.cohort.sources import few
 from siamese_jax.cohort.splits import SkippedFile
 from siamese_jax.files import write_json
 from siamese_jax.recordings.sidecars import SPLITS
@@ -15,8 +16,6 @@ from siamese_jax.shards.schema import PARTIAL_SUFFIX, SUFFIX, open_shard
 from siamese_jax.shards.summary import ShardSummary
 
 REPORT = "prepare.json"
-NAMED = 5
-"""How many recordings of which the same is to be said are named; prepare.json names all."""
 SHOWN = 20
 """How many notes on recordings are printed."""
 
@@ -43,7 +42,7 @@ class PrepareReport:
     notes: tuple[str, ...]
     """Decisions and doubts about the source as a whole."""
     retried: tuple[tuple[str, str], ...]
-    """Recordings and shards that were tried again, and why: their worker was lost, or a disk stumbled."""
+    """Recordings and shards that were tried again, and why: their worker was lost, or a disk failed for a moment."""
     texts: tuple[TextRow, ...]
     """Every text of a mark, and how it was read."""
     written: int
@@ -68,23 +67,17 @@ def grouped(said: Iterable[tuple[str, str]]) -> list[str]:
     names = defaultdict(list)
     for text, name in said:
         names[text].append(name)
-    return [
-        f"{', '.join(group[:NAMED])}{f' and {len(group) - NAMED} more' if len(group) > NAMED else ''}: {text}"
-        for text, group in names.items()
-    ]
+    return [f"{few(group)}: {text}" for text, group in names.items()]
 
 
 def check_configuration(out: Path, now: Mapping[str, Any]) -> None:
     """Refuse a folder whose shards were made with other settings."""
-    path = out / REPORT
-    if not path.exists():
+    held = read_report(out)
+    if held is None:
         if any(out.rglob(f"*{SUFFIX}")):
             raise ValueError(f"{out} holds shards but no {REPORT}: prepare into an empty folder")
         return
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8"))["configuration"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): prepare into an empty folder") from error
+    before = held.configuration
     differing = [name for name in now if before.get(name) != now[name]]
     if differing:
         changes = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in differing)
@@ -97,12 +90,12 @@ def check_expected(out: Path, shards: Mapping[Path, Sequence[str]]) -> None:
         path.unlink()
     split_of = {patient: path.parent.name for path, patients in shards.items() for patient in patients}
     there = sorted(path for split in SPLITS for path in (out / split).glob(f"*{SUFFIX}"))
-    strangers = [path for path in there if path not in shards or _holds_others(path, split_of)]
-    if strangers:
-        names = ", ".join(path.relative_to(out).as_posix() for path in strangers)
+    unexpected = [path for path in there if path not in shards or _holds_others(path, split_of)]
+    if unexpected:
+        names = ", ".join(path.relative_to(out).as_posix() for path in unexpected)
         raise ValueError(
-            f"{out} holds shards that the recordings would not give now: {names}. Their patients are gone, or"
-            " others that came moved them to another split: prepare into an empty folder"
+            f"{out} holds shards that the recordings would not give now: {names}. Their patients were removed, or"
+            " moved to another split by new patients: prepare into an empty folder"
         )
 
 
@@ -117,15 +110,37 @@ def _holds_others(path: Path, split_of: Mapping[str, str]) -> bool:
 
 def refuse_unfinished(out: Path) -> None:
     """Refuse a folder of shards in which `prepare` has not come to its end."""
-    path = out / REPORT
-    if not path.is_file():
-        return
-    try:
-        finished = json.loads(path.read_text(encoding="utf-8"))["finished"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): prepare again") from error
-    if finished is not True:
+    held = read_report(out)
+    if held and not held.finished:
         raise ValueError(f"{out}: preparing it was not finished: run it again, and it resumes")
+
+
+class Held(NamedTuple):
+    """What a folder's `prepare.json` says."""
+
+    configuration: dict[str, Any]
+    finished: bool
+    used: tuple[str, ...]
+    """Names of the recordings that shards hold, if it is finished."""
+    skipped: tuple[str, ...]
+    """Names of those that were left out."""
+
+
+def read_report(out: Path) -> Held | None:
+    """What `prepare.json` says; None if there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = out / REPORT
+    if not path.exists():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        used, skipped = (tuple(str(file["name"]) for file in held.get(key, ())) for key in ("used", "skipped"))
+        return Held(dict(held["configuration"]), held["finished"] is True, used, skipped)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): prepare into an empty folder") from error
 
 
 def write_report(out: Path, configuration: Mapping[str, Any], held: Mapping[str, Any]) -> None:

@@ -57,7 +57,7 @@ class Opened(NamedTuple):
     """By task, whether somebody looked for it in all of the recording. Of a task that is not named: for events, yes if
     they are annotated in any recording of the source; for states and findings, yes if this recording has some."""
     notes: tuple[str, ...] = ()
-    """What was repaired, left out or is in doubt, in words that are the same for the same trouble; they are counted."""
+    """What was repaired, left out or is in doubt, in the same words for the same thing, so that they can be counted."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ class Folder(Source):
     def notes(self) -> Sequence[str]:
         """What was left out because `detect` wrote it, and folders that cannot be read."""
         results = [path.name for path in _by_suffix(self.root) if _is_result(path)]
-        notes = [f"{len(results)} files left out that `siamese-jax detect` wrote: {_few(results)}"] if results else []
+        notes = [f"{len(results)} files left out that `siamese-jax detect` wrote: {few(results)}"] if results else []
         used = {path for name in self.names() for path in self.files(name)}
         tables = (path for path in _by_suffix(self.root, TABLE_SUFFIXES) if path not in used and not _is_result(path))
-        strange = [path.relative_to(self.root).as_posix() for path in tables if path.name != MANIFEST]
-        notes += [f"{len(strange)} tables not read, by their names of no recording: {_few(strange)}"] if strange else []
+        unread = [path.relative_to(self.root).as_posix() for path in tables if path.name != MANIFEST]
+        notes += [f"{len(unread)} tables not read, by their names of no recording: {few(unread)}"] if unread else []
         return notes + unreadable_folders(self.root)
 
     def files(self, name: str) -> Sequence[Path]:
@@ -210,8 +210,10 @@ def _by_suffix(folder: Path, suffixes: Sequence[str] = EDF_SUFFIXES) -> list[Pat
     return sorted(path for path in names if path.suffix.lower() in suffixes)
 
 
-def _few(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+def few(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def _is_result(path: Path) -> bool:
@@ -263,7 +265,7 @@ def _sidecars(path: Path) -> list[Path]:
 
 
 def refuse_link_to_nothing(path: Path, advice: str = "") -> None:
-    """Refuse what is no file. A file that is gone since its folder was listed is another matter: its disk may be.
+    """Refuse what is no file. If there is nothing of the name, it was removed, or its disk failed: an `OSError`.
 
     Raises:
         ValueError: a link to nothing, a pipe, ...
@@ -296,9 +298,9 @@ def annotations_of(recording: Recording) -> tuple[tuple[Annotation, ...], tuple[
 
 
 def with_origin(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """A file's annotations, those of a machine known as such.
+    """A file's annotations, with the origin `machine` where the texts show that `siamese-jax detect` wrote them.
 
-    Before `siamese-jax detect` named the origin, it wrote `IED p=0.93` and stages of 30 s into one file.
+    Programs that save a file anew may drop the header field that names the origin.
     """
     if not any(is_machine_text(mark.text) for mark in annotations if mark.origin == "human"):
         return list(annotations)

@@ -79,7 +79,7 @@ def look(name: str, *, source: Source, data: DataConfig, window: int, hop: int) 
 
 
 def without_copies(files: Iterable[Found]) -> tuple[list[Found], list[SkippedFile]]:
-    """Files less those with the same signal, byte for byte: one night could stand under two patients' names."""
+    """Files without copies of a signal, byte for byte: a copy could be named after another patient."""
     kept, skipped, seen = [], [], {}
     for file in files:
         if seen.setdefault(file.content, file.name) == file.name:
@@ -121,7 +121,7 @@ def split_patients(
     """Each patient's split: `train`, `validation` or `test`.
 
     Patients stand in an order drawn from the seed and their names alone: the same patients are always split
-    the same way. Those with an event (an IED) are dealt out first, by the fractions and at least one to each split
+    the same way. Those with an event (an IED) are assigned first, by the fractions and at least one to each split
     if there are enough; the others then fill the splits up. `fixed` names patients whose split is given.
 
     Raises:
@@ -147,7 +147,7 @@ def split_patients(
 
 
 def _quota(n: int, fractions: Sequence[float]) -> list[int]:
-    """`n` patients by fractions: largest remainders, and nobody left without if there are enough."""
+    """`n` patients by fractions: largest remainders, and at least one for each if there are enough."""
     exact = [n * fraction for fraction in fractions]
     quota = [int(share + 1e-9) for share in exact]
     by_remainder = sorted(range(len(quota)), key=lambda i: quota[i] - exact[i])

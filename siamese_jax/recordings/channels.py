@@ -18,7 +18,7 @@ from siamese_jax.vocabulary import (
 )
 
 PLAUSIBLE_UV = (2.0, 500.0)
-"""Robust standard deviation of scalp EEG; a wrong unit is wrong by a thousand or a million."""
+"""Robust standard deviation of scalp EEG; a wrong unit makes it a thousand or a million times larger or smaller."""
 PLAUSIBLE_ECG_UV = (2.0, 5000.0)
 """The same of an electrocardiogram, the median over its leads: 14 to 1400 uV in 355 records of LUDB and CinC 2021."""
 
@@ -77,7 +77,7 @@ def choose_channels(
     An electrode is looked for by its standard name; if it is not there by itself, its derivation against an ear or
     mastoid (`C3-A2`) stands for it, with a warning, or, where all EEG of the file is recorded against one scalp
     electrode (`C3-Pz`, `O1-Pz`), its derivation against that one, which is then absent itself. Of several channels
-    the first that carries a signal in a unit of voltage is used; that others were passed over is said.
+    the first that carries a signal in a unit of voltage is used; a warning names the others.
 
     Where no channel chosen is EEG, amplitude is judged on ECG by its leads' median: single leads may be all but flat.
 
@@ -126,7 +126,8 @@ def choose_channels(
     dead = [name for name in ch_names if name not in found and any(not spread.get(i, [0]) for i in candidates[name])]
     if dead:
         warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
-    warnings += _amplitude({name: float(np.median(spread[one.index])) * one.factor_uv for name, one in chosen.items()})
+    spreads_uv = {name: float(np.median(spread[one.index])) * one.factor_uv for name, one in chosen.items()}
+    warnings += _amplitude_warnings(spreads_uv)
     used = {name: channels[i].label for name, i in found.items()}
     report = ChannelReport(
         used=used,
@@ -307,7 +308,7 @@ def _check_any(
 
 
 def _check_references(labels: Sequence[str], source: str) -> None:
-    """Electrodes against different common references must not meet in one montage."""
+    """Refuse electrodes against different common references: a montage would subtract them from one another."""
     eeg = [label for label in labels if channel_kind(standard_name(label) or label) == "eeg"]
     named = {reference: label for label in eeg if (reference := common_reference(label))}
     if len(named) > 1:
@@ -320,24 +321,21 @@ def _check_references(labels: Sequence[str], source: str) -> None:
 # --- amplitude ----------------------------------------------------------------------------------------------
 
 
-def _amplitude(spreads_uv: Mapping[str, float]) -> list[str]:
-    eeg = {name: spread for name, spread in spreads_uv.items() if channel_kind(name) == "eeg"}
-    ecg = [spread for name, spread in spreads_uv.items() if channel_kind(name) == "ecg"]
-    if eeg:
-        return _amplitude_warnings(eeg, PLAUSIBLE_UV, "scalp EEG")
-    return _amplitude_warnings({"the leads' median": float(np.median(ecg))}, PLAUSIBLE_ECG_UV, "an ECG") if ecg else []
-
-
-def _amplitude_warnings(spreads: Mapping[str, float], plausible: tuple[float, float], what: str) -> list[str]:
-    advice = "no factor of 1e3 or 1e6 would mend it"
+def _amplitude_warnings(spreads_uv: Mapping[str, float]) -> list[str]:
+    """Channels whose amplitude is not that of EEG; if no channel is EEG, whether that of the ECG is one's."""
+    eeg, ecg = ({n: x for n, x in spreads_uv.items() if channel_kind(n) == kind} for kind in ("eeg", "ecg"))
+    spreads, (low, high), what = eeg, PLAUSIBLE_UV, "scalp EEG"
+    if ecg and not eeg:
+        median = float(np.median(list(ecg.values())))
+        spreads, (low, high), what = {"the leads' median": median}, PLAUSIBLE_ECG_UV, "an ECG"
     by_factor: dict[float | None, list[str]] = {}
-    low, high = plausible
     for name, spread in spreads.items():
         if not low <= spread <= high:
             fits = (factor for factor in (1e3, 1e-3, 1e6, 1e-6) if low <= spread * factor <= high)
             by_factor.setdefault(next(fits, None), []).append(f"{name} ({spread:.3g} uV)")
+    otherwise = "no factor of 1e3 or 1e6 would make it so"
     return [
         f"the robust standard deviation is not that of {what} ({low:g} to {high:g} uV):"
-        f" {', '.join(said)}; {f'times {factor:g} it would be, is the unit right?' if factor else advice}"
+        f" {', '.join(said)}; {f'times {factor:g} it would be, is the unit right?' if factor else otherwise}"
         for factor, said in by_factor.items()
     ]

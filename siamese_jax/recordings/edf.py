@@ -97,15 +97,6 @@ def read_recording(
     )
 
 
-def holds_signals(path: Path | str) -> bool:
-    """Whether an EDF or BDF file holds more than annotations.
-
-    Raises:
-        ValueError: it is no EDF or BDF, or is damaged, in one sentence that names it.
-    """
-    return bool(read_layout(Path(path)).ordinary)
-
-
 def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
     """The annotations of an EDF+ or BDF+ file, by onset; annotation-only files (hypnograms) included.
 
@@ -129,7 +120,7 @@ def _annotations(stamps: Stamps) -> tuple[Annotation, ...]:
 
 
 def _decode(layout: Layout, start: int, stop: int) -> edfio.Edf | edfio.Bdf:
-    """Records [start, stop) in edfio's hands: of a 24-h file, or a BDF, only these are ever in memory."""
+    """Records [start, stop) as edfio reads them: only these are in memory, however long the file."""
     data = layout.as_file(start, stop)
     if layout.bdf:
         return edfio.read_bdf(data, header_encoding="latin-1")

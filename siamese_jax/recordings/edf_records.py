@@ -121,7 +121,7 @@ class Layout:
         if self.n_left_over:
             found.append(f"the last data record is cut ({self.n_left_over} of {self.record_bytes} bytes): left out")
         if self.field(184, 8) != str(len(self.header)):
-            found.append(f"the header's own length is wrong in it: {self.field(184, 8)!r}, not {len(self.header)}")
+            found.append(f"the header states a wrong length of itself: {self.field(184, 8)!r}, not {len(self.header)}")
         if self.mended:
             more = f" and {len(self.mended) - 3} more" if len(self.mended) > 3 else ""
             found.append(f"numbers in the header are not as EDF has them: {', '.join(self.mended[:3])}{more}")
@@ -138,7 +138,7 @@ class Layout:
     def read_records(self, start: int, stop: int) -> bytes:
         """The bytes of records [start, stop), straight from the file.
 
-        The file is opened for each call: nothing stays mapped, and threads do not meet.
+        The file is opened for each call, so that threads may read it at the same time.
 
         Raises:
             ValueError: the file has become shorter than it was.

@@ -1,7 +1,7 @@
 """When each record of an EDF or BDF file starts, which records follow each other, and the annotations.
 
 All times count from the first sample of the file. EDF+ counts from the header's second, so that the first record may
-start a fraction of a second later (2.2.4): `Layout.first_seconds` is taken away here and given back in `edf_write.py`.
+start a fraction of a second later (2.2.4): `Layout.first_seconds` is subtracted here and added in `edf_write.py`.
 """
 
 import itertools

@@ -66,7 +66,7 @@ def write_recording(
         sfreq: samples per second.
         ch_names: standard names.
         annotations: marks of one origin; onsets from the first sample.
-        patient_code: one word; None is nobody.
+        patient_code: one word; None if it is not known.
         sex: M, F, or X if not said.
         start: when the first sample was taken; None hides it.
 
@@ -110,7 +110,7 @@ def write_annotations(
         path: file to write; an existing one is replaced.
         annotations: marks of one origin; onsets from `start`.
         start: when the recording's first sample was taken; None hides it.
-        patient_code: one word; None is nobody.
+        patient_code: one word; None if it is not known.
 
     Returns:
         what of the identity is hidden, and why.
@@ -129,7 +129,7 @@ def write_annotations(
 
 
 class Copied(NamedTuple):
-    """What became of a file that was copied; the hashes were taken on the way, so that nobody need read it again."""
+    """The result of copying a file, with hashes taken while it was copied."""
 
     notes: tuple[str, ...]
     """What of the identity is hidden, and why."""

@@ -1,4 +1,4 @@
-"""What lies beside recordings: annotations as CSV or TSV, and the manifest that says whose they are."""
+"""Files beside recordings: annotations as CSV or TSV, and the manifest that names patients and splits."""
 
 import csv
 import math
@@ -12,7 +12,6 @@ from siamese_jax.vocabulary import standard_name
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 MANIFEST = "manifest.csv"
-ONSET, DURATION, CHANNEL, ORIGIN = "onset", "duration", "channel", "origin"
 TEXT: tuple[str, ...] = ("label", "text", "description", "trial_type")
 """Names of the column with the annotation's text; the first one present is read."""
 PROBABILITY = "probability"
@@ -20,7 +19,8 @@ PROBABILITY = "probability"
 
 _MANIFEST_COLUMNS = ("file", "patient", "split", "ied_labelled")
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_NO_VALUE = ("", "n/a")  # BIDS writes n/a
+NO_VALUE = ("", "n/a")
+"""Cells that say nothing; BIDS writes n/a."""
 
 
 class ManifestRow(NamedTuple):
@@ -46,17 +46,17 @@ def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:
     path = Path(path)
     annotations = []
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    for line, row in table_rows(path, delimiter, (ONSET, (*TEXT, PROBABILITY))):
-        onset = as_seconds(path, line, ONSET, row[ONSET])
-        held = row.get(DURATION, "")
-        duration = 0.0 if held.lower() in _NO_VALUE else as_seconds(path, line, DURATION, held)
+    for line, row in table_rows(path, delimiter, ("onset", (*TEXT, PROBABILITY))):
+        onset = as_seconds(path, line, "onset", row["onset"])
+        held = row.get("duration", "")
+        duration = 0.0 if held.lower() in NO_VALUE else as_seconds(path, line, "duration", held)
         if duration < 0:
             raise ValueError(f"{path}, line {line}: duration must not be negative, given {held}")
         text = next((row[name] for name in TEXT if name in row), None)
         if text is None:
             text = "IED" if "peak" in row else f"Sleep stage {row.get('stage', '?')}"
-        channel = row.get(CHANNEL, "")
-        named = None if channel.lower() in _NO_VALUE else standard_name(channel) or channel
+        channel = row.get("channel", "")
+        named = None if channel.lower() in NO_VALUE else standard_name(channel) or channel
         annotations.append(Annotation(onset, duration, text, named, origin_of(path, line, row)))
     return tuple(annotations)
 
@@ -67,8 +67,8 @@ def origin_of(path: Path, line: int, row: Mapping[str, str]) -> Origin:
     Raises:
         ValueError: a word that names no origin.
     """
-    word = row.get(ORIGIN, "").lower()
-    if word in _NO_VALUE:
+    word = row.get("origin", "").lower()
+    if word in NO_VALUE:
         return "machine" if PROBABILITY in row and not set(TEXT) & set(row) else "human"
     for origin in get_args(Origin):
         if word == origin:

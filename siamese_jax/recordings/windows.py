@@ -10,11 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, Num
 
+from siamese_jax.recordings.intervals import TOLERANCE_SECONDS, Stretch
 from siamese_jax.recordings.recording import Segment
-
-_TOLERANCE = (
-    1e-6  # seconds: onsets are sums of rounded decimals, and an interval that ends where a window starts is outside
-)
 
 
 class WindowGrid(NamedTuple):
@@ -68,10 +65,12 @@ def read_padded(
 
 
 def untouched(
-    onsets: Float64[np.ndarray, "window"], intervals: Sequence[tuple[float, float]], *, window_seconds: float
+    onsets: Float64[np.ndarray, "window"], intervals: Sequence[Stretch], *, window_seconds: float
 ) -> Bool[np.ndarray, "window"]:
-    """The windows that no interval (onset, duration) overlaps."""
+    """The windows that no interval (onset, duration) overlaps; one that ends where a window starts does not."""
     good = np.ones(len(onsets), bool)
     for onset, duration in intervals:
-        good &= (onsets >= onset + duration - _TOLERANCE) | (onsets + window_seconds <= onset + _TOLERANCE)
+        is_after = onsets >= onset + duration - TOLERANCE_SECONDS
+        is_before = onsets + window_seconds <= onset + TOLERANCE_SECONDS
+        good &= is_after | is_before
     return good

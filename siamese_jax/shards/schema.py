@@ -140,11 +140,11 @@ class Shard:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """Whose recordings it holds, in order of their names."""
+        """The patients of its recordings, in order of their names."""
         return tuple(sorted(set(self.recordings["patient"].tolist())))
 
     def patient(self, windows: Int64[np.ndarray, "window"]) -> Shaped[np.ndarray, "window"]:
-        """Whose each of some windows is."""
+        """The patient of each of some windows."""
         return self.recordings["patient"][self.recording[windows]]
 
     def of_patients(self, patients: Collection[str]) -> "Shard":
@@ -293,7 +293,7 @@ def _opened(path: Path, load: Callable[[_Node], Shard]) -> Shard:
             return load(file)
     # What HDF5 says about a damaged file depends on where the damage is.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault or the system's, not the shard's
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk or the system: the shard may be sound
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise ValueError(f"{path}: not a sound shard: {error}") from error
 

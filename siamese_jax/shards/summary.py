@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 from siamese_jax.recordings.sidecars import SPLITS
 from siamese_jax.shards.schema import SUFFIX, Shard, open_shard
@@ -123,11 +124,12 @@ def _counts(task: TaskSpec, shards: Sequence[Shard]) -> TaskCounts:
     having = [shard for shard in shards if task in shard.info.tasks]
     weights = np.concatenate([shard.weights[task.name] for shard in having])
     labels = np.concatenate([shard.labels[task.name] for shard in having])[weights > 0]
-    if task.kind == "multilabel":
-        counts = tuple(int(n) for n in (labels > 0.5).sum(axis=0))
-    else:
-        counts = tuple(int((np.rint(labels) == i).sum()) for i in range(len(task.classes)))
-    return TaskCounts(task, len(labels), counts)
+    return TaskCounts(task, len(labels), tuple(in_class(task, labels).sum(axis=0).tolist()))
+
+
+def in_class(task: TaskSpec, labels: Shaped[np.ndarray, "window ..."]) -> Bool[np.ndarray, "window class"]:
+    """Which windows are of which class, by their labels; of a multilabel task one may be of several."""
+    return labels > 0.5 if task.kind == "multilabel" else np.rint(labels)[:, None] == np.arange(len(task.classes))
 
 
 def _task_text(counts: TaskCounts) -> str:

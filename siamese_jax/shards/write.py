@@ -43,7 +43,7 @@ _MARKS = dict(
 
 
 class LabelledRecording(NamedTuple):
-    """A recording, whose it is, its windows, and what is known of each task in it."""
+    """A recording, its patient, its windows, and what is known of each task in it."""
 
     name: str
     patient: str

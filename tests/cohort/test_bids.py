@@ -21,6 +21,7 @@ from siamese_jax.shards.labels import EventRule, StateRule, TextClasses
 from siamese_jax.shards.schema import open_shard
 from siamese_jax.vocabulary import TaskSpec, standard_name
 from tests.cohort.bids_tree import CH_NAMES, brainvision, data_set, edf, table
+from tests.recordings.edf_bytes import Signal, save, stamp
 from tests.recordings.in_memory import noise
 
 DATA = DataConfig(ch_names=CH_NAMES, sfreq=100.0, window_seconds=2.0)
@@ -189,6 +190,21 @@ def test_marks_of_a_recording_in_parts_fall_into_the_right_one(night):
     assert [m[0] for m in marks(night, "sub-02/eeg/sub-02_task-a_split-2_eeg.edf")] == [-4.0, 1.0]
     table(night, "sub-02/eeg/sub-02_task-a_split-2_events.tsv", HEAD, (2.0, 0.1, "spike"))
     assert [m[0] for m in marks(night, "sub-02/eeg/sub-02_task-a_split-2_eeg.edf")] == [2.0]
+
+
+def test_events_count_by_the_clock_across_gaps_and_parts(night):
+    """Part 1 has 4 s of signal, of which the last 2 come 8 s late: it lasts 12 s."""
+    for n, stamps in ((1, (0, 1, 10, 11)), (2, (0, 1, 2, 3))):
+        folder, lists = night / "sub-02/eeg", [stamp(f"+{onset}") for onset in stamps]
+        folder.mkdir(parents=True, exist_ok=True)
+        signal = Signal("Cz", noise(400, seed=n, n_chans=1).round().astype(int).reshape(4, 100))
+        save(folder, [signal], lists=lists, reserved="EDF+D", name=f"sub-02_task-a_split-{n}_eeg.edf")
+    onsets = (1.0, 10.5, 13.0)
+    table(night, "sub-02/eeg/sub-02_task-a_events.tsv", HEAD, *((onset, 0.1, "spike") for onset in onsets))
+    first, second = (opened(night, f"sub-02/eeg/sub-02_task-a_split-{n}_eeg.edf") for n in (1, 2))
+    assert first.recording.segments == ((0.0, 200), (10.0, 200))
+    assert [mark.onset_seconds for mark in first.annotations] == [1.0, 10.5, 13.0]
+    assert [mark.onset_seconds for mark in second.annotations] == [-11.0, -1.5, 1.0]
 
 
 def test_a_window_across_a_boundary_counts_for_nothing(night, tmp_path):

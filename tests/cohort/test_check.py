@@ -106,7 +106,7 @@ def test_recordings_that_were_used_and_are_gone_are_errors_and_those_left_out_wa
 def test_a_set_without_a_report_or_with_a_damaged_one_is_not_called_complete(folder: Path) -> None:
     (folder / "prepare.json").write_text('{"finished": true')
     (error,) = check(folder).errors
-    assert error.startswith(f"{folder / 'prepare.json'} cannot be read: JSONDecodeError")
+    assert error.startswith(f"{folder / 'prepare.json'} is damaged (")
     (folder / "prepare.json").unlink()
     (warning,) = check(folder).warnings
     assert warning == f"{folder / 'prepare.json'}: no such file, so nothing says which recordings belong to the set"

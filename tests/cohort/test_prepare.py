@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siamese_jax import jobs
 from siamese_jax.cohort import prepare as prepare_module
 from siamese_jax.cohort import sources as sources_module
 from siamese_jax.cohort.check import check
 from siamese_jax.cohort.prepare import prepare
 from siamese_jax.cohort.report import PrepareReport, grouped, refuse_unfinished
 from siamese_jax.cohort.sources import COMPANIONS, Folder, manifest_rows
-from siamese_jax.cohort.splits import shard_name, split_patients
+from siamese_jax.cohort.splits import SkippedFile, shard_name, split_patients
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.locks import locked
 from siamese_jax.recordings.edf import read_recording
@@ -1050,6 +1051,24 @@ def test_two_workers_of_which_one_dies_write_the_same_bytes_and_report_as_one(tm
     prepare(Folder(folder), tmp_path / "one", DATA, hop_seconds=1.0, seed=0)
     for path in sorted((tmp_path / "one").rglob("*.h5")) + [tmp_path / "one" / "prepare.json"]:
         assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.parametrize("worker_lost", [True, False])
+def test_a_recording_that_ends_every_worker_is_left_out_one_whose_disk_fails_is_waited_for(
+    tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, *, worker_lost: bool
+) -> None:
+    def run_each(function, items, **options):
+        for outcome in jobs.run_each(function, items, **options):
+            fails = items[outcome.index] == "night1.edf"
+            yield jobs.Outcome(outcome.index, None, "in any words", worker_lost) if fails else outcome
+
+    monkeypatch.setattr(prepare_module, "run_each", run_each)
+    if worker_lost:
+        report = prepare(Folder(cohort), tmp_path / "out", DATA, hop_seconds=1.0, seed=0)
+        assert report.skipped == (SkippedFile("night1.edf", "in any words"),)
+    else:
+        with pytest.raises(OSError, match=r"1 of 11 recordings cannot be read.*night1.edf: in any words"):
+            prepare(Folder(cohort), tmp_path / "out", DATA, hop_seconds=1.0, seed=0)
 
 
 # --- what is no recording
