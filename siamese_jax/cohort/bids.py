@@ -127,7 +127,7 @@ class Bids(Folder):
         marks, said = self._agreed(
             [t._replace(marks=tuple(m for m in t.marks if m.origin != "machine")) for t in tables]
         )
-        row = self.manifest.get(name, ManifestRow(None, None, None))
+        row = self.manifest.get(name, ManifestRow())
         patient, patient_from = (row.patient, "manifest") if row.patient else (name.split("/")[0], "BIDS participant")
         looked = self._looked(marks, meanings, has_table=any(_of_ending(e, beside) for e in ("events", "annotations")))
         looked |= {} if row.ied_labelled is None else {IED.name: row.ied_labelled}

@@ -6,7 +6,7 @@ a task whose marks mostly lie outside a recording is not labelled there: their c
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -162,11 +162,6 @@ def table(rows: Sequence[TextRow], *, most: int | None = SHOWN, more_in: str = "
             lines.append(f"  {row.marks:>7,}{where}  {text or '(no text)':<{_WIDTH}}  {read_as}".rstrip())
         lines += [f"  and {len(group) - most} more in {more_in}"] if most is not None and len(group) > most else []
     return lines
-
-
-def as_json(rows: Sequence[TextRow]) -> list[dict[str, Any]]:
-    """The table for prepare.json."""
-    return [{**row._asdict(), "read_as": dict(row.read_as)} for row in rows]
 
 
 def _human(annotations: Sequence[Annotation]) -> list[Annotation]:

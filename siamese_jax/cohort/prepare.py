@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from siamese_jax.cohort.marks_found import as_json, settled, text_rows
+from siamese_jax.cohort.marks_found import settled, text_rows
 from siamese_jax.cohort.report import (
     PrepareReport,
     UsedFile,
@@ -111,9 +111,9 @@ def prepare(
         coarse = coarse_channels(path for path in shards if path.exists())
         notes += [*source.notes(), *_doubts(files, settings), *coarse, *([note] if note else [])]
         texts = text_rows((f.marks.texts for f in files), source.rules)
-        lists = {"used": [f._asdict() for f in used], "skipped": [f._asdict() for f in skipped]}
-        held = {"finished": True, "notes": notes, "texts": as_json(texts), **lists}
-        write_report(out, settings.configuration(), held)
+        lists = {"texts": texts, "used": used, "skipped": skipped}
+        held = {name: [row._asdict() for row in rows] for name, rows in lists.items()}
+        write_report(out, settings.configuration(), {"finished": True, "notes": notes, **held})
         retried = tuple(work.retried)
         return PrepareReport(
             out, tuple(used), tuple(skipped), tuple(notes), retried, tuple(texts), written, summarise(out)

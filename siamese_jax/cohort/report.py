@@ -92,7 +92,7 @@ def check_expected(out: Path, shards: Mapping[Path, Sequence[str]]) -> None:
     there = sorted(path for split in SPLITS for path in (out / split).glob(f"*{SUFFIX}"))
     unexpected = [path for path in there if path not in shards or _holds_others(path, split_of)]
     if unexpected:
-        names = ", ".join(path.relative_to(out).as_posix() for path in unexpected)
+        names = few([path.relative_to(out).as_posix() for path in unexpected])
         raise ValueError(
             f"{out} holds shards that the recordings would not give now: {names}. Their patients were removed, or"
             " moved to another split by new patients: prepare into an empty folder"

@@ -37,7 +37,6 @@ TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv")
 DETECTED_STAGE_SECONDS = 30.0
 
 _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_.])")  # of BIDS
-_NOTHING_SAID = ManifestRow(None, None, None)
 
 
 class Opened(NamedTuple):
@@ -170,7 +169,7 @@ class Folder(Source):
         refuse_link_to_nothing(path)
         recording = read_recording(path, ch_names=data.ch_names, sfreq=data.sfreq, units=self.units or None)
         annotations, notes = annotations_of(recording)
-        row = self.manifest.get(name, _NOTHING_SAID)
+        row = self.manifest.get(name, ManifestRow())
         patient, patient_from = self._patient(name, recording.patient_code, row)
         looked = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         notes = (*notes, *reading_notes(recording))
@@ -237,7 +236,7 @@ def manifest_rows(folder: Path, manifest: str | Path | None) -> dict[str, Manife
     rows = read_manifest(path)
     absent = [name for name in rows if not (folder / name).is_file()]
     if absent:
-        raise ValueError(f"{path} names files that are not in {folder}: {', '.join(absent)}")
+        raise ValueError(f"{path} names files that are not in {folder}: {few(absent)}")
     return rows
 
 

@@ -26,9 +26,9 @@ NO_VALUE = ("", "n/a")
 class ManifestRow(NamedTuple):
     """What a manifest says about one recording; None where it says nothing."""
 
-    patient: str | None
-    split: str | None
-    ied_labelled: bool | None
+    patient: str | None = None
+    split: str | None = None
+    ied_labelled: bool | None = None
 
 
 def read_annotation_table(path: str | Path) -> tuple[Annotation, ...]:

@@ -56,7 +56,6 @@ class SplitSummary:
 class ShardSummary:
     """What a folder of shards holds, by split."""
 
-    folder: Path
     splits: tuple[SplitSummary, ...]
 
     def table(self) -> str:
@@ -80,7 +79,7 @@ def summarise(folder: str | Path) -> ShardSummary:
     shards = {split: [open_shard(path) for path in shards_of_split(folder, split)] for split in SPLITS}
     if not any(shards.values()):
         raise ValueError(f"{folder}: no shards (*{SUFFIX}) in {', '.join(SPLITS)}")
-    return summary_of(folder, shards)
+    return summary_of(shards)
 
 
 def coarse_channels(paths: Iterable[Path]) -> list[str]:
@@ -96,9 +95,9 @@ def coarse_channels(paths: Iterable[Path]) -> list[str]:
     return lines
 
 
-def summary_of(folder: str | Path, splits: Mapping[str, Sequence[Shard]]) -> ShardSummary:
+def summary_of(splits: Mapping[str, Sequence[Shard]]) -> ShardSummary:
     """Counts of the shards of each split."""
-    return ShardSummary(Path(folder), tuple(_summary(split, shards) for split, shards in splits.items()))
+    return ShardSummary(tuple(_summary(split, shards) for split, shards in splits.items()))
 
 
 def shards_of_split(folder: str | Path, split: str) -> list[Path]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siamese_jax.cohort.marks_found import DOUBT, ENDS, as_json, marks_of, reading, settled, table, text_rows
+from siamese_jax.cohort.marks_found import DOUBT, ENDS, marks_of, reading, settled, table, text_rows
 from siamese_jax.recordings.recording import Annotation, Segment
 from siamese_jax.shards.labels import RULES, EventRule, TextClasses
 from siamese_jax.vocabulary import TaskSpec
@@ -133,4 +133,4 @@ def test_the_table_has_the_most_frequent_first_and_the_rest_in_the_report():
         "and 1 more in prepare.json",
     ]
     assert "\x1b" not in "\n".join(table(rows)) and table([]) == []
-    assert as_json(rows)[1] == {"text": "spike", "marks": 3, "recordings": 1, "read_as": {"ied": "ied"}}
+    assert rows[1]._asdict() == {"text": "spike", "marks": 3, "recordings": 1, "read_as": {"ied": "ied"}}
