@@ -181,7 +181,7 @@ def describe(recording: "Recording") -> str:
     seconds = sum(segment.n_times for segment in recording.segments) / recording.sfreq
     n = len(recording.segments)
     name = recording.path.name if recording.path else "array"
-    lines = [f"{name}  {duration(seconds)}" + (f" in {n} stretches with gaps between" if n > 1 else "")]
+    lines = [f"{name}  {duration(seconds)}" + (f" in {n} stretches" if n > 1 else "")]
     used = f"channels  {int(recording.present.sum())} of {len(recording.ch_names)} used"
     renamed = ", ".join(f"{label}->{name}" for label, name in report.renamed.items())
     lines.append(used + (f"; renamed {renamed}" if renamed else ""))

@@ -1,4 +1,4 @@
-"""HDF5 sample shards: schema, write, open, verify (the only importer of h5py).
+"""HDF5 sample shards: their schema, and reading them; `write.py` writes them.
 
 A shard is one file and holds one patient (many, where a patient's recordings last seconds): it is written under a
 temporary name and renamed, so an interrupted preparation loses one shard and keeps the others; a patient moves to
