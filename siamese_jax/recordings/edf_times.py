@@ -8,7 +8,7 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from siamese_jax.recordings.edf_records import Layout, annotation_lists, time_stamp
 from siamese_jax.recordings.recording import Annotation
@@ -113,12 +113,7 @@ def find_runs(layout: Layout, stamps: Stamps, *, sfreq: float) -> tuple[tuple[Ru
     lows, highs = late - rounding / 2, late + rounding / 2
     apart = np.maximum(lows[1:] - highs[:-1], lows[:-1] - highs[1:])
     is_jump = np.append(False, apart > 0.5 / sfreq + _CLOCK_DRIFT * step + _EXACT)
-    firsts, least, most = [0], -np.inf, np.inf
-    for record, (low, high, jumps) in enumerate(zip(lows.tolist(), highs.tolist(), is_jump.tolist(), strict=True)):
-        least, most = max(least, low), min(most, high)
-        if jumps or least - most > largest_drift:
-            firsts.append(record)
-            least, most = low, high
+    firsts = _first_records(lows, highs, is_jump, largest_drift=largest_drift)
     counts = np.diff([*firsts, layout.n_records])
     onsets = stamps.onsets[firsts]
     runs = tuple(itertools.starmap(Run, zip(firsts, counts.tolist(), onsets.tolist(), strict=True)))
@@ -148,6 +143,26 @@ def find_runs(layout: Layout, stamps: Stamps, *, sfreq: float) -> tuple[tuple[Ru
     if stamps.n_damaged:
         warnings.append(f"{stamps.n_damaged} annotation list(s) are damaged and left out")
     return runs, tuple(warnings)
+
+
+def _first_records(
+    lows: Float64[np.ndarray, "record"],
+    highs: Float64[np.ndarray, "record"],
+    is_jump: Bool[np.ndarray, "record"],
+    *,
+    largest_drift: float,
+) -> list[int]:
+    """The first record of each run: after a jump, or where the stamps of a run lie too far apart.
+
+    How late a record starts lies between its low and its high; all of a run must be within `largest_drift`.
+    """
+    firsts, least, most = [0], -np.inf, np.inf
+    for record, (low, high, jumps) in enumerate(zip(lows.tolist(), highs.tolist(), is_jump.tolist(), strict=True)):
+        least, most = max(least, low), min(most, high)
+        if jumps or least - most > largest_drift:
+            firsts.append(record)
+            least, most = low, high
+    return firsts
 
 
 def _rounding(digit_seconds: Float64[np.ndarray, "record"], step: float, sfreq: float) -> Float64[np.ndarray, "record"]:
