@@ -65,6 +65,11 @@ class Identity:
         return tuple(run.training for run in self.runs)
 
     @property
+    def recordings(self) -> frozenset[str]:
+        """SHA-256 of each recording's file that was learnt from."""
+        return frozenset(digest for origin in self.origins for digest in origin.recordings)
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Where the recordings that were learnt from came from, in words."""
         return tuple(sorted({source for origin in self.origins for source in origin.sources}))

@@ -127,7 +127,7 @@ def detect_each(
     )
     for outcome in outcomes:
         job = jobs[outcome.index]
-        # The summary says which file it is about; where that lies on this machine is nobody's business.
+        # The summary names the file already; where it lies on this machine is left out.
         failure = (outcome.failure or "").replace(str(job.file.absolute()), job.name)
         yield Result(job, outcome.result, failure)
 

@@ -146,7 +146,11 @@ def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float,
             raise ValueError(f"threshold must be a probability between 0 and 1, given {given}")
         return given, "given"
     points = {p.criterion: p for p in checkpoint.points if p.task == IED.name}
-    where = "" if checkpoint.thresholds is None else checkpoint.thresholds.text()
+    where, fixed = "", checkpoint.thresholds
+    if fixed is not None:
+        where = fixed.text()
+        if len(fixed.points) > len(checkpoint.points):
+            where += f"; the checkpoint's {EVENTS_MAX_F1} is not used, since this network tells no times"
     for criterion in CRITERIA:
         if criterion in points and not math.isnan(points[criterion].threshold):
             return points[criterion].threshold, f"operating point {criterion}, {where}"

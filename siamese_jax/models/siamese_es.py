@@ -154,7 +154,7 @@ class SmallStage(nn.Module):
     @nn.compact
     def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
         if self.index == 0:
-            # EEG falls by orders of magnitude from 1 to 50 Hz: without this, low frequencies alone are heard.
+            # EEG falls by orders of magnitude from 1 to 50 Hz: without this, the low ones would outweigh all others.
             x = BatchNorm(self.axis)(jnp.transpose(x, (0, 3, 2, 1)), train=train)
         if self.index == ROW_STAGES:
             x = self._join(x, row_present)

@@ -33,7 +33,7 @@ BLOCKS: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 3, (512,)
 """Features of each convolution, by block."""
 
 as_timm = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""Without normalisation, smaller weights would let thirteen ReLUs wear the map down to nothing."""
+"""Without normalisation, smaller weights would make the map nearly 0 after thirteen ReLUs."""
 
 
 class VGG16(nn.Module):

@@ -23,7 +23,7 @@ from siamese_jax.detection.score import window_scores
 from siamese_jax.shards.batches import Batch, check_geometry, electrodes, stream, task_specs
 from siamese_jax.shards.schema import Shard
 from siamese_jax.signals.preprocess import rows_present
-from siamese_jax.training.log import Diary
+from siamese_jax.training.log import TrainingLog
 from siamese_jax.training.parallel import DataParallel, Device, data_parallel, own_copy
 from siamese_jax.training.processes import is_first, must_agree, stop_agreed, wait_for_all
 from siamese_jax.training.profile import Profiler
@@ -100,12 +100,12 @@ def train(
         on_start("\n".join([text + left_out, *notes]))
         start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
-        diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
+        log = TrainingLog(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
         profiler = Profiler(workdir / "profile" if profile and is_first() else None)
-        with closing(batches), closing(diary), closing(profiler):
-            run = _Run(config, tasks, watched, parallel, folder, manager, diary, profiler)
+        with closing(batches), closing(log), closing(profiler):
+            run = _Run(config, tasks, watched, parallel, folder, manager, log, profiler)
             step = run.steps(parallel.place_state(state), start, last, batches, stop_requested)
-    return Outcome(step, step == config.training.steps, diary.windows_per_second())
+    return Outcome(step, step == config.training.steps, log.windows_per_second())
 
 
 class _Run(NamedTuple):
@@ -117,7 +117,7 @@ class _Run(NamedTuple):
     parallel: DataParallel
     folder: Path
     manager: Any
-    diary: Diary
+    log: TrainingLog
     profiler: Profiler
 
     def steps(
@@ -134,7 +134,7 @@ class _Run(NamedTuple):
             step += 1
             with self.profiler.step(step):
                 state, metrics = self.parallel.step(state, self.parallel.place(next(batches)))
-            self.diary.step(step, metrics)
+            self.log.step(step, metrics)
             stops = stop_requested(step) or step == last
             self._look_and_save(state, step, stops=stops)
         return step
@@ -144,11 +144,11 @@ class _Run(NamedTuple):
         evaluates = step % training.evaluate_every == 0 or step == training.steps
         saves = step % training.checkpoint_every == 0 or stops
         if evaluates or saves:
-            self.diary.catch_up()  # nothing is saved before its loss was seen to be finite
-        with self.diary.paused():
+            self.log.catch_up()  # nothing is saved before its loss was seen to be finite
+        with self.log.paused():
             if evaluates and self.validation:
                 scores = window_scores(self.config, self.tasks, own_copy(state.ema), self.validation)
-                self.diary.write({"step": step} | scores)
+                self.log.write({"step": step} | scores)
             if saves:
                 saved = self.parallel.as_saved(state)
                 checkpoints.save_state(self.manager, step, saved)
