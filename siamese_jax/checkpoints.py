@@ -91,7 +91,7 @@ class Checkpoint(NamedTuple):
     def points(self) -> tuple[OperatingPoint, ...]:
         """The thresholds; none if they are not fixed yet.
 
-        Those of events are left out if the network tells no times: older versions fixed some for it.
+        Those of events are left out if the network gives no times: older versions fixed some for it.
         """
         points = () if self.thresholds is None else self.thresholds.points
         return tuple(p for p in points if p.criterion != EVENTS_MAX_F1 or self.config.keeps_frames)

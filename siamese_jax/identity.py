@@ -98,11 +98,9 @@ def now() -> tuple[str, str]:
     return version("siamese-jax"), datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def new_training(
-    training: Sequence[Shard], validation: Sequence[Shard], tasks: Sequence[str], *, salt: str | None = None
-) -> Training:
-    """The identity of a run that begins now; a random salt unless one is given."""
-    salt = secrets.token_hex(16) if salt is None else salt
+def new_training(training: Sequence[Shard], validation: Sequence[Shard], tasks: Sequence[str]) -> Training:
+    """The identity of a run that begins now."""
+    salt = secrets.token_hex(16)
     return Training(*now(), origin_of(training, tasks, salt=salt), origin_of(validation, tasks, salt=salt))
 
 

@@ -29,7 +29,7 @@ from siamese_jax.vocabulary import IED
 
 EVENTS, HYPNOGRAM = "_events.csv", "_hypnogram.csv"
 ENDINGS = (EVENTS, HYPNOGRAM, DETECTED, ANNOTATED)
-EVENT_COLUMNS = (*("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage"),)
+EVENT_COLUMNS = ("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage")
 EPOCH_COLUMNS = ("onset", "duration", "label", "origin", "stage", "probability")
 MACHINE = "machine"
 LEARNT = "the model learnt from this recording: what it finds here does not show how it does on others"

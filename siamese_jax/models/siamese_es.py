@@ -127,8 +127,8 @@ class SmallStage(nn.Module):
 
     The first `ROW_STAGES` stages run over each row by itself with the same weights, frequency being their features:
     what a spike looks like is learnt once for all electrodes. The next stage joins the rows: the largest and the mean
-    of each feature over the head, and a weighted sum that knows which row is which. From there on, time is all there
-    is. Maps are [batch, row, frame, feature].
+    of each feature over the head, and a weighted sum that knows which row is which. From there on, only time is left.
+    Maps are [batch, row, frame, feature].
     """
 
     config: ModelConfig

@@ -395,7 +395,7 @@ ABLATIONS = {
 
 def test_a_jax_that_the_onnx_converter_does_not_know_is_one_sentence(monkeypatch):
     monkeypatch.setattr(onnx, "TOO_NEW", (0, 1))
-    with pytest.raises(ValueError, match=r"ONNX needs a JAX that jax2onnx knows, here is .*: pip install 'jax<0.12'"):
+    with pytest.raises(ValueError, match=r"ONNX needs a JAX before 0.12, here is .*: pip install 'jax<0.12'"):
         onnx.check_onnx()
 
 
