@@ -27,7 +27,7 @@ from jaxtyping import PyTree
 from siamese_jax import files
 from siamese_jax.config.experiment import Config, differences
 from siamese_jax.config.typed import parse_json, typed
-from siamese_jax.evaluation.metrics import OperatingPoint, points_from_rows, points_to_rows
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint, points_from_rows, points_to_rows
 from siamese_jax.forward import Variables, initialise
 from siamese_jax.identity import Identity, Origin
 from siamese_jax.models.build import chosen_tasks
@@ -89,8 +89,12 @@ class Checkpoint(NamedTuple):
 
     @property
     def points(self) -> tuple[OperatingPoint, ...]:
-        """The thresholds; none if they are not fixed yet."""
-        return () if self.thresholds is None else self.thresholds.points
+        """The thresholds; none if they are not fixed yet.
+
+        Those of events are left out if the network gives no times: older versions fixed some for it.
+        """
+        points = () if self.thresholds is None else self.thresholds.points
+        return tuple(p for p in points if p.criterion != EVENTS_MAX_F1 or self.config.keeps_frames)
 
 
 class Description(NamedTuple):

@@ -65,6 +65,11 @@ class Identity:
         return tuple(run.training for run in self.runs)
 
     @property
+    def recordings(self) -> frozenset[str]:
+        """SHA-256 of each recording's file that was learnt from."""
+        return frozenset(digest for origin in self.origins for digest in origin.recordings)
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Where the recordings that were learnt from came from, in words."""
         return tuple(sorted({source for origin in self.origins for source in origin.sources}))
@@ -93,11 +98,9 @@ def now() -> tuple[str, str]:
     return version("siamese-jax"), datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def new_training(
-    training: Sequence[Shard], validation: Sequence[Shard], tasks: Sequence[str], *, salt: str | None = None
-) -> Training:
-    """The identity of a run that begins now; a random salt unless one is given."""
-    salt = secrets.token_hex(16) if salt is None else salt
+def new_training(training: Sequence[Shard], validation: Sequence[Shard], tasks: Sequence[str]) -> Training:
+    """The identity of a run that begins now."""
+    salt = secrets.token_hex(16)
     return Training(*now(), origin_of(training, tasks, salt=salt), origin_of(validation, tasks, salt=salt))
 
 

@@ -1,7 +1,7 @@
 """The same function for each of many items: in this process, or by Dask's workers on this machine or on a cluster.
 
 What goes wrong with one item costs that item alone: a `ValueError` is the item's own fault and final, so is a file that
-is not there or may not be opened; anything else (a disk that stumbles, a worker that dies) is tried again first.
+is not there or may not be opened; anything else (an error of the disk, a worker that dies) is tried again first.
 """
 
 import logging
@@ -169,7 +169,7 @@ def _machine(workers: int) -> Iterator[_Work]:
                     n_workers=workers,
                     threads_per_worker=1,
                     dashboard_address="127.0.0.1:0",  # without one it would still take the usual port, or warn
-                    memory_limit=None,  # honest work is not killed for its size
+                    memory_limit=None,  # a worker that needs much memory is not killed
                     silence_logs=SILENT,
                     scheduler_kwargs={"allowed_failures": 0, "dashboard": False},  # what is tried again is decided here
                 )

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
 
 from experiments.sleep.data import EPOCH_SECONDS, NREM, SPINDLE, Truth, stage_at
+from experiments.sleep.intervals import count_intervals, find_intervals
 from experiments.statistics.stages import smoothed_stages
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.predict import make_predictor, predict_recording, timelines
 from siamese_jax.evaluation import metrics
-from siamese_jax.evaluation.events import EventCounts, count_intervals, find_intervals, pool_counts
+from siamese_jax.evaluation.events import EventCounts, pool_counts
 from siamese_jax.recordings.recording import Recording
 from siamese_jax.vocabulary import SLEEP
 

@@ -22,7 +22,7 @@ from siamese_jax.cli.recordings import channel_units, describe, duration
 if TYPE_CHECKING:
     from siamese_jax.checkpoints import Checkpoint
     from siamese_jax.detection.analysis import Analysis
-    from siamese_jax.detection.archive import Result, Standing
+    from siamese_jax.detection.archive import Result
     from siamese_jax.detection.detect import Detections
     from siamese_jax.detection.results import Written
     from siamese_jax.export.bundle import Exported
@@ -78,7 +78,7 @@ def detect(
     return code
 
 
-def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -> int:
+def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> int:
     """With all that there is to say about a recording."""
     from siamese_jax.detection.analysis import analyse
 
@@ -86,8 +86,8 @@ def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -
     if found.record is not None:
         print(f"{job.name} was analysed before with this model and these settings: see {job.folder}")
         return OK
-    if found.changed:
-        print(f"again     {found.changed}")
+    if found.why:
+        print(f"again     {found.why}")
     seconds = 0.0
 
     def say(recording: "Recording") -> None:
@@ -113,15 +113,15 @@ def _detect_one(found: "Standing", analysis: "Analysis", loaded: "Checkpoint") -
     return OK
 
 
-def _detect_many(found: list["Standing"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
+def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
     """With a line for each recording, and those that failed once more at the end."""
-    from siamese_jax.detection.archive import Result, detect_each, write_summary
+    from siamese_jax.detection.archive import detect_each, write_summary
 
     due = [one.job for one in found if one.record is None]
     print(f"files     {len(found)}, of which {len(found) - len(due)} are finished")
-    for changed, n in Counter(one.changed for one in found if one.changed).items():
+    for changed, n in Counter(one.why for one in found if one.why).items():
         print(f"again     {n}: {changed}")
-    results = [Result(one.job, one.record, "") for one in found if one.record is not None]
+    results = [one for one in found if one.record is not None]
     done = detect_each(
         due,
         analysis,
@@ -136,7 +136,7 @@ def _detect_many(found: list["Standing"], out: Path, analysis: "Analysis", worke
     failed = sorted((result for result in results if result.record is None), key=lambda result: result.job.name)
     print(f"wrote     {summary}: {len(results) - len(failed)} files analysed, {len(failed)} failed")
     for result in failed:
-        print_error(f"{result.job.name}: {result.failure}")
+        print_error(f"{result.job.name}: {result.why}")
     if failed:
         return NOT_ANALYSED if len(failed) == len(results) else SOME_FAILED
     return OK

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,21 +105,19 @@ def train(
         profile: Leave a trace of a few steps in RUN/profile.
         processes: Several processes that train together.
     """
-
-    def work() -> int:
-        return _train(
-            shards,
-            run,
-            config,
-            start.init_from,
-            processes,
-            devices=devices,
-            stop_at=stop_at,
-            allow_training_patients=allow_training_patients,
-            tensorboard=tensorboard,
-            profile=profile,
-        )
-
+    work = partial(
+        _train,
+        shards,
+        run,
+        config,
+        start.init_from,
+        processes,
+        devices=devices,
+        stop_at=stop_at,
+        allow_training_patients=allow_training_patients,
+        tensorboard=tensorboard,
+        profile=profile,
+    )
     return as_one_of_several(work, advice(processes, run)) if processes.several else work()
 
 

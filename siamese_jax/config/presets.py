@@ -1,4 +1,4 @@
-"""The configurations that have a name, and what the command line says of them. Imports as `config` does."""
+"""The configurations that have a name."""
 
 import dataclasses
 
@@ -63,11 +63,6 @@ ECG = Config(
 passes over the training folds of PTB-XL."""
 
 PRESETS: dict[str, Config] = {"small": SMALL, "paper": PAPER, "ecg": ECG}
-PRESET_HELP: dict[str, str] = {
-    "small": "Ours, for CPUs and long recordings: 200 Hz, common average, logits per frame.",
-    "paper": "As published: 29 leads at 500 Hz, 45 rows, EfficientNetV2 rw_t.",
-    "ecg": "Ours, for electrocardiograms of 10 s: 12 leads at 100 Hz, residual network along time, task `diagnosis`.",
-}
 
 
 def fine_tuning(config: Config) -> Config:

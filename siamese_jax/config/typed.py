@@ -25,7 +25,7 @@ def parse_json(text: str, where: str) -> Any:
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {error}") from None
     except RecursionError:
-        raise ValueError(f"{where} is not JSON that anyone could mean: it is nested too deeply") from None
+        raise ValueError(f"{where} is nested too deeply") from None
 
 
 def check_fields(section: Any, where: str, **intervals: str) -> None:

@@ -100,4 +100,7 @@ def analyse(
         on_progress=on_progress,
     )
     provenance = {"model": analysis.model, "settings": settings}
-    return found, write_detections(folder, recording, found, provenance=provenance, source=source)
+    written = write_detections(
+        folder, recording, found, provenance=provenance, source=source, learnt_from=checkpoint.identity.recordings
+    )
+    return found, written

@@ -65,42 +65,34 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
     return tuple(sorted(jobs, key=lambda job: job.name))
 
 
-class Standing(NamedTuple):
-    """Whether a recording is finished."""
-
-    job: Job
-    record: dict[str, Any] | None
-    """Its run record, if it is."""
-    changed: str
-    """Why it is to be done again, if it was done before."""
-
-
 class Result(NamedTuple):
-    """What became of a recording: its run record, or why there is none."""
+    """What there is of a recording."""
 
     job: Job
     record: dict[str, Any] | None
-    failure: str
+    """Its run record, if it is finished."""
+    why: str
+    """If it is not: why it failed, or what has changed since it was done; nothing if it was never done."""
 
 
-def standing(job: Job, analysis: Analysis) -> Standing:
-    """Whether a recording's results are there and are those that would be made now."""
+def standing(job: Job, analysis: Analysis) -> Result:
+    """A recording's run record, if its results are there and are those that would be made now."""
     try:
         record = read_record(job.folder, job.file.stem)
         if record is None:
-            return Standing(job, None, "")
+            return Result(job, None, "")
         before, now = record["settings"], analysis.settings
         changes = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
         if changes:
-            return Standing(job, None, "; ".join(changes))
+            return Result(job, None, "; ".join(changes))
         if not _is_same_file(job.file, record["recording"]):
-            return Standing(job, None, "the recording is another")
+            return Result(job, None, "the recording is another")
         if not all((job.folder / Path(name).name).is_file() for name in record["files"].keys()):
-            return Standing(job, None, "not all results are there")
+            return Result(job, None, "not all results are there")
         _summary_row(Result(job, record, ""))
     except (ValueError, LookupError, TypeError, AttributeError):
-        return Standing(job, None, "its run record is damaged, or of an older version")
-    return Standing(job, record, "")
+        return Result(job, None, "its run record is damaged, or of an older version")
+    return Result(job, record, "")
 
 
 def detect_each(
@@ -127,7 +119,7 @@ def detect_each(
     )
     for outcome in outcomes:
         job = jobs[outcome.index]
-        # The summary says which file it is about; where that lies on this machine is nobody's business.
+        # The summary names the file already; where it lies on this machine is left out.
         failure = (outcome.failure or "").replace(str(job.file.absolute()), job.name)
         yield Result(job, outcome.result, failure)
 
@@ -149,7 +141,7 @@ SUMMARY_COLUMNS = (
 
 def _summary_row(result: Result) -> tuple[str, ...]:
     if result.record is None:
-        return (result.job.name, "failed", result.failure, *[""] * (len(SUMMARY_COLUMNS) - 3))
+        return (result.job.name, "failed", result.why, *[""] * (len(SUMMARY_COLUMNS) - 3))
     record, counted = result.record, {row["stage"]: row for row in result.record["events_by_stage"]}
     notes = list(record["warnings"])
     notes += [f"lacks {', '.join(record['channels_missing'])}"] if record["channels_missing"] else []

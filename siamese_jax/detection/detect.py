@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
-from siamese_jax.evaluation.events import Event, find_events
+from siamese_jax.evaluation.events import find_events
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, MAX_F1
 from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import window_onsets
@@ -38,7 +38,7 @@ class Detection(NamedTuple):
     amplitude_uv: float
     """That deflection; negative is surface-negative."""
     stage: str | None
-    """Of the epoch that owns the peak; None if the checkpoint knows no stages or the epoch has none."""
+    """Of the epoch that holds the peak; None if the checkpoint knows no stages or the epoch has none."""
 
 
 class Epoch(NamedTuple):
@@ -118,12 +118,14 @@ def detect(
     events = [(index, event) for line, index in lines for event in find_events(**line._asdict(), threshold=least)]
     epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
-    located = tuple(
-        _located(recording, index, event, stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS)))
-        for index, event in sorted(events, key=lambda found: found[1].peak_seconds)
-    )
+    located = []
+    for index, event in sorted(events, key=lambda found: found[1].peak_seconds):
+        channel, amplitude = _deflection(recording, index, event.peak_seconds)
+        stage = stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS))
+        times = event.onset_seconds, event.duration_seconds, event.peak_seconds
+        located.append(Detection(*times, event.probability, channel, amplitude, stage))
     return Detections(
-        events=located,
+        events=tuple(located),
         hypnogram=epochs,
         recording_seconds=sum(s.n_times for s in recording.segments) / recording.sfreq,
         analysed_seconds=_covered(predictions, recording.segments, config) / recording.sfreq,
@@ -146,7 +148,11 @@ def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float,
             raise ValueError(f"threshold must be a probability between 0 and 1, given {given}")
         return given, "given"
     points = {p.criterion: p for p in checkpoint.points if p.task == IED.name}
-    where = "" if checkpoint.thresholds is None else checkpoint.thresholds.text()
+    where, fixed = "", checkpoint.thresholds
+    if fixed is not None:
+        where = fixed.text()
+        if len(fixed.points) > len(checkpoint.points):
+            where += f"; the checkpoint's {EVENTS_MAX_F1} is not used, since this network gives no times"
     for criterion in CRITERIA:
         if criterion in points and not math.isnan(points[criterion].threshold):
             return points[criterion].threshold, f"operating point {criterion}, {where}"
@@ -173,19 +179,6 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording, h
             float(analysed[epoch]),
         )
         for epoch, row in zip(epochs, mean, strict=True)
-    )
-
-
-def _located(recording: Recording, segment: int, event: Event, stage: str | None) -> Detection:
-    channel, amplitude = _deflection(recording, segment, event.peak_seconds)
-    return Detection(
-        event.onset_seconds,
-        event.duration_seconds,
-        event.peak_seconds,
-        event.probability,
-        channel,
-        amplitude,
-        stage,
     )
 
 

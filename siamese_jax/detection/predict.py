@@ -198,7 +198,7 @@ class Timeline(NamedTuple):
     min_separation_seconds: float
 
 
-def tells_time(config: Config, task: str, predictions: Predictions, *, hop: int) -> bool:
+def gives_times(config: Config, task: str, predictions: Predictions, *, hop: int) -> bool:
     """Whether there is a logit a frame of a task, and the frames of windows `hop` samples apart lie on one grid."""
     return task in predictions.frame and config.keeps_frames and hop % config.hop_multiple == 0
 
@@ -223,7 +223,7 @@ def timelines(
     """
     found = []
     sfreq, per_frame = config.data.sfreq, config.data.sfreq * config.frame_seconds
-    by_frame = tells_time(config, task, predictions, hop=hop)
+    by_frame = gives_times(config, task, predictions, hop=hop)
     for index, segment in enumerate(segments):
         mine = predictions.grid.segment == index
         if not mine.any():

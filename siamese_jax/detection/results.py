@@ -12,7 +12,7 @@ import hashlib
 import io
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +29,10 @@ from siamese_jax.vocabulary import IED
 
 EVENTS, HYPNOGRAM = "_events.csv", "_hypnogram.csv"
 ENDINGS = (EVENTS, HYPNOGRAM, DETECTED, ANNOTATED)
-EVENT_COLUMNS = (*("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage"),)
+EVENT_COLUMNS = ("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage")
 EPOCH_COLUMNS = ("onset", "duration", "label", "origin", "stage", "probability")
 MACHINE = "machine"
+LEARNT = "the model learnt from this recording: what it finds here does not show how it does on others"
 
 
 class Written(NamedTuple):
@@ -43,7 +44,8 @@ class Written(NamedTuple):
     copy: Path | None
     run: Path
     notes: tuple[str, ...]
-    """What is to be known about the files: what of a patient's identity is hidden, why there is no copy."""
+    """What is to be known: that the model learnt from the recording, what of a patient's identity is hidden, why there
+    is no copy."""
 
 
 def write_detections(
@@ -53,6 +55,7 @@ def write_detections(
     *,
     provenance: Mapping[str, Any],
     source: Mapping[str, int] | None = None,
+    learnt_from: Collection[str] = (),
 ) -> Written:
     """Write all that one detection gives into `folder`, names beginning with the recording's.
 
@@ -65,6 +68,7 @@ def write_detections(
         detections: what was found.
         provenance: for the run record: with which `model`, in words, and whatever else is to stand there.
         source: `signature` of the recording's file before it was read; None does not compare.
+        learnt_from: SHA-256 of the files that the model learnt from; if this one is among them, the notes say so.
 
     Raises:
         ValueError: results that somebody changed are there; a recording that was changed while it was analysed.
@@ -75,6 +79,8 @@ def write_detections(
     with _staged(folder, stem) as stage:
         parts = {ending: stage / Path(ending).stem for ending in ENDINGS}  # no .edf: nobody takes it for a recording
         file, digests, notes = _write_parts(parts, recording, detections)
+        if file.get("sha256") in learnt_from:
+            notes = (LEARNT, *notes)
         if recording.path and source and source != signature(recording.path):
             raise ValueError(f"{recording.path.name} was changed while it was analysed")
         record = {**provenance, **_run_record(recording, detections, notes), "recording": {**(source or {}), **file}}

@@ -19,10 +19,10 @@ from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import (
     Predictions,
     Timeline,
+    gives_times,
     make_predictor,
     predict_shards,
     probabilities,
-    tells_time,
     timelines,
 )
 from siamese_jax.evaluation import metrics, statistics
@@ -43,7 +43,9 @@ RATES = ("sensitivity", "precision", "specificity", "f1")
 """Measured at each threshold of windows."""
 TOLERANCE_SECONDS = 0.25
 """Between an annotated and a detected peak that count as the same event."""
-NO_TIMES = "no figures of events: this network tells which windows hold one, but not when"
+NO_TIMES = "no figures of events: this network finds which windows hold one, but not when"
+SEED = 0
+"""Of every bootstrap, so that all figures are of the same draws of patients."""
 LEAST_PROBABILITY = 0.01
 """Events less likely than this are not looked at when a threshold is fixed."""
 
@@ -66,7 +68,7 @@ class Scores(NamedTuple):
         weights: by task; 0 where there is no label.
         probabilities: by task, [window, logit].
         events: by binary task of events, of each recording that somebody judged.
-        timeless: tasks of events that are not in `events`, since the network tells no times.
+        timeless: tasks of events that are not in `events`, since the network gives no times.
     """
 
     patients: Shaped[np.ndarray, "window"]
@@ -113,8 +115,7 @@ def window_scores(
     scores = score(config, tasks, variables, shards)
     line = {}
     for task in chosen_tasks(config, tasks):
-        figures = _multiclass_figures if task.kind == "multiclass" else _ranking_figures
-        for name, metric in figures(task).items():
+        for name, metric in _figures(task).items():
             value = metric(*_arrays(task, scores), weights=scores.weights[task.name])
             line[f"validation/{task.name}/{name}"] = value
     return line
@@ -146,7 +147,6 @@ def report(
     test: Scores,
     points: Sequence[OperatingPoint],
     *,
-    seed: int = 0,
     n_resamples: int = 1000,
 ) -> dict[str, Any]:
     """Figures on test patients, by task, as a JSON-ready tree; each `{value, low, high}` is a 95 % patient bootstrap.
@@ -156,7 +156,6 @@ def report(
         tasks: definitions.
         test: from `score`, of patients that neither training nor thresholds saw.
         points: from `fix_operating_points`.
-        seed: of the bootstrap.
         n_resamples: of the bootstrap.
     """
     tree: dict[str, Any] = {"patients": len(set(test.patients)), "windows": len(test.patients)}
@@ -165,17 +164,13 @@ def report(
 
         def interval(metric: Metric, arrays: Arrays | None = None, task=task, weights=weights) -> dict[str, Any]:
             arrays = arrays or _arrays(task, test)
-            bootstrap = {"weights": weights, "seed": seed, "n_resamples": n_resamples}
+            bootstrap = {"weights": weights, "seed": SEED, "n_resamples": n_resamples}
             return _plain(patient_bootstrap(metric, test.patients, arrays, **bootstrap)._asdict())
 
+        tree[task.name] = {name: interval(metric) for name, metric in _figures(task).items()}
         if task.kind == "multiclass":
-            tree[task.name] = {name: interval(metric) for name, metric in _multiclass_figures(task).items()}
-            tree[task.name]["confusion"] = (
-                _matrix(*_arrays(task, test), weights=weights, task=task).astype(int).tolist()
-            )
-            tree[task.name]["classes"] = list(task.classes)
-            continue
-        tree[task.name] = {name: interval(metric) for name, metric in _ranking_figures(task).items()}
+            matrix = _matrix(*_arrays(task, test), weights=weights, task=task)
+            tree[task.name] |= {"confusion": matrix.astype(int).tolist(), "classes": list(task.classes)}
         if task.kind == "binary":
             tree[task.name] |= _plain({"prevalence": metrics.prevalence(_arrays(task, test)[1], weights=weights)})
         for suffix, arrays in _yes_or_no(task, test):
@@ -187,9 +182,7 @@ def report(
                     }
     for point in points:
         if point.criterion == EVENTS_MAX_F1 and point.task in test.events:
-            tree[point.task][EVENTS_MAX_F1] = _event_report(
-                test.events[point.task], point.threshold, seed=seed, n_resamples=n_resamples
-            )
+            tree[point.task][EVENTS_MAX_F1] = _event_report(test.events[point.task], point.threshold, n_resamples)
     for name in test.timeless:
         tree[name]["events"] = NO_TIMES
     return tree
@@ -213,23 +206,23 @@ def _yes_or_no(task: TaskSpec, scores: Scores) -> Iterator[tuple[str, Arrays]]:
         yield from ((f"/{name}", (chance[:, i], labels[:, i])) for i, name in enumerate(task.classes))
 
 
-def _ranking_figures(task: TaskSpec) -> dict[str, Metric]:
+def _figures(task: TaskSpec) -> dict[str, Metric]:
+    """The figures of a task that need no threshold, by name."""
+    if task.kind == "multiclass":
+        figures = {"accuracy": metrics.accuracy, "kappa": metrics.cohen_kappa, "macro_f1": metrics.macro_f1}
+        return {name: partial(_from_matrix, figure, task) for name, figure in figures.items()}
+    ranking: dict[str, Metric] = {"auroc": metrics.auroc, "auprc": metrics.auprc}
     if task.kind == "binary":
-        return {"auroc": metrics.auroc, "auprc": metrics.auprc}
+        return ranking
     return {
         f"{name}/{cls}": partial(_of_class, metric, i)
         for i, cls in enumerate(task.classes)
-        for name, metric in (("auroc", metrics.auroc), ("auprc", metrics.auprc))
+        for name, metric in ranking.items()
     }
 
 
 def _of_class(metric: Metric, i: int, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
     return metric(chance[:, i], labels[:, i], weights=weights)
-
-
-def _multiclass_figures(task: TaskSpec) -> dict[str, Metric]:
-    figures = {"accuracy": metrics.accuracy, "kappa": metrics.cohen_kappa, "macro_f1": metrics.macro_f1}
-    return {name: partial(_from_matrix, figure, task) for name, figure in figures.items()}
 
 
 def _from_matrix(
@@ -248,8 +241,6 @@ def _matrix(chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray, task
 
 
 def _rate_at(rate: str, threshold: float, chance: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> float:
-    if math.isnan(threshold):
-        return math.nan
     return getattr(metrics.confusion(chance, labels, threshold=threshold, weights=weights), rate)
 
 
@@ -264,11 +255,11 @@ def _events(
 ) -> Iterator[RecordingEvents]:
     """Each recording's events of a binary task, where somebody judged and the signal is good.
 
-    None if the network tells no times.
+    None if the network gives no times.
     """
     for shard, (windows, predictions) in zip(shards, predicted, strict=True):
         hop, table = shard.info.hop, shard.segments
-        if not tells_time(config, task.name, predictions, hop=hop):
+        if not gives_times(config, task.name, predictions, hop=hop):
             continue
         columns = (table["onset_seconds"].tolist(), table["length"].tolist())
         segments = [Segment(onset, length) for onset, length in zip(*columns, strict=True)]
@@ -352,9 +343,7 @@ def _event_point(task: str, events: Sequence[RecordingEvents]) -> OperatingPoint
     )
 
 
-def _event_report(
-    events: Sequence[RecordingEvents], threshold: float, *, seed: int, n_resamples: int
-) -> dict[str, Any]:
+def _event_report(events: Sequence[RecordingEvents], threshold: float, n_resamples: int) -> dict[str, Any]:
     rows = []
     for recording in events:
         peaks = np.array([e.peak_seconds for e in recording.found if e.probability >= threshold], np.float64)
@@ -369,7 +358,7 @@ def _event_report(
             matched, false, missed, hours = (float(weights @ column) for column in columns)
             return getattr(EventCounts(round(matched), round(false), round(missed), hours), rate)
 
-        return _plain(patient_bootstrap(metric, patients, columns, seed=seed, n_resamples=n_resamples)._asdict())
+        return _plain(patient_bootstrap(metric, patients, columns, seed=SEED, n_resamples=n_resamples)._asdict())
 
     rates = ("sensitivity", "precision", "f1", "false_detections_per_hour")
     about = {"threshold": threshold, "tolerance_seconds": TOLERANCE_SECONDS, "hours": float(columns[3].sum())}
@@ -378,7 +367,7 @@ def _event_report(
 
 
 def _plain(figures: dict[str, Any]) -> dict[str, Any]:
-    """The same with None for what is not defined: JSON knows no NaN."""
+    """The same with None for what is not defined: JSON has no NaN."""
     return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in figures.items()}
 
 

@@ -254,7 +254,7 @@ def _point(row: Any) -> OperatingPoint:
     kinds = {field.name: field.type for field in fields(OperatingPoint)}
     if not isinstance(row, dict) or set(row) != set(kinds):
         raise ValueError(f"one of the operating points must have the keys {list(kinds)}, given {quoted(row)}")
-    # JSON knows no NaN and writes 1.0 as 1 in other hands.
+    # JSON has no NaN, and other programs write 1.0 as 1.
     values: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in kinds}
     allowed = {float: (float, int), int: (int,), str: (str,)}
     wrong = [name for name, kind in kinds.items() if type(values[name]) not in allowed[kind]]

@@ -1,4 +1,4 @@
-"""A checkpoint to a bundle that leaves the house: programs that stand alone, parameters, and what proves them right.
+"""A checkpoint to a bundle: programs that need neither Flax nor this package, parameters, and data to check them with.
 
     OUT/model.stablehlo          `forward` and its probabilities for cpu, cuda and tpu (`jax.export`), parameters inside
     OUT/model.onnx               the same for ONNX runtimes, if asked for
@@ -58,8 +58,8 @@ PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
-strangers = sorted({"flax", "siamese_jax"} & set(sys.modules))
-sys.exit(f"needs {strangers}" if strangers else 0)
+needed = sorted({"flax", "siamese_jax"} & set(sys.modules))
+sys.exit(f"needs {needed}" if needed else 0)
 """
 """Run as `python -I`: no environment variable, no folder of ours on the path."""
 
@@ -223,7 +223,7 @@ def _write(
     golden = golden_inputs(checkpoint.config)
     outputs = golden_outputs(checkpoint, golden)
     if not all(np.isfinite(value).all() for value in outputs.values()):
-        raise ValueError("the checkpoint gives numbers that are not finite: it is not worth an export")
+        raise ValueError("the checkpoint gives numbers that are not finite: it is not exported")
     on_stage("StableHLO")
     programs = {STABLEHLO: stablehlo(checkpoint)}
     if onnx:

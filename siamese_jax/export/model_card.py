@@ -6,6 +6,8 @@ from datetime import date
 from importlib.metadata import version
 from typing import Any
 
+import jax
+
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.files import plain
 from siamese_jax.models.build import chosen_tasks
@@ -98,7 +100,7 @@ def model_card(
 def _description(checkpoint: Checkpoint) -> str:
     config = checkpoint.config
     data, band_hz = config.data, config.preprocess.eeg_band_hz
-    n_parameters = sum(x.size for x in _leaves(checkpoint.variables["params"]))
+    n_parameters = sum(x.size for x in jax.tree.leaves(checkpoint.variables["params"]))
     rows = (
         ("electrodes, in order", " ".join(data.ch_names)),
         ("rate", f"{data.sfreq:g} Hz"),
@@ -170,11 +172,3 @@ def _table(header: tuple[str, ...], rows: Any) -> str:
 def _cell(text: str) -> str:
     """Text that cannot leave its place: words of a recording's source or a task's name are anybody's."""
     return plain(text).replace("|", "/").replace("<", "(").replace(">", ")")[:500]
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, Mapping):
-        for item in tree.values():
-            yield from _leaves(item)
-    else:
-        yield tree

@@ -22,7 +22,7 @@ TOO_NEW = (0, 12)
 def check_onnx() -> None:
     """Raise a ValueError that says what to install, if a library is missing or does not fit JAX."""
     if jax.__version_info__ >= TOO_NEW:
-        raise ValueError(f"ONNX needs a JAX that jax2onnx knows, here is {jax.__version__}: pip install 'jax<0.12'")
+        raise ValueError(f"ONNX needs a JAX before 0.12, here is {jax.__version__}: pip install 'jax<0.12'")
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
@@ -45,11 +45,7 @@ def to_onnx(function: Callable[..., dict[str, Any]], config: Config, output_name
         function: made for `onnx_config(config)`; gives arrays by name.
         config: of the model: the shape of a window.
         output_names: of the function, sorted.
-
-    Raises:
-        ValueError: the extra is not installed.
     """
-    check_onnx()
     n_times, n_chans = config.n_times + 2 * config.margin, len(config.data.ch_names)
     # Names for sizes are jax2onnx's way to say that they may be any.
     batch: Any = "batch"

@@ -17,15 +17,16 @@ features.
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Bool, Float
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import (
     Conv,
     Logits,
+    Maps,
+    ResidualBlock,
+    RowPresent,
     SampleKeys,
     max_pool_map,
-    refuse_raw_rows,
     row_weights,
     scaled_width,
     window_heads,
@@ -36,67 +37,23 @@ STEM = 64
 FEATURES: tuple[int, ...] = (64, 128, 256, 512)
 """Of each stage of two blocks."""
 
-# Layers change every axis but the batch: names with an underscore are for the reader, not checked.
-Map = Float[Array, "batch _freq _frame _feature"]
-
 
 class AiED(nn.Module):
-    """Maps of all rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Maps of all rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: output of the converter.
-            row_present: rows that hold a signal; the others are zero in `maps`.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-
-        Raises:
-            ValueError: rows as they are instead of maps.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model, train = self.config.model, keys is not None
-        refuse_raw_rows("aied", maps)
         x = maps * row_weights(row_present)[:, None, None]
-        x = Conv(
-            scaled_width(STEM, model.width), (7, 7), strides=(2, 2), padding=(3, 3), axis=self.axis, activation=nn.relu
-        )(x, train=train)
-        x = max_pool_map(x, (3, 3), (2, 2), (1, 1))
+        stem = Conv(scaled_width(STEM, model.width), (7, 7), (2, 2), axis=self.axis, activation=nn.relu)
+        x = max_pool_map(stem(x, train=train), (3, 3), (2, 2), (1, 1))
         for i, features in enumerate(FEATURES):
             for stride in (1 if i == 0 else 2, 1):
-                x = ResidualBlock(scaled_width(features, model.width), stride, self.axis)(x, train=train)
+                block = ResidualBlock(scaled_width(features, model.width), strides=(stride, stride), axis=self.axis)
+                x = block(x, train=train)
         return window_heads(self.tasks, x.mean((1, 2)), keys, model.dropout)
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions, and the way past them: as it is, or through one of 1 x 1 where features or stride change."""
-
-    features: int
-    stride: int
-    axis: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        strides = (self.stride, self.stride)
-        y = Conv(self.features, strides=strides, axis=self.axis, activation=nn.relu)(x, train=train)
-        y = Conv(self.features, axis=self.axis, activation=None)(y, train=train)
-        if self.stride > 1 or x.shape[-1] != self.features:
-            past = Conv(self.features, (1, 1), strides=strides, padding=(0, 0), axis=self.axis, activation=None)
-            x = past(x, train=train)
-        return nn.relu(x + y)

@@ -4,7 +4,7 @@ Layers compute in the type of what they are given; their parameters and statisti
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +14,9 @@ from jaxtyping import Array, Bool, Float, Key
 
 from siamese_jax.vocabulary import TaskSpec
 
+Maps = Float[Array, "batch freq frame row"]
+"""What the converter gives: frequency-temporal maps, or rows as they are as maps of one bin."""
+RowPresent = Bool[Array, "batch row"]
 SampleKeys = Key[Array, "batch"]
 PairOf = tuple[int, int]
 EPSILON = 1e-5
@@ -42,8 +45,8 @@ class Conv(nn.Module):
         kernel: extent along (freq, frame).
         strides: likewise.
         dilation: likewise.
-        padding: samples of zero padding on both sides, along (freq, frame). Explicit and symmetric, because XLA's
-            "SAME" shifts the grid of strided convolutions.
+        padding: samples of zero padding on both sides, along (freq, frame); None is half the kernel. Symmetric,
+            because XLA's "SAME" shifts the grid of strided convolutions.
         axis: name of the device axis over which batch statistics are shared, or None.
         activation: applied last; None for a linear output.
     """
@@ -52,23 +55,41 @@ class Conv(nn.Module):
     kernel: PairOf = (3, 3)
     strides: PairOf = (1, 1)
     dilation: PairOf = (1, 1)
-    padding: PairOf = (1, 1)
+    padding: PairOf | None = None
     axis: str | None = None
     activation: Callable[[Array], Array] | None = nn.silu
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch freq frame feature"], *, train: bool) -> Float[Array, "batch _ _ _"]:
+        padding = self.padding or tuple(size // 2 for size in self.kernel)
         x = nn.Conv(
             self.features,
             self.kernel,
             strides=self.strides,
             kernel_dilation=self.dilation,
-            padding=[(p, p) for p in self.padding],
+            padding=[(p, p) for p in padding],
             use_bias=False,
             dtype=x.dtype,
         )(x)
         x = BatchNorm(self.axis)(x, train=train)
         return x if self.activation is None else self.activation(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, and the way past them: as it is, or through one of 1 x 1 where features or stride change."""
+
+    features: int
+    kernel: PairOf = (3, 3)
+    strides: PairOf = (1, 1)
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch freq frame feature"], *, train: bool) -> Float[Array, "batch _ _ _"]:
+        y = Conv(self.features, self.kernel, self.strides, axis=self.axis, activation=nn.relu)(x, train=train)
+        y = Conv(self.features, self.kernel, axis=self.axis, activation=None)(y, train=train)
+        if self.strides != (1, 1) or x.shape[-1] != self.features:
+            x = Conv(self.features, (1, 1), self.strides, axis=self.axis, activation=None)(x, train=train)
+        return nn.relu(x + y)
 
 
 class BatchNorm(nn.Module):
@@ -174,41 +195,18 @@ class Dropout(nn.Module):
         return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), jnp.zeros_like(x))
 
 
-def raw_rows(
-    name: str, maps: Float[Array, "batch freq frame row"], row_present: Bool[Array, "batch row"]
-) -> Float[Array, "batch frame row"]:
-    """The rows that raw maps hold, absent ones 0 whatever they held.
-
-    Args:
-        name: of the network that asks, for the message.
-        maps: rows as they are, [batch, 1, time, row].
-        row_present: rows that hold a signal.
-
-    Raises:
-        ValueError: a map of more than one bin.
-    """
-    if maps.shape[1] != 1:
-        raise ValueError(f"{name} reads rows as they are: set converter.kind='none' (given {maps.shape[1]} bins)")
+def raw_rows(maps: Maps, row_present: RowPresent) -> Float[Array, "batch frame row"]:
+    """The rows that maps of one bin hold, absent ones 0 whatever they held."""
     return jnp.where(row_present[:, None], maps[:, 0], 0.0)
 
 
-def row_weights(row_present: Bool[Array, "batch row"]) -> Float[Array, "batch row"]:
+def row_weights(row_present: RowPresent) -> Float[Array, "batch row"]:
     """What a weighted sum over rows multiplies them by: 0 if absent, else the rows over those that are there.
 
     The rows that are there stand in for those that are not, as in inverted dropout.
     """
     share = row_present.shape[-1] / jnp.maximum(row_present.sum(-1), 1)
     return jnp.where(row_present, share[:, None], 0.0)
-
-
-def refuse_raw_rows(name: str, maps: Float[Array, "batch freq frame row"]) -> None:
-    """For the networks that read frequency-temporal maps.
-
-    Raises:
-        ValueError: a map of one bin, which is rows as they are.
-    """
-    if maps.shape[1] == 1:
-        raise ValueError(f"{name} reads frequency-temporal maps: set converter.kind to another than 'none'")
 
 
 def max_pool(x: Float[Array, "*lead frame feature"], size: int) -> Float[Array, "*lead _frame feature"]:
@@ -260,15 +258,12 @@ def max_pool_map(
     return x
 
 
-_LINEAR = partial(nn.Dense, dtype=jnp.float32)
-
-
 def window_heads(
     tasks: Sequence[TaskSpec],
     features: Float[Array, "batch _features"],
     keys: SampleKeys | None,
     dropout: float,
-    dense: Callable[..., nn.Module] = _LINEAR,
+    dense: Callable[..., nn.Module] = nn.Dense,
 ) -> Logits:
     """Dropout and one linear layer a task over the features of the whole window.
 

@@ -34,6 +34,10 @@ MODELS: dict[str, type[nn.Module]] = {
 def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None = None) -> nn.Module:
     """The model that `config` names, with a head for each task of `config.tasks`.
 
+    It takes `maps` and `row_present`, and gives the `Logits` of a batch. `maps` is what the converter gives, with
+    `context_frames` more frames on both sides; what it holds of rows that are not present is 0, or not looked at. In
+    training it takes `keys` too, a random key a sample; without them it uses running statistics and no dropout.
+
     Args:
         config: the experiment.
         tasks: what the shards (or the checkpoint) define; those that `config.tasks` does not name get no head.

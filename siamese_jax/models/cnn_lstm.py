@@ -17,7 +17,7 @@ it. `model.width` multiplies all features.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import (
@@ -25,6 +25,8 @@ from siamese_jax.models.blocks import (
     Conv,
     Dropout,
     Logits,
+    Maps,
+    RowPresent,
     SampleKeys,
     max_pool,
     raw_rows,
@@ -42,48 +44,21 @@ INNER_DROPOUT = 0.6
 
 
 class CnnLstm(nn.Module):
-    """Raw rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment; its `converter.kind` must be `none`.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Raw rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: rows as they are, [batch, 1, time, row].
-            row_present: rows that hold a signal; what `maps` holds of the others is not looked at.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-
-        Raises:
-            ValueError: a map of more than one bin, or a window of fewer than 15 samples.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model, train = self.config.model, keys is not None
-        x = raw_rows("cnn_lstm", maps, row_present) * row_weights(row_present)[:, None]
+        x = raw_rows(maps, row_present) * row_weights(row_present)[:, None]
         x = x[:, None]
         for features, kernel, stride in CONVOLUTIONS:
-            conv = Conv(
-                scaled_width(features, model.width),
-                (1, kernel),
-                (1, stride),
-                padding=(0, kernel // 2),
-                axis=self.axis,
-                activation=nn.relu,
-            )
+            wide = scaled_width(features, model.width)
+            conv = Conv(wide, (1, kernel), (1, stride), axis=self.axis, activation=nn.relu)
             x = max_pool(conv(x, train=train), 2)
         x = Dropout(INNER_DROPOUT * model.dropout, salt=INNER_SALT)(x[:, 0], keys)
         x = Lstm(scaled_width(STATES, model.width))(x)

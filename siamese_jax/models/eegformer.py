@@ -32,6 +32,8 @@ from siamese_jax.models.blocks import (
     INNER_SALT,
     Dropout,
     Logits,
+    Maps,
+    RowPresent,
     SampleKeys,
     raw_rows,
     row_weights,
@@ -49,39 +51,18 @@ Tokens = Float[Array, "batch group _token _feature"]
 
 
 class EEGformer(nn.Module):
-    """Raw rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment; its `converter.kind` must be `none`.
-        tasks: one head each.
-        axis: unused, since no layer has batch statistics.
-    """
+    """Raw rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: rows as they are, [batch, 1, time, row].
-            row_present: rows that hold a signal; what `maps` holds of the others is not looked at.
-            keys: one random key a sample in training; None for no dropout.
-
-        Raises:
-            ValueError: a map of more than one bin, or a window of fewer than 28 samples.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model = self.config.model
         width, rate = scaled_width(WIDTH, model.width), model.dropout
-        rows = raw_rows("eegformer", maps, row_present).transpose(0, 2, 1)
+        rows = raw_rows(maps, row_present).transpose(0, 2, 1)
         n_rows, n_filters = rows.shape[1], scaled_width(FILTERS, model.width)
         x = RowFilters(n_filters, name="filters")(rows)  # [batch, row, filter, time]
         x = Transformer(width, rate, salt=INNER_SALT, name="regional")(x, keys)

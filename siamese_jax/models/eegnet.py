@@ -21,7 +21,7 @@ One logit per binary task, and any number of tasks. Rows that are absent have no
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import (
@@ -29,6 +29,8 @@ from siamese_jax.models.blocks import (
     BatchNorm,
     Dropout,
     Logits,
+    Maps,
+    RowPresent,
     SampleKeys,
     mean_pool,
     raw_rows,
@@ -47,40 +49,19 @@ INIT = nn.initializers.glorot_uniform()
 
 
 class EEGNet(nn.Module):
-    """Raw rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment; its `converter.kind` must be `none`.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Raw rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: rows as they are, [batch, 1, time, row].
-            row_present: rows that hold a signal; what `maps` holds of the others is not looked at.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-
-        Raises:
-            ValueError: a map of more than one bin, or a window of fewer than 32 samples.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model, train = self.config.model, keys is not None
         filters = scaled_width(FILTERS, model.width)
         features = filters * PER_FILTER
-        x = raw_rows("eegnet", maps, row_present).transpose(0, 2, 1)[..., None]
+        x = raw_rows(maps, row_present).transpose(0, 2, 1)[..., None]
 
         temporal = nn.Conv(
             filters, (TEMPORAL_KERNEL,), padding=_same(TEMPORAL_KERNEL), use_bias=False, kernel_init=INIT

@@ -6,13 +6,14 @@ timm's `efficientnetv2_rw_t`: EfficientNetV2-S with 0.8 of its features and 0.9 
 from typing import NamedTuple
 
 import flax.linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from siamese_jax.config.experiment import ModelConfig
 from siamese_jax.models.blocks import (
     BatchNorm,
     Conv,
     DepthwiseConv,
+    RowPresent,
     SqueezeExcite,
     row_weights,
     scaled_width,
@@ -51,7 +52,7 @@ class RwtStage(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
+    def __call__(self, x: Map, row_present: RowPresent, *, train: bool) -> Map:
         if self.index == 0:
             stem = Conv(scaled_width(RW_T_STEM, self.config.width), strides=(2, 2), axis=self.axis)
             return stem(x * row_weights(row_present).astype(x.dtype)[:, None, None], train=train)
@@ -88,4 +89,4 @@ class RwtBlock(nn.Module):
         return x + y if x.shape == y.shape else y
 
     def _pointwise(self, features: int, activation=nn.silu) -> Conv:
-        return Conv(features, kernel=(1, 1), padding=(0, 0), axis=self.axis, activation=activation)
+        return Conv(features, kernel=(1, 1), axis=self.axis, activation=activation)

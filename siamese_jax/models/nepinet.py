@@ -14,49 +14,26 @@ that are not. `model.width` multiplies all features.
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Bool, Float
 
 from siamese_jax.config.experiment import Config
-from siamese_jax.models.blocks import Conv, Logits, SampleKeys, refuse_raw_rows, scaled_width, window_heads
+from siamese_jax.models.blocks import Conv, Logits, Maps, RowPresent, SampleKeys, scaled_width, window_heads
 from siamese_jax.models.efficientnet import RW_T, RW_T_FEATURES, RwtStage
 from siamese_jax.vocabulary import TaskSpec
 
 
 class NEpiNet(nn.Module):
-    """Maps of all rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Maps of all rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: output of the converter.
-            row_present: rows that hold a signal; the others are zero in `maps`.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-
-        Raises:
-            ValueError: rows as they are instead of maps.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model, train = self.config.model, keys is not None
-        refuse_raw_rows("nepinet", maps)
         x = maps
         for i in range(1 + len(RW_T)):
             x = RwtStage(model, i, self.axis, name=f"stage_{i}")(x, row_present, train=train)
-        last = Conv(scaled_width(RW_T_FEATURES, model.width), (1, 1), padding=(0, 0), axis=self.axis, name="features")
+        last = Conv(scaled_width(RW_T_FEATURES, model.width), (1, 1), axis=self.axis, name="features")
         return window_heads(self.tasks, last(x, train=train).mean((1, 2)), keys, model.dropout)

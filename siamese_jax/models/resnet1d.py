@@ -14,75 +14,43 @@ BatchNorm. `model.width` multiplies all features. Of 10 s at 100 Hz the last blo
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Bool, Float
 
 from siamese_jax.config.experiment import Config
-from siamese_jax.models.blocks import Conv, Logits, SampleKeys, raw_rows, row_weights, scaled_width, window_heads
+from siamese_jax.models.blocks import (
+    Conv,
+    Logits,
+    Maps,
+    ResidualBlock,
+    RowPresent,
+    SampleKeys,
+    raw_rows,
+    row_weights,
+    scaled_width,
+    window_heads,
+)
 from siamese_jax.vocabulary import TaskSpec
 
 FEATURES: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 256, 256)
 """Of each block."""
 STEM, STEM_KERNEL, KERNEL = 64, 15, 7
 
-# Layers change every axis but the batch: names with an underscore are for the reader, not checked.
-Series = Float[Array, "batch 1 _frame _feature"]
-
 
 class ResNet1d(nn.Module):
-    """Raw rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment; its `converter.kind` must be `none`.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Raw rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: rows as they are, [batch, 1, time, row].
-            row_present: rows that hold a signal; the others are zero in `maps`.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-
-        Raises:
-            ValueError: a map of more than one bin.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model, train = self.config.model, keys is not None
-        x = (raw_rows("resnet1d", maps, row_present) * row_weights(row_present)[:, None])[:, None]
-        x = _conv(scaled_width(STEM, model.width), STEM_KERNEL, 2, self.axis)(x, train=train)
+        x = (raw_rows(maps, row_present) * row_weights(row_present)[:, None])[:, None]
+        stem = Conv(scaled_width(STEM, model.width), (1, STEM_KERNEL), (1, 2), axis=self.axis, activation=nn.relu)
+        x = stem(x, train=train)
         for i, features in enumerate(FEATURES):
-            x = ResidualBlock(scaled_width(features, model.width), 1 + (i + 1) % 2, self.axis)(x, train=train)
+            strides = (1, 2 if i % 2 == 0 else 1)
+            block = ResidualBlock(scaled_width(features, model.width), (1, KERNEL), strides, self.axis)
+            x = block(x, train=train)
         return window_heads(self.tasks, x.mean((1, 2)), keys, model.dropout)
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions along time, and the way past them."""
-
-    features: int
-    stride: int
-    axis: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Series, *, train: bool) -> Series:
-        y = _conv(self.features, KERNEL, self.stride, self.axis)(x, train=train)
-        y = _conv(self.features, KERNEL, 1, self.axis, activation=None)(y, train=train)
-        if y.shape != x.shape:
-            x = _conv(self.features, 1, self.stride, self.axis, activation=None)(x, train=train)
-        return nn.relu(x + y)
-
-
-def _conv(features: int, kernel: int, stride: int, axis: str | None, activation=nn.relu) -> Conv:
-    """A convolution along time."""
-    return Conv(features, (1, kernel), (1, stride), padding=(0, kernel // 2), axis=axis, activation=activation)

@@ -14,7 +14,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models.blocks import (
@@ -22,6 +22,8 @@ from siamese_jax.models.blocks import (
     Conv,
     Dropout,
     Logits,
+    Maps,
+    RowPresent,
     SampleKeys,
     scaled_width,
 )
@@ -45,33 +47,15 @@ def is_frozen(config: Config, layer: str) -> bool:
 
 
 class SiameseES(nn.Module):
-    """Maps of all rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment: architecture, ablation flags, what is frozen.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Maps of all rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: output of the converter, with `context_frames` extra frames on both sides.
-            row_present: rows that hold a signal; the others are zero in `maps`.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         config, train = self.config.model, keys is not None
         # Filter and converter stay float32: bfloat16 is up to 2 log units wrong where a spectrum is weak.
         x = maps.astype(self.config.model.dtype)
@@ -99,24 +83,24 @@ class SiameseES(nn.Module):
                 logits.frame[task.name] = by_frame
         return logits
 
-    def _stage(self, i: int, owner: str, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
+    def _stage(self, i: int, owner: str, x: Map, row_present: RowPresent, *, train: bool) -> Map:
         config, name = self.config.model, f"{owner}_{i}"
         train = train and not is_frozen(self.config, name)
         kind = SmallStage if config.size == "small" else RwtStage
 
-        def run(stage: nn.Module, x: Map, row_present: Bool[Array, "batch row"]) -> Map:
+        def run(stage: nn.Module, x: Map, row_present: RowPresent) -> Map:
             return stage(x, row_present, train=train)
 
         run = nn.remat(run) if config.remat else run
         return run(kind(config, i, self.axis, name=name), x, row_present)
 
-    def _branch(self, owner: str, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Frames:
+    def _branch(self, owner: str, x: Map, row_present: RowPresent, *, train: bool) -> Frames:
         config = self.config.model
         for i in range(config.shared_stages, config.n_stages):
             x = self._stage(i, owner, x, row_present, train=train)
         if config.size == "paper":
             name, features = f"{owner}_features", scaled_width(RW_T_FEATURES, config.width)
-            last = Conv(features, (1, 1), padding=(0, 0), axis=self.axis, name=name)
+            last = Conv(features, (1, 1), axis=self.axis, name=name)
             x = last(x, train=train and not is_frozen(self.config, name))
         frames = x.mean(1)  # over what is left of the frequencies; of `small`, the one joined row
         return frames if config.pooling == "frames" else frames.mean(1, keepdims=True)
@@ -143,8 +127,8 @@ class SmallStage(nn.Module):
 
     The first `ROW_STAGES` stages run over each row by itself with the same weights, frequency being their features:
     what a spike looks like is learnt once for all electrodes. The next stage joins the rows: the largest and the mean
-    of each feature over the head, and a weighted sum that knows which row is which. From there on, time is all there
-    is. Maps are [batch, row, frame, feature].
+    of each feature over the head, and a weighted sum that knows which row is which. From there on, only time is left.
+    Maps are [batch, row, frame, feature].
     """
 
     config: ModelConfig
@@ -152,9 +136,9 @@ class SmallStage(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, x: Map, row_present: Bool[Array, "batch row"], *, train: bool) -> Map:
+    def __call__(self, x: Map, row_present: RowPresent, *, train: bool) -> Map:
         if self.index == 0:
-            # EEG falls by orders of magnitude from 1 to 50 Hz: without this, low frequencies alone are heard.
+            # EEG falls by orders of magnitude from 1 to 50 Hz: without this, the low ones would outweigh all others.
             x = BatchNorm(self.axis)(jnp.transpose(x, (0, 3, 2, 1)), train=train)
         if self.index == ROW_STAGES:
             x = self._join(x, row_present)
@@ -171,7 +155,7 @@ class SmallStage(nn.Module):
         centre = x[:, :, dilation : x.shape[2] - dilation]
         return centre + y if centre.shape == y.shape else y
 
-    def _join(self, x: Map, row_present: Bool[Array, "batch row"]) -> Map:
+    def _join(self, x: Map, row_present: RowPresent) -> Map:
         there = row_present[:, :, None, None]
         n_there = jnp.maximum(row_present.sum(-1), 1).astype(x.dtype)[:, None, None, None]
         present = jnp.where(there, x, jnp.zeros_like(x))

@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models.blocks import (
@@ -35,6 +35,8 @@ from siamese_jax.models.blocks import (
     BatchNorm,
     Dropout,
     Logits,
+    Maps,
+    RowPresent,
     SampleKeys,
     max_pool,
     raw_rows,
@@ -58,37 +60,16 @@ _DIMENSIONS = ("NWC", "WIO", "NWC")
 
 
 class SpikeNet(nn.Module):
-    """Raw rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment; its `converter.kind` must be `none`.
-        tasks: one head each.
-        axis: device axis for batch statistics, or None on one device.
-    """
+    """Raw rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: rows as they are, [batch, 1, time, row].
-            row_present: rows that hold a signal; what `maps` holds of the others is not looked at.
-            keys: one random key a sample in training; None for running statistics and no dropout.
-
-        Raises:
-            ValueError: a map of more than one bin, or a window of fewer than 128 samples.
-        """
-        rows = raw_rows("spikenet", maps, row_present).transpose(0, 2, 1)
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
+        rows = raw_rows(maps, row_present).transpose(0, 2, 1)
         starts = piece_starts(rows.shape[-1])
         pieces = jnp.stack([rows[..., start : start + SECOND] for start in starts], 1)
         pieces = pieces.reshape(-1, *pieces.shape[2:])  # each window's, one after another
@@ -123,7 +104,7 @@ class SecondNet(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch row 128"],
-        row_present: Bool[Array, "batch row"],
+        row_present: RowPresent,
         keys: SampleKeys | None,
     ) -> Float[Array, "batch _feature"]:
         width, train = self.config.width, keys is not None

@@ -15,14 +15,14 @@ for those that are not. `model.width` multiplies all features.
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Bool, Float
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import (
     Logits,
+    Maps,
+    RowPresent,
     SampleKeys,
     max_pool_map,
-    refuse_raw_rows,
     row_weights,
     scaled_width,
     window_heads,
@@ -33,42 +33,20 @@ BLOCKS: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 3, (512,)
 """Features of each convolution, by block."""
 
 as_timm = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""Without normalisation, smaller weights would let thirteen ReLUs wear the map down to nothing."""
+"""Without normalisation, smaller weights would make the map nearly 0 after thirteen ReLUs."""
 
 
 class VGG16(nn.Module):
-    """Maps of all rows in, logits of all tasks out.
-
-    Attributes:
-        config: the experiment.
-        tasks: one head each.
-        axis: not used: there are no batch statistics.
-    """
+    """Maps of all rows in, logits of all tasks out."""
 
     config: Config
     tasks: tuple[TaskSpec, ...]
     axis: str | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        maps: Float[Array, "batch freq frame row"],
-        row_present: Bool[Array, "batch row"],
-        *,
-        keys: SampleKeys | None = None,
-    ) -> Logits:
-        """Logits of a batch.
-
-        Args:
-            maps: output of the converter.
-            row_present: rows that hold a signal; the others are zero in `maps`.
-            keys: one random key a sample in training; None for no dropout.
-
-        Raises:
-            ValueError: rows as they are instead of maps.
-        """
+    def __call__(self, maps: Maps, row_present: RowPresent, *, keys: SampleKeys | None = None) -> Logits:
+        """As `build_model` says."""
         model = self.config.model
-        refuse_raw_rows("vgg16", maps)
         x = maps * row_weights(row_present)[:, None, None]
         for block in BLOCKS:
             for features in block:

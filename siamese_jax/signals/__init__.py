@@ -1,5 +1,5 @@
 """Pure signal mathematics: `jax.numpy` in, `jax.numpy` out; no parameters, no I/O.
 
-A batch walks `augment` (training only), `preprocess` (filter, montage, scale) and `convert`, batch first,
+A batch passes through `augment` (training only), `preprocess` (filter, montage, scale) and `convert`, batch first,
 channels last.
 """

@@ -1,4 +1,4 @@
-"""What a training run says of itself while it goes on."""
+"""The log of a training run."""
 
 import json
 import math
@@ -14,8 +14,8 @@ from siamese_jax.config.experiment import Config
 from siamese_jax.training.step import StepMetrics, learning_rate
 
 
-class Diary:
-    """What a run says of itself: JSON lines in `folder/training.jsonl`, curves in `folder/tensorboard/`, `on_step`.
+class TrainingLog:
+    """The numbers of a run: JSON lines in `folder/training.jsonl`, curves in `folder/tensorboard/`, `on_step`.
 
     A step's numbers are fetched while the next one runs, so that the device never waits for them.
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from siamese_jax import checkpoints, identity
 from siamese_jax.checkpoints import Checkpoint
@@ -23,7 +22,7 @@ from siamese_jax.detection.score import window_scores
 from siamese_jax.shards.batches import Batch, check_geometry, electrodes, stream, task_specs
 from siamese_jax.shards.schema import Shard
 from siamese_jax.signals.preprocess import rows_present
-from siamese_jax.training.log import Diary
+from siamese_jax.training.log import TrainingLog
 from siamese_jax.training.parallel import DataParallel, Device, data_parallel, own_copy
 from siamese_jax.training.processes import is_first, must_agree, stop_agreed, wait_for_all
 from siamese_jax.training.profile import Profiler
@@ -83,11 +82,12 @@ def train(
     start_from = init_from and (init_from.config, init_from.tasks, init_from.identity, init_from.step)
     must_agree(config, stop_at, start_from, [(s.path.name, s.info, len(s)) for s in (*training, *validation)])
     parallel = data_parallel(config, tasks, devices)
-    training, left_out = _with_rows(config, training)
+    training, notes = _with_rows(config, training)
     folder = workdir / "checkpoint"
     state, text = _first_state(config, tasks, init_from)  # before anything is written: it may not fit
     description = _described(folder, config, tasks, (training, validation), init_from)
-    watched, notes = _watched(config, tasks, training, validation)
+    watched, missing = _watched(config, tasks, training, validation)
+    notes += missing
     if init_from is not None:
         notes += _already_learnt(init_from, validation, config, allow=allow_training_patients)
     _write_description(folder, description)
@@ -97,15 +97,15 @@ def train(
             state, text = saved, f"start     resumes from step {int(saved.step)}"
             if is_first():
                 notes += _in_step(folder, saved, last)
-        on_start("\n".join([text + left_out, *notes]))
+        on_start("\n".join([text, *notes]))
         start = int(state.step)
         batches = stream(training, config, seed=config.training.seed, start_step=start, rows=parallel.rows)
-        diary = Diary(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
+        log = TrainingLog(workdir, config, start, on_step=on_step, tensorboard=tensorboard, writes=is_first())
         profiler = Profiler(workdir / "profile" if profile and is_first() else None)
-        with closing(batches), closing(diary), closing(profiler):
-            run = _Run(config, tasks, watched, parallel, folder, manager, diary, profiler)
+        with closing(batches), closing(log), closing(profiler):
+            run = _Run(config, tasks, watched, parallel, folder, manager, log, profiler)
             step = run.steps(parallel.place_state(state), start, last, batches, stop_requested)
-    return Outcome(step, step == config.training.steps, diary.windows_per_second())
+    return Outcome(step, step == config.training.steps, log.windows_per_second())
 
 
 class _Run(NamedTuple):
@@ -117,7 +117,7 @@ class _Run(NamedTuple):
     parallel: DataParallel
     folder: Path
     manager: Any
-    diary: Diary
+    log: TrainingLog
     profiler: Profiler
 
     def steps(
@@ -134,7 +134,7 @@ class _Run(NamedTuple):
             step += 1
             with self.profiler.step(step):
                 state, metrics = self.parallel.step(state, self.parallel.place(next(batches)))
-            self.diary.step(step, metrics)
+            self.log.step(step, metrics)
             stops = stop_requested(step) or step == last
             self._look_and_save(state, step, stops=stops)
         return step
@@ -144,11 +144,11 @@ class _Run(NamedTuple):
         evaluates = step % training.evaluate_every == 0 or step == training.steps
         saves = step % training.checkpoint_every == 0 or stops
         if evaluates or saves:
-            self.diary.catch_up()  # nothing is saved before its loss was seen to be finite
-        with self.diary.paused():
+            self.log.catch_up()  # nothing is saved before its loss was seen to be finite
+        with self.log.paused():
             if evaluates and self.validation:
                 scores = window_scores(self.config, self.tasks, own_copy(state.ema), self.validation)
-                self.diary.write({"step": step} | scores)
+                self.log.write({"step": step} | scores)
             if saves:
                 saved = self.parallel.as_saved(state)
                 checkpoints.save_state(self.manager, step, saved)
@@ -156,21 +156,18 @@ class _Run(NamedTuple):
                     checkpoints.write_parameters(self.folder, saved.ema, step)
 
 
-def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard, ...], str]:
+def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard, ...], list[str]]:
     """The shards of which the montage can make a row, and what is to be said of the others.
 
     Raises:
         ValueError: there is none; the network would learn from zeros.
     """
-    there = [electrodes(shard, config) for shard in training]
-    row = np.asarray(rows_present(config, jnp.concatenate(there))).any(1)
-    seen = [rows.any() for rows in np.split(row, np.cumsum([len(t) for t in there])[:-1])]
-    blind = [shard.path.name for shard, sees in zip(training, seen, strict=True) if not sees]
+    kept = tuple(s for s in training if rows_present(config, jnp.asarray(electrodes(s, config))).any())
     why = f"of their electrodes not one row of the montage ({config.preprocess.montage}) can be made"
-    if len(blind) == len(training):
+    if not kept:
         raise ValueError(f"the shards in {training[0].path.parent}: {why}; is another preprocess.montage meant?")
-    kept = tuple(shard for shard, sees in zip(training, seen, strict=True) if sees)
-    return kept, f"\nleft out  {', '.join(blind)}: {why}" if blind else ""
+    others = [shard.path.name for shard in training if shard not in kept]
+    return kept, [f"left out  {', '.join(others)}: {why}"] if others else []
 
 
 def _watched(
@@ -233,37 +230,14 @@ def _described(
     """Configuration and identity of a run, checked against those of a run that the folder holds.
 
     Raises:
-        ValueError: it holds another run.
+        ValueError: it holds a run of another configuration, on other shards, or on top of another checkpoint.
     """
     before = init_from.identity.runs if init_from else ()
     own = identity.new_training(*shards, config.tasks)
     description = checkpoints.Description(config, tasks, identity.Identity((own, *before)))
-    if checkpoints.holds_run(folder):
-        checkpoints.check_description(folder, description)
-        _check_same_data(folder, shards, config, before)
-    return description
-
-
-def _write_description(folder: Path, description: checkpoints.Description) -> None:
-    """Write configuration and identity of a new run; all have looked at the folder before the first process writes."""
-    wait_for_all("description checked")
-    if is_first() and not checkpoints.holds_run(folder):
-        checkpoints.write_description(folder, description)
-    wait_for_all("description written")
-    checkpoints.read_description(folder)  # refuses a folder that not all processes see
-
-
-def _check_same_data(
-    folder: Path,
-    shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
-    config: Config,
-    before: tuple[identity.Training, ...],
-) -> None:
-    """Refuse to resume a run on other shards, or on top of another checkpoint.
-
-    Raises:
-        ValueError: what differs, and what to do.
-    """
+    if not checkpoints.holds_run(folder):
+        return description
+    checkpoints.check_description(folder, description)
     runs = checkpoints.read_description(folder).identity.runs
     if not runs:
         raise ValueError(f"{folder} does not say what it learnt from, so it cannot be resumed: name a new folder")
@@ -279,6 +253,16 @@ def _check_same_data(
             f"{folder} holds a run on other data: {'; '.join(wrong)}. Name a new folder for the run; it may start from"
             f" this one's parameters: --init-from {folder}"
         )
+    return description
+
+
+def _write_description(folder: Path, description: checkpoints.Description) -> None:
+    """Write configuration and identity of a new run; all have looked at the folder before the first process writes."""
+    wait_for_all("description checked")
+    if is_first() and not checkpoints.holds_run(folder):
+        checkpoints.write_description(folder, description)
+    wait_for_all("description written")
+    checkpoints.read_description(folder)  # refuses a folder that not all processes see
 
 
 def _in_step(folder: Path, saved: TrainState, last: int) -> list[str]:

@@ -144,7 +144,7 @@ def _check_rate(there: Config, here: Config) -> None:
     if same_bins and there.frame_seconds == here.frame_seconds and (there.converter.half == 0 or wanted == given):
         if ratio != 1 and there.converter.amplitude == "log":
             raise ValueError(
-                f"the checkpoint knows log magnitudes at {there.sfreq:g} Hz, and at {here.sfreq:g} Hz they are others:"
+                f"the checkpoint learnt from log magnitudes at {there.sfreq:g} Hz, which differ at {here.sfreq:g} Hz:"
                 f" only converter.amplitude='magnitude' can change its rate; use {_rate_setting(here, there.sfreq)}"
             )
         return
@@ -160,7 +160,7 @@ def _check_rate(there: Config, here: Config) -> None:
             settings["band_hz"] = (min(bins), max(bins))
         changed = {name: value for name, value in settings.items() if value != getattr(here.converter, name)}
         advice = f"at {here.sfreq:g} Hz use {', '.join(f'converter.{k}={_spaced(v)}' for k, v in changed.items())}"
-    raise ValueError(f"the checkpoint's first layer knows {learnt}; given are {found}: {advice}")
+    raise ValueError(f"the checkpoint's first layer reads {learnt}; given are {found}: {advice}")
 
 
 def _spaced(value: int | tuple[float, ...]) -> str:

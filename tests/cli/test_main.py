@@ -101,6 +101,38 @@ def test_thresholds_are_fixed_on_validation_patients_and_figures_are_of_test_pat
     assert used == {"thresholds": {"validation"}, "figures": {"test"}}
 
 
+def test_shards_whose_preparation_did_not_finish_are_refused(demo, tmp_path):
+    shutil.copytree(demo / "shards", tmp_path / "shards")
+    report = tmp_path / "shards" / "prepare.json"
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"finished": False}))
+    checkpoint = demo / "run" / "checkpoint"
+    for work in (
+        lambda: cli.evaluate(checkpoint, tmp_path / "shards"),
+        lambda: cli.evaluate(checkpoint, tmp_path / "shards", split="all"),
+        lambda: cli.fix_thresholds(checkpoint, tmp_path / "shards"),
+        lambda: cli.train(tmp_path / "shards", tmp_path / "run", TINY),
+    ):
+        with pytest.raises(ValueError, match="preparing it was not finished: run it again, and it resumes"):
+            work()
+
+
+def test_detecting_in_a_recording_that_the_model_learnt_from_is_warned_of(demo, tmp_path, capsys):
+    """In what is printed, in the run record and in the summary; not in a recording of another patient."""
+    learnt, new = (
+        demo / "recordings" / str(open_shards(demo / "shards" / split)[0].recordings["name"][0])
+        for split in ("train", "test")
+    )
+    options = {"checkpoint": demo / "run" / "checkpoint", "out": tmp_path}
+    for source, warned in ((learnt, True), (new, False)):
+        assert cli.detect((source,), **options) == console.OK
+        assert ("note      the model learnt from this recording" in capsys.readouterr().out) == warned
+        warnings = json.loads((tmp_path / f"{source.stem}_run.json").read_text())["warnings"]
+        assert any(text.startswith("the model learnt from") for text in warnings) == warned
+    cli.detect((learnt, new), **options)
+    rows = (tmp_path / "summary.csv").read_text().splitlines()
+    assert [learnt.name in row for row in rows] == ["the model learnt from" in row for row in rows]
+
+
 def test_detection_writes_events_stages_and_an_annotated_copy(demo, tmp_path, capsys):
     source = demo / "recordings" / "SIM0001.edf"
     code = cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path, threshold=0.05)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 
 import pytest
 
@@ -14,6 +15,7 @@ from siamese_jax.config.experiment import (
     TrainingConfig,
 )
 from siamese_jax.config.presets import ECG, PAPER, PRESETS, SMALL
+from siamese_jax.config.sections import LEAST_SAMPLES
 
 SINGLE = {"fusion": "none", "pooling": "average"}
 """What a network of one trunk needs."""
@@ -169,19 +171,20 @@ def test_values_of_the_wrong_type_are_named(path, value, message):
             {"training": {"task_weights": (("ied", 0.0), ("sleep", 0.0))}},
             "leaves no weight to tasks=",
         ),
-        (
-            {"model": SINGLE | {"name": "eegnet"}},
-            "model.name='eegnet' reads rows as they are: set converter.kind='none'",
-        ),
-        (
-            {"model": SINGLE | {"name": "vgg16"}, "converter": {"kind": "none"}},
-            "model.name='vgg16' reads frequency-temporal maps of two bins or more",
-        ),
     ],
 )
 def test_impossible_pairs_are_refused_naming_both(sections, message):
     with pytest.raises(ValueError, match=message):
         changed(**sections)
+
+
+@pytest.mark.parametrize("name", typing.get_args(ModelConfig.__annotations__["name"])[1:])
+def test_each_compared_network_refuses_maps_that_it_cannot_read(name):
+    kind, message = "none", "reads frequency-temporal maps of two bins or more"
+    if name in LEAST_SAMPLES:
+        kind, message = "stft", "reads rows as they are: set converter.kind='none'"
+    with pytest.raises(ValueError, match=f"model.name='{name}' {message}"):
+        changed(model=SINGLE | {"name": name}, converter={"kind": kind})
 
 
 def test_a_stop_band_must_fit_below_the_lowered_nyquist():

@@ -62,7 +62,7 @@ def plan(folder, model, **changes):
 def run_all(archive, out, analysis, **options) -> list[Result]:
     """As the command does: what is finished is kept, the rest is done, the summary written."""
     found = [standing(job, analysis) for job in find_jobs([archive], out)]
-    results = [Result(one.job, one.record, "") for one in found if one.record is not None]
+    results = [one for one in found if one.record is not None]
     results += detect_each([one.job for one in found if one.record is None], analysis, **options)
     write_summary(out, results)
     return results
@@ -193,12 +193,12 @@ def test_another_model_or_setting_is_named(finished, tiny, tmp_path):
         ({"hop_seconds": 0.5}, "hop_seconds was 1.0, is 0.5"),
         ({"units": {"*": "uV"}}, "units was {}, is {'*': 'uV'}"),
     ):
-        assert standing(job, plan(tmp_path / "model", model, **changes)).changed == said
+        assert standing(job, plan(tmp_path / "model", model, **changes)).why == said
     other = made(tiny, tmp_path / "other", seed=1)
-    said = standing(job, plan(tmp_path / "other", other)).changed
+    said = standing(job, plan(tmp_path / "other", other)).why
     assert said == f"model_sha256 was {analysis.digest}, is {model_digest(other)}"
     newer = dataclasses.replace(analysis, settings=analysis.settings | {"jax": "99"})
-    assert re.fullmatch(r"jax was [\d.]+, is 99", standing(job, newer).changed)
+    assert re.fullmatch(r"jax was [\d.]+, is 99", standing(job, newer).why)
 
 
 def test_results_that_are_not_whole_are_made_again(finished):
@@ -231,7 +231,7 @@ def test_an_interrupted_detection_leaves_the_older_results_as_they_were(finished
     with pytest.raises(KeyboardInterrupt):
         analyse(job.file, job.folder, higher, model)
     assert standing(job, analysis).record is not None and content(job.folder) == before
-    assert standing(job, higher).changed == "threshold was 0.3, is 0.9"
+    assert standing(job, higher).why == "threshold was 0.3, is 0.9"
 
 
 # --- who does the work --------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_model_that_changes_under_way_is_used_by_nobody(archive, tiny, tmp_pat
     shutil.rmtree(tmp_path / "model")
     made(tiny, tmp_path / "model", seed=1)
     (result,) = detect_each(find_jobs([archive / "a" / "night0.edf"], tmp_path / "out"), analysis)
-    assert result.failure.startswith("RuntimeError: the checkpoint has changed since the command began")
+    assert result.why.startswith("RuntimeError: the checkpoint has changed since the command began")
     assert not (tmp_path / "out").exists()
 
 
@@ -312,7 +312,7 @@ def test_a_recording_that_goes_is_told_once_and_without_a_path_of_this_machine(m
     (tmp_path / "gone.edf").unlink()
     analysis = plan(tmp_path / "model", model)
     (result,) = detect_each(jobs, analysis, on_retry=lambda job, why: again.append(job))
-    assert (result.failure, again) == ("gone.edf cannot be opened: no such file or directory", [])
+    assert (result.why, again) == ("gone.edf cannot be opened: no such file or directory", [])
 
 
 def test_a_model_without_stages_leaves_their_columns_empty(archive, tiny, tmp_path):

@@ -116,7 +116,19 @@ def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted
         room.detect(checkpoint(), rec, threshold=1.5)
 
 
-def test_the_epoch_that_owns_the_peak_gives_the_stage(predicted):
+def test_a_network_that_gives_no_times_takes_no_threshold_of_events(predicted):
+    """Older versions fixed one for it; that of windows is taken, and the report says so."""
+    predicted({}, lambda second: "W")
+    pooled = dataclasses.replace(SMALL, model=dataclasses.replace(SMALL.model, pooling="average"))
+    found = room.detect(checkpoint()._replace(config=pooled), recording({}))
+    assert found.threshold == 0.3
+    assert found.threshold_origin.startswith("operating point max_f1, fixed on 1 patient")
+    assert found.threshold_origin.endswith("events_max_f1 is not used, since this network gives no times")
+    windows_alone = room.detect(checkpoint(POINTS[:1])._replace(config=pooled), recording({}))
+    assert "not used" not in windows_alone.threshold_origin
+
+
+def test_the_epoch_that_holds_the_peak_gives_the_stage(predicted):
     """AASM: epochs of 30 s from the recording's start; a peak at 30.0 s belongs to the second."""
     predicted({29.9: 3.0, 30.0 + 0.4: 3.0}, lambda second: "N1" if second < 30 else "N3")
     found = room.detect(checkpoint(), recording({}))

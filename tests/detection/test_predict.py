@@ -9,6 +9,7 @@ import pytest
 
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.config.presets import SMALL
+from siamese_jax.detection import predict as room
 from siamese_jax.detection.predict import (
     Predictions,
     make_predictor,
@@ -138,6 +139,19 @@ def test_overlapping_windows_agree_on_every_frame_that_they_share(tiny, predict)
     assert np.ptp(apart.frame_logits) > 0.1
 
 
+@pytest.mark.parametrize("hop_seconds", [0.05, 0.35, 0.6, 1.5])
+def test_any_hop_that_is_allowed_gives_the_logits_of_windows_that_touch(tiny, predict, hop_seconds):
+    """The hop is a whole number of frames, so its frames lie on those of windows that touch."""
+    recording = recording_of(noise(12))
+    (touching, _), (line, _) = (
+        timelines(tiny, "ied", predict(recording, hop_seconds=hop), recording.segments, hop=round(100 * hop))[0]
+        for hop in (1.0, hop_seconds)
+    )
+    seen = ~np.isnan(line.frame_logits)
+    assert seen.mean() > 0.6 and seen.all() == (hop_seconds <= 1)
+    np.testing.assert_allclose(line.frame_logits[seen], touching.frame_logits[: len(seen)][seen], atol=2e-4)
+
+
 def test_the_size_of_batches_changes_nothing(predict):
     recording = recording_of(noise(20))
     some, many = (predict(recording, hop_seconds=0.5, batch_size=size) for size in (5, 16))
@@ -164,6 +178,17 @@ def test_a_recording_without_a_whole_window_is_refused(predict):
         ValueError, match="the hop of 0.123 s is not a whole number of steps of 5 samples at 100 Hz: .*: 0.1 s, 0.15 s"
     ):
         predict(recording_of(noise(5)), hop_seconds=0.123)
+
+
+def test_a_recording_of_other_channels_or_another_rate_is_refused_with_their_names(predict):
+    others = ("F3", "F4", "C3", "C4", "Pz")
+    options = {"target_ch_names": others, "target_sfreq": 100.0}
+    recording = recording_from_array(noise(5), sfreq=100.0, ch_names=others, **options)
+    needed = "the checkpoint needs F3, F4, C3, C4, Cz in this order, at 100 Hz"
+    with pytest.raises(ValueError, match=rf"was read as F3, F4, C3, C4, Pz at 100 Hz; {needed}"):
+        predict(recording, hop_seconds=1.0)
+    with pytest.raises(ValueError, match=rf"was read as F3, F4, C3, C4, Cz at 200 Hz; {needed}"):
+        predict(recording_of(noise(5, sfreq=200.0), 200.0), hop_seconds=1.0)
 
 
 def test_a_recording_in_which_the_model_sees_nothing_is_refused(predict):
@@ -248,11 +273,12 @@ def test_training_on_a_sample_that_is_not_finite_gives_nan_whether_it_has_a_labe
 
 def test_one_configuration_is_compiled_once_however_many_files(tiny, variables_of, predict):
     first = predict(recording_of(noise(10)), hop_seconds=1.0)
-    compiled = make_predictor(tiny, TASKS)._cache_size()
+    compiled, rows = make_predictor(tiny, TASKS)._cache_size(), room._row_finder(tiny)._cache_size()
     again = predict_recording(
         make_predictor(tiny, TASKS), tiny, variables_of(tiny), recording_of(noise(20)), hop_seconds=1.0, batch_size=8
     )
     assert compiled >= 1 and make_predictor(tiny, TASKS)._cache_size() == compiled
+    assert rows == 1 and room._row_finder(tiny)._cache_size() == rows  # the look at which rows there are, too
     assert (len(first.grid.start), len(again.grid.start)) == (10, 20)
     other = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
     assert make_predictor(other, TASKS) is not make_predictor(tiny, TASKS)

@@ -166,6 +166,15 @@ def test_a_process_that_is_killed_between_two_files_blocks_nobody(tmp_path, monk
     assert json.loads(write(out, recording).run.read_text())["model"] == "test"
 
 
+def test_a_recording_that_the_model_learnt_from_is_named_in_the_notes_and_the_record(tmp_path):
+    recording = saved(tmp_path)
+    digest = hashlib.sha256(recording.path.read_bytes()).hexdigest()
+    for learnt_from, noted in (({digest}, True), ({"0" * 64}, False), ((), False)):
+        written = write_detections(tmp_path / "out", recording, FOUND, provenance={}, learnt_from=learnt_from)
+        assert (results.LEARNT in written.notes) == noted
+        assert (results.LEARNT in json.loads(written.run.read_text())["warnings"]) == noted
+
+
 def test_a_recording_that_is_changed_while_it_is_analysed_has_no_results(tmp_path):
     recording, out = saved(tmp_path), tmp_path / "out"
     before = results.signature(recording.path)

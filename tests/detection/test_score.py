@@ -327,7 +327,7 @@ def test_a_network_that_pools_has_no_event_figures_and_detection_takes_its_windo
     assert "max_f1" in {p.criterion for p in points} and "events_max_f1" not in {p.criterion for p in points}
     tree = report(pooled, TASKS, answered, points, n_resamples=10)
     assert tree["ied"]["max_f1"]["f1"]["value"] == 1 and "events_max_f1" not in tree["ied"]
-    assert "  no figures of events: this network tells which windows hold one" in report_text(tree)
+    assert "  no figures of events: this network finds which windows hold one" in report_text(tree)
     json.dumps(tree, allow_nan=False)
 
 

@@ -4,7 +4,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.models.build import build_model
@@ -112,10 +111,3 @@ def check_that_batch_statistics_are_those_of_all_devices(name):
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], theirs), new, rtol=1e-3, atol=1e-3)
     assert jax.tree.leaves(new)
     assert not np.allclose(flat(jax.jit(run(build(name)))(*jax.tree.map(lambda x: x[0], halves))[0]), flat(logits)[:2])
-
-
-def check_that_rows_as_they_are_are_refused(name):
-    _, present = inputs()
-    raw = jax.ShapeDtypeStruct((len(KEYS), 1, 200, N_ROWS), jnp.float32)
-    with pytest.raises(ValueError, match=rf"^{name} reads frequency-temporal maps: set converter.kind"):
-        jax.eval_shape(lambda m: build(name).init(jax.random.key(0), m, present), raw)

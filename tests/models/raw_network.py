@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from siamese_jax.config.experiment import Config, ConverterConfig, ModelConfig
 from siamese_jax.models.build import build_model
@@ -115,13 +114,3 @@ def check_training(net: Network, name: str, **changes) -> None:
         np.testing.assert_allclose(two, np.stack([one, one]), rtol=1e-4, atol=1e-5)
     again, _ = whole(net.maps, net.present, net.keys[::-1])
     assert float(jnp.abs(again - logits).max()) > 1e-4  # other keys, other draws
-
-
-def check_refusals(name: str, n_times: int, too_short: int, message: str, **changes) -> None:
-    model, present = build(name, **changes), jnp.ones((1, 3), bool)
-    init = functools.partial(jax.eval_shape, model.init, jax.random.key(0))
-    with pytest.raises(ValueError, match=rf"{name} .*converter.kind='none' \(given 2 bins\)"):
-        init(jnp.zeros((1, 2, n_times, 3)), present)
-    with pytest.raises(ValueError, match=message):
-        init(jnp.zeros((1, 1, too_short, 3)), present)
-    init(jnp.zeros((1, 1, too_short + 1, 3)), present)

@@ -41,7 +41,3 @@ def test_present_rows_stand_in_for_absent_ones(shallow):
 
 def test_batch_statistics_are_those_of_all_devices(shallow):
     on_maps.check_that_batch_statistics_are_those_of_all_devices("aied")
-
-
-def test_rows_as_they_are_are_refused():
-    on_maps.check_that_rows_as_they_are_are_refused("aied")

@@ -1,10 +1,9 @@
-"""The residual network along time: its size and maps, absent leads, batch statistics, what it refuses."""
+"""The residual network along time: its size and maps, absent leads, batch statistics."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from siamese_jax.config.experiment import Config, ConverterConfig, ModelConfig
 from siamese_jax.models.build import build_model
@@ -119,10 +118,3 @@ def test_batch_statistics_are_those_of_all_devices():
     parts, theirs = jax.jit(jax.vmap(run(build(axis="device")), axis_name="device"))(*halves)
     np.testing.assert_allclose(flat(parts).reshape(4, -1), flat(logits), rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], theirs), new, rtol=1e-3, atol=1e-3)
-
-
-def test_a_map_of_several_bins_is_refused():
-    _, present = inputs()
-    map_ = jax.ShapeDtypeStruct((len(KEYS), 9, 20, N_ROWS), jnp.float32)
-    with pytest.raises(ValueError, match=r"^resnet1d reads rows as they are: set converter.kind='none' \(given 9 bins"):
-        jax.eval_shape(lambda m: build().init(jax.random.key(0), m, present), map_)

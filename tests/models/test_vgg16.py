@@ -96,7 +96,3 @@ def test_inference_judges_each_window_by_itself(shallow):
 
 def test_present_rows_stand_in_for_absent_ones(shallow):
     on_maps.check_that_present_rows_stand_in_for_absent_ones("vgg16", ("Conv_0",))
-
-
-def test_rows_as_they_are_are_refused():
-    on_maps.check_that_rows_as_they_are_are_refused("vgg16")

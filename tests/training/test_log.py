@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from siamese_jax.training.log import Diary
+from siamese_jax.training.log import TrainingLog
 from siamese_jax.training.step import StepMetrics
 
 
@@ -22,16 +22,16 @@ def metrics_of(step: int) -> StepMetrics:
 
 
 def keep(folder: Path, config, steps: range, *, scores_at: int | None = None, **options) -> list:
-    """A diary of some steps; gives what it said to `on_step`."""
+    """A log of some steps; gives what it said to `on_step`."""
     said = []
-    diary = Diary(folder, config, steps.start - 1, on_step=lambda *news: said.append(news), **options)
+    log = TrainingLog(folder, config, steps.start - 1, on_step=lambda *news: said.append(news), **options)
     for step in steps:
-        diary.step(step, metrics_of(step))
+        log.step(step, metrics_of(step))
         if step == scores_at:
-            diary.catch_up()
-            diary.write({"step": step, "validation/ied/auroc": 0.75, "validation/sleep/kappa": math.nan})
-    diary.catch_up()
-    diary.close()
+            log.catch_up()
+            log.write({"step": step, "validation/ied/auroc": 0.75, "validation/sleep/kappa": math.nan})
+    log.catch_up()
+    log.close()
     return said
 
 
@@ -117,8 +117,8 @@ def test_without_tensorboardx_the_way_to_it_is_said_before_anything_is_written(t
 
 def test_tensorboardx_comes_without_tensorflow_and_only_when_asked_for():
     program = (
-        "import sys, siamese_jax.training.log as diary\nassert 'tensorboardX' not in sys.modules\n"
-        "diary._summary_writer(); print(*{'tensorflow', 'torch', 'tensorboard'} & set(sys.modules))"
+        "import sys, siamese_jax.training.log as log\nassert 'tensorboardX' not in sys.modules\n"
+        "log._summary_writer(); print(*{'tensorflow', 'torch', 'tensorboard'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -241,18 +241,18 @@ def test_other_devices_see_the_same_batches_and_draws(folder, tiny, tmp_path):
 def test_shards_that_make_no_row_are_left_out_and_named_or_refused(folder, tiny, tmp_path):
     """With one electrode there is no average reference: the network would learn from zeros."""
 
-    def deaf(shard):
+    def with_one_electrode(shard):
         shard.recordings["present"] = np.arange(shard.recordings["present"].shape[1])[None] == 2
         return shard
 
     training, said, first = tuple(open_shards(folder / "train")), [], tuple(open_shards(folder / "train"))
-    some = (deaf(training[0]), *training[1:])
+    some = (with_one_electrode(training[0]), *training[1:])
     train(tiny, some, (), tmp_path / "some", devices=DEVICES, stop_at=2, on_start=said.append)
     assert f"left out  {training[0].path.name}: of their electrodes not one row of the montage (average)" in said[0]
     train(tiny, first[1:], (), tmp_path / "without", devices=DEVICES, stop_at=2)
     assert lines(tmp_path / "some") == lines(tmp_path / "without")
     with pytest.raises(ValueError, match=r"not one row of the montage \(average\) can be made; is another"):
-        train(tiny, tuple(map(deaf, training)), (), tmp_path / "none", devices=DEVICES)
+        train(tiny, tuple(map(with_one_electrode, training)), (), tmp_path / "none", devices=DEVICES)
 
 
 def test_sigterm_saves_and_ends_cleanly(folder, tiny, tmp_path):
