@@ -228,6 +228,9 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     pos_weight: float = 2.0
     """Multiplies the loss of positives in binary and multilabel tasks."""
+    frame_weight: float = 1.0
+    """Of binary tasks of events, where the model keeps frames: weight of the loss by frame beside that of the window.
+    A mark is a bag, some frame of it positive; judged frames outside marks are negative."""
     task_weights: tuple[tuple[str, float], ...] = ()
     """Weight of each task's mean loss; a task not named has 1."""
     balance: Literal["fixed", "uncertainty"] = "fixed"
@@ -261,7 +264,7 @@ class TrainingConfig:
             **dict.fromkeys(("steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"), counts),
             **dict.fromkeys(("learning_rate", "adam_eps", "clip_norm", "pos_weight", "negatives_per_positive"), sizes),
             **dict.fromkeys(("electrode_dropout", "flip", "amplitude", "label_smoothing", "ema_decay"), rates),
-            **dict.fromkeys(("final_learning_rate", "weight_decay"), "[0, 1e30]"),
+            **dict.fromkeys(("final_learning_rate", "weight_decay", "frame_weight"), "[0, 1e30]"),
             row_shuffle="[0, 1]",
             time_shift_seconds="[0, 3600]",
             seed="[0, inf)",
