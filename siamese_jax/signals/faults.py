@@ -36,7 +36,7 @@ def broken(
     electrode = (jnp.arange(n_chans) == draws.argmax()).astype(jnp.float32)
     # Half begin before the window does.
     begin = jnp.maximum(jax.random.uniform(when, minval=-1.0), 0.0) * n_times / sfreq
-    after = jnp.arange(n_times) / sfreq - begin
+    after = jnp.arange(n_times, dtype=jnp.float32) / sfreq - begin
 
     u = jax.random.uniform(length)
     hiss = _drawn(size, NOISE_UV) * jax.random.normal(noise, (n_times,))
