@@ -45,7 +45,8 @@ def broken(
     period = 1 / _between(u, SPASM_HZ)
     phase = after % period / 0.004  # a spike of some 8 ms, both ways
     spasm = _drawn(size, SPASM_UV) * (jnp.exp(-((phase - 1.5) ** 2)) - 0.7 * jnp.exp(-((phase - 3.0) ** 2)))
-    one = jnp.stack([hiss, step, spasm, jnp.zeros(n_times)])[jnp.minimum(kind, 3)] * (after >= 0)
+    one = jnp.stack([hiss, step, spasm, jnp.zeros(n_times)])[jnp.minimum(kind, 3)]
+    one = jnp.where(after >= 0, one, 0.0)
     width = _between(u, KNOCK_SECONDS)
     knock = _drawn(size, KNOCK_UV) * jnp.exp(-(((after - 3 * width) / width) ** 2))
     all_of_them = jax.random.normal(gains, (n_chans,))
@@ -54,7 +55,7 @@ def broken(
     eeg = jnp.where(silent[:, None] & (electrode > 0)[None], 0.0, eeg)
     sign = jnp.where(jax.random.bernoulli(jax.random.fold_in(size, 1)), 1.0, -1.0)
     fault = jnp.where(kind == 4, knock[:, None] * all_of_them[None], one[:, None] * electrode[None])
-    return eeg + sign * fault * present[None]
+    return eeg + sign * jnp.where(present[None], fault, 0.0)
 
 
 def _drawn(key: Key[jax.Array, ""], bounds: tuple[float, float]) -> Float32[jax.Array, ""]:
