@@ -46,6 +46,7 @@ OTHERS = (
     "|benign epileptiform transients of sleep|phantom spike and wave|lambda|mu rhythm|K-complex|spindle"
     "|Sleep spindle|sharply contoured theta|sharply contoured waves|slow wave|Eyes open|HV start|Photic 10 Hz"
     "|arousal|Hypopnea|Periodic leg movement|BAD_artefact|Lights off|LRDA|Rhythmic delta GRDA"
+    "|Temporal slow wave|Posterior slow wave of youth|Simulated recording"
 )
 NOT_UNDERSTOOD = "|!g|!G1|iedereen|square|rt|F7?|xyz|spiked|ED1|background"
 
