@@ -10,10 +10,11 @@ from jaxtyping import Float
 from data_tools.simulator import ieds, patches, waveforms
 from data_tools.simulator.background import Scene
 from data_tools.simulator.body import eye_field
-from data_tools.simulator.discharges import EDGE_SECONDS, Complex, Discharge, draw_discharges
+from data_tools.simulator.discharges import EDGE_SECONDS, Complex, Discharge, draw_discharges, draw_periodic
 from data_tools.simulator.ieds import Focus, IedProfile
 from data_tools.simulator.onsets import draw_onsets
 from data_tools.simulator.transients import TRANSIENTS, Family, Habit, Transient, lognormal
+from siamese_jax.recordings.recording import Annotation
 
 RUN_SECONDS = 1.0
 """From this duration on, a run of discharges is one event; below, each complex is one."""
@@ -45,12 +46,16 @@ class Event(NamedTuple):
     family: Family
     onset_seconds: float
     duration_seconds: float
-    channel: str  # of the largest amplitude
+    channel: str  # of the largest amplitude; empty: a fault of all of them
     amplitude_uv: float  # baseline to peak, unsigned, as put in at that channel; of an IED the sharp part's
     snr: float  # amplitude over the background's RMS there and then
     stage: str
     region: str = ""  # of ieds.REGIONS; IEDs only
     focus: str = ""  # the electrode above it; IEDs only
+
+    def mark(self) -> Annotation:
+        """As a recording's annotation."""
+        return Annotation(self.onset_seconds, self.duration_seconds, self.kind, self.channel or None)
 
 
 class Levels(NamedTuple):
@@ -79,15 +84,27 @@ def measure_levels(scene: Scene) -> Levels:
     return Levels(np.array(rms, dtype=float), scene.ch_names)
 
 
-def add_events(scene: Scene, stream: Callable[[str], np.random.Generator]) -> list[Event]:
+def add_events(
+    scene: Scene,
+    stream: Callable[[str], np.random.Generator],
+    *,
+    levels: Levels | None = None,
+    families: Sequence[Family] = ("transient", "mimic", "artefact"),
+) -> list[Event]:
     """Add all of a patient's events, by onset: the brain's, then IEDs, which disrupt them, then artefacts.
 
     Args:
         scene: The background; its profile says which events.
         stream: A random stream by name. Every kind has its own, so that one without IEDs has all the others alike.
+        levels: The background's size; measured if None.
+        families: Which events are added beside the IEDs.
     """
-    levels = measure_levels(scene)
-    kinds = list(enumerate(zip(TRANSIENTS, scene.profile.habits, strict=True)))
+    levels = levels or measure_levels(scene)
+    kinds = [
+        (i, (kind, habit))
+        for i, (kind, habit) in enumerate(zip(TRANSIENTS, scene.profile.habits, strict=True))
+        if kind.family in families
+    ]
     events: list[Event] = []
     for i, (kind, habit) in kinds:
         if kind.family != "artefact":
@@ -181,7 +198,7 @@ def _add_transient(
     t = np.arange(start, stop) / scene.sfreq - onset
     piece = np.zeros((len(scene.ch_names), len(t)))
     for i, field in enumerate(sources.draw(habit, rng)):
-        wave = kind.shape(t, frequency, duration, rng)
+        wave = kind.shape(t - i * kind.lag_seconds, frequency, duration, rng)
         size = amplitude * (1.0 if i == 0 else rng.uniform(0.3, 1.0))
         piece += np.outer(field, wave * (size / np.abs(wave).max()))
     scene.signals[:, start:stop] += piece
@@ -211,12 +228,37 @@ def _event(
 
 
 def add_ieds(scene: Scene, ied: IedProfile, levels: Levels, rng: np.random.Generator) -> list[Event]:
-    """Add a patient's IEDs, single or in runs."""
+    """Add a patient's IEDs, single or in runs, and the periodic ones, which no others come between.
+
+    The text of a periodic discharge says `repetitive`. A reader's `periodic` may stand for a whole run with all that
+    lies between, so `recordings.texts` takes it for no label.
+    """
     discharges = draw_discharges(ied, scene.hypnogram, scene.seconds, rng)
-    fields = [_focus_fields(focus, scene) for focus in ied.foci]
+    if ied.periodic is None:
+        return _add_discharges(scene, discharges, ied.foci, levels, rng)
+    periodic = draw_periodic(ied.periodic, len(scene.hypnogram), scene.seconds, rng)
+    starts = np.array([discharge.starts[0] for discharge in periodic])
+    apart = [one for one in discharges if not ((starts > one.starts[0] - 2.0) & (starts < one.starts[-1] + 2.0)).any()]
+    text = f"IED repetitive {ieds.PERIODIC_TEXTS[ied.periodic.pattern]} {{}}"
+    return _add_discharges(scene, apart, ied.foci, levels, rng) + _add_discharges(
+        scene, periodic, ied.periodic.foci, levels, rng, text=text
+    )
+
+
+def _add_discharges(
+    scene: Scene,
+    discharges: Sequence[Discharge],
+    foci: Sequence[Focus],
+    levels: Levels,
+    rng: np.random.Generator,
+    *,
+    text: str = "IED {}",
+) -> list[Event]:
+    """Add discharges that begin at some of the foci."""
+    fields = [_focus_fields(focus, scene) for focus in foci]
     events: list[Event] = []
     for discharge in discharges:
-        focus = ied.foci[discharge.focus]
+        focus = foci[discharge.focus]
         here, there = fields[discharge.focus]
         level = levels.at(discharge.starts[0], scene.ch_names[int(np.abs(here).argmax())])
         amplitude = float(np.clip(discharge.snr * max(level, ieds.QUIET_UV), *ieds.IED_AMPLITUDE_UV))
@@ -224,7 +266,7 @@ def add_ieds(scene: Scene, ied: IedProfile, levels: Levels, rng: np.random.Gener
             _add_complex(scene, complex_, start, amplitude * here, amplitude * there, focus.spread_seconds, rng)
             for complex_, start in zip(discharge.complexes, discharge.starts, strict=True)
         ]
-        kind = f"IED {discharge.kind}"
+        kind = text.format(discharge.kind)
         for onset, duration, size in _intervals(discharge, sizes):
             events.append(_event(kind, "ied", onset, duration, size, scene, levels, discharge.stage, focus))
     return events
@@ -241,7 +283,7 @@ def _focus_fields(focus: Focus, scene: Scene) -> tuple[Field, Field]:
 
 def _intervals(discharge: Discharge, sizes: Sequence[Field]) -> list[tuple[float, float, Field]]:
     """Onset, duration and size of each event: of a long run as a whole, else of each complex."""
-    # A spike rises faster than it falls; its interval reaches as far before the peak as after it.
+    # A spike's rise and fall differ; its interval reaches as far before the peak as after it.
     margins = [(complex_.rise + complex_.fall) / 2 for complex_ in discharge.complexes]
     each = [
         (start - margin, complex_.peaks[-1] + 2 * margin, size)
@@ -263,7 +305,7 @@ def _add_complex(
     """Add one complex, which damps the background (criterion 5); the size of its sharp part at each lead."""
     gain, disrupted = ieds.DISRUPTION_GAIN.draw(rng), ieds.DISRUPTION_SECONDS.draw(rng)
     lasting = max(complex_.seconds, complex_.peaks[-1] + disrupted) + delay
-    first = max(int((start - 0.15) * scene.sfreq), 0)
+    first = max(int((start - 0.25) * scene.sfreq), 0)
     last = min(int((start + lasting + 0.1) * scene.sfreq), scene.signals.shape[1])
     t = np.arange(first, last) / scene.sfreq - start
     piece = scene.signals[:, first:last]

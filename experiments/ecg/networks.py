@@ -142,6 +142,7 @@ def _batch(
         present=records.present[rows],
         labels={name: records.labels[rows, c] for name, c in zip(names, classes, strict=True)},
         weights={name: records.weights[rows, c] for name, c in zip(names, classes, strict=True)},
+        bags={},
         sample=((position + (seed << 16)) % 2**32).astype(np.uint32),
     )
 

@@ -7,6 +7,7 @@ under `jax.jit`, and it knows the geometry of a window (margins, frames), so tha
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
@@ -269,6 +270,12 @@ class Config:
         return (
             self.model.pooling == "frames" and self.n_times_out % (self.model.frame_stride * self.converter.stride) == 0
         )
+
+    def bagged(self, binary_tasks: Sequence[str]) -> tuple[str, ...]:
+        """Those of some binary tasks that have a loss by frame: tasks of events, of a model that keeps frames."""
+        states = self.model.sleep_tasks
+        use = self.keeps_frames and self.training.frame_weight > 0
+        return tuple(task for task in binary_tasks if use and task not in states)
 
     def hop(self, seconds: float) -> int:
         """Raw samples (at `data.sfreq`) from one window of a recording to the next.

@@ -53,6 +53,9 @@ class PreprocessConfig:
     filter_half_seconds: float = 2.0
     """Half the length of the linear-phase FIR; about 2 s for a 0.5-Hz edge."""
     montage: Literal["referential", "average", "bipolar", "average_bipolar", "paper45"] = "average"
+    limit_uv: float | None = None
+    """Filtered EEG is cut at this size to both sides before it is referenced: it bounds what a broken electrode, or an
+    amplifier at fault, does to the average and to the answer."""
     scaling: Literal["fixed", "window"] = "fixed"
     """`fixed` divides by a constant per channel kind, `window` by each row's own robust spread."""
     eeg_scale_uv: float = 50.0
@@ -68,6 +71,7 @@ class PreprocessConfig:
             mains_hz="[10, 1e6]",
             filter_half_seconds="(0, 3600]",
             eeg_scale_uv="(0, 1e30]",
+            limit_uv="(0, 1e30]",
             other_scale_uv="(0, 1e30]",
         )
         for name in ("eeg_band_hz", "ecg_band_hz", "emg_band_hz"):
@@ -228,6 +232,9 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     pos_weight: float = 2.0
     """Multiplies the loss of positives in binary and multilabel tasks."""
+    frame_weight: float = 1.0
+    """Of binary tasks of events, where the model keeps frames: weight of the loss by frame beside that of the window.
+    A mark is a bag, some frame of it positive; judged frames outside marks are negative."""
     task_weights: tuple[tuple[str, float], ...] = ()
     """Weight of each task's mean loss; a task not named has 1."""
     balance: Literal["fixed", "uncertainty"] = "fixed"
@@ -244,6 +251,8 @@ class TrainingConfig:
     """Augmentation: a gain per sample, uniform in 1 +- this."""
     electrode_dropout: float = 0.1
     """Augmentation: probability that an electrode is made absent."""
+    faults: float = 0.0
+    """Augmentation: probability that an electrode, or the amplifier, is at fault: noise, a step, silence, a knock."""
     flip: float = 0.5
     """Augmentation: probability that left and right are exchanged."""
     row_shuffle: float = 0.0
@@ -261,8 +270,8 @@ class TrainingConfig:
             **dict.fromkeys(("steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"), counts),
             **dict.fromkeys(("learning_rate", "adam_eps", "clip_norm", "pos_weight", "negatives_per_positive"), sizes),
             **dict.fromkeys(("electrode_dropout", "flip", "amplitude", "label_smoothing", "ema_decay"), rates),
-            **dict.fromkeys(("final_learning_rate", "weight_decay"), "[0, 1e30]"),
-            row_shuffle="[0, 1]",
+            **dict.fromkeys(("final_learning_rate", "weight_decay", "frame_weight"), "[0, 1e30]"),
+            **dict.fromkeys(("row_shuffle", "faults"), "[0, 1]"),
             time_shift_seconds="[0, 3600]",
             seed="[0, inf)",
             warmup_steps="[0, inf)",

@@ -146,8 +146,8 @@ _OTHER = re.compile(
     r"|obstructive|central apn\w+|mixed apn\w+|desat\w*|spo2|snor\w+|leg|limb|plms?|body|position|supine|prone|lateral"
     r"|art[ei]fact|artefakt|movement|moves?|moving|muscle|blinks?|chew\w*|swallow\w*|talk\w*|cough\w*|calibrat\w*"
     r"|impedance|montage|gain|filter|lff|hff|notch|sensitivity|recording|start|end|stop|begin\w*|pause|boundary"
-    r"|new segment|technician|nurse|slow ?waves?|drows\w*|electrode|ecg|ekg|emg|eog|bruxism|rera"
-    r"|periodic (leg|limb|breathing))\b"
+    r"|new segment|technician|nurse|(\w+ )?slow ?waves?|simulated recording|drows\w*|electrode|ecg|ekg|emg|eog|bruxism"
+    r"|rera|periodic (leg|limb|breathing)|rhythmic delta|[gl]rda)\b"
 )
 """What marks in clinical files are often about, and is no discharge."""
 

@@ -13,9 +13,10 @@ from itertools import count
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Integer, Shaped, UInt32
+from jaxtyping import Bool, Float32, Int8, Int64, Integer, Shaped, UInt32
 
 from siamese_jax.config.experiment import Config
+from siamese_jax.shards.marks import FrameBags
 from siamese_jax.shards.schema import Shard
 from siamese_jax.vocabulary import TaskSpec
 
@@ -35,6 +36,8 @@ class Batch(NamedTuple):
     """By task. Binary: float32 [batch]; multiclass: int32 [batch]; multilabel: float32 [batch, class]."""
     weights: dict[str, Float32[np.ndarray, "batch"]]
     """By task; 0 where there is no label, and the label is then 0."""
+    bags: dict[str, Int8[np.ndarray, "batch frame"]]
+    """By binary task of events, in training alone, if the loss by frame asks for them: see `marks.FrameBags`."""
     sample: UInt32[np.ndarray, "batch"]
     """Position in the whole stream: the only source of randomness per sample."""
 
@@ -104,7 +107,8 @@ def stream(
         ValueError: shards that do not fit the configuration or one another, or hold no label, or no positive one
             where negatives are counted by them; rows that a batch does not have.
     """
-    source, size = _Source(shards, config, config.margin + config.shift), config.training.batch_size
+    bagged = config.bagged([task.name for task in task_specs(shards, config) if task.kind == "binary"])
+    source, size = _Source(shards, config, config.margin + config.shift, bagged=bagged), config.training.batch_size
     own = np.arange(size) if rows is None else rows.astype(np.int64)
     if not len(own) or own.min() < 0 or own.max() >= size:
         raise ValueError(f"rows must be one or more of 0 to {size - 1} (training.batch_size={size}), given {rows}")
@@ -189,13 +193,23 @@ def _prefetched(make: Callable[[int], T], places: Iterable[int]) -> Generator[T,
 class _Source:
     """The labelled windows of some shards, in one numbering, as the configuration wants them."""
 
-    def __init__(self, shards: Sequence[Shard], config: Config, margin: int, *, judged: bool = False) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        config: Config,
+        margin: int,
+        *,
+        judged: bool = False,
+        bagged: Sequence[str] = (),
+    ) -> None:
         self._tasks = task_specs(shards, config)
         for shard in shards:
             check_geometry(shard, config)
         self._shards, self._config, self._margin = tuple(shards), config, margin
         self._columns = [_columns(shard, config.data.ch_names) for shard in shards]
         self._opened: dict[int, None] = {}
+        self._bagged = tuple(bagged)
+        self._known = lru_cache(maxsize=4096)(lambda task, s, i: FrameBags(shards[s].task_marks(task, i)))
         weighted = [np.any([shard.weights[name] > 0 for name in config.tasks], axis=0) for shard in shards]
         if judged and any(some.any() for some in weighted):
             for task in (task for task in self._tasks if task.kind == "binary"):
@@ -238,7 +252,12 @@ class _Source:
         places = list(zip(self.shard[rows], self.window[rows], strict=True))
         labels = {t: np.stack([self._shards[s].labels[t][w] for s, w in places]) for t in config.tasks}
         weights = {t: np.stack([self._shards[s].weights[t][w] for s, w in places]) for t in config.tasks}
-        return Batch(eeg, present, labels, weights, (position % 2**32).astype(np.uint32))
+        bags = {task: np.stack([self._bags(task, int(s), int(w)) for s, w in places]) for task in self._bagged}
+        return Batch(eeg, present, labels, weights, bags, (position % 2**32).astype(np.uint32))
+
+    def _bags(self, task: str, s: int, window: int) -> Int8[np.ndarray, "frame"]:
+        times = self._shards[s].onset_seconds[window] + np.arange(self._config.n_frames) * self._config.frame_seconds
+        return self._known(task, s, int(self._shards[s].recording[window])).of_window(times)
 
     def _open(self, s: int) -> Shard:
         """Shard `s`; beyond a number of open files, the one that was read longest ago is closed."""

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float32, Float64, Int8, Int64, Shaped
 
 from siamese_jax.recordings.intervals import TOLERANCE_SECONDS, Stretch, holding, merged
 from siamese_jax.recordings.recording import Origin
@@ -121,6 +121,70 @@ def _joined(group: Sequence[Mark]) -> Mark:
         kind="run" if is_run else "event",
         origin=min(origins, key=_TRUSTED.index),
     )
+
+
+# --- marks -> frames ----------------------------------------------------------------------------------------
+
+LEAST_BAG_SECONDS = 0.2
+"""A mark stands for at least this much: people place marks within about 0.1 s of the peak."""
+DOUBT_SECONDS = 0.1
+"""Around a mark, where frames are neither in it nor without it."""
+MAX_BAGS = 100
+"""In one window; frames of further marks are not known."""
+
+
+class FrameBags:
+    """What is known of frames in a binary task of events: the stretches of which some frame is positive.
+
+    A mark says that a discharge is somewhere in it, not in which frame: its frames are a bag. A known peak shortens the
+    bag to `LEAST_BAG_SECONDS`; the label of a whole window is the widest bag.
+    """
+
+    def __init__(self, held: TaskMarks) -> None:
+        self._judged = held.judged
+        self._windows = [mark for mark in held.marks if mark.kind == "window"]
+        self._is_of_events = all(mark.kind in ("event", "run", "window") for mark in held.marks)
+        self._events = events_of(held.marks)
+        self._bags = np.array([_bag(event) for event in self._events], np.float64).reshape(-1, 2)
+        marked = np.array([(event.onset_seconds, event.stop_seconds) for event in self._events]).reshape(-1, 2)
+        self._start = np.minimum(self._bags[:, 0], marked[:, 0]) - DOUBT_SECONDS
+        self._stop = np.maximum(self._bags[:, 1], marked[:, 1]) + DOUBT_SECONDS
+
+    def of_window(self, times: Float64[np.ndarray, "frame"]) -> Int8[np.ndarray, "frame"]:
+        """By frame: 1 and more: the number of its bag; 0: judged, and no event; -1: not known.
+
+        Not known are frames that nobody judged, those within `DOUBT_SECONDS` of a mark, and those of marks that are not
+        all in the window or name no class.
+
+        Args:
+            times: of the frames' centres, from the start of the recording; the ends of the window are among them.
+        """
+        bags = np.full(len(times), -1, np.int8)
+        first, last = float(times[0]), float(times[-1])
+        for mark in self._windows:
+            if max(abs(mark.onset_seconds - first), abs(mark.stop_seconds - last)) < _SAME_SECONDS:
+                return np.full(len(times), mark.code, np.int8)
+        if not self._is_of_events:
+            return bags
+        for onset, duration in self._judged:
+            bags[(times >= onset - TOLERANCE_SECONDS) & (times <= onset + duration + TOLERANCE_SECONDS)] = 0
+        near = np.flatnonzero((self._start < last) & (self._stop > first))
+        for i in near:
+            bags[(times > self._start[i]) & (times < self._stop[i])] = -1
+        whole = [i for i in near if self._bags[i, 0] >= first and self._bags[i, 1] <= last and self._events[i].code > 0]
+        for number, i in enumerate(whole[:MAX_BAGS], start=1):
+            start, stop = self._bags[i]
+            bags[(times >= start - TOLERANCE_SECONDS) & (times <= stop + TOLERANCE_SECONDS)] = number
+        return bags
+
+
+def _bag(event: Mark) -> tuple[float, float]:
+    """From where to where frames may hold the event."""
+    spare = LEAST_BAG_SECONDS / 2
+    start, stop = event.place_seconds - spare, event.place_seconds + spare
+    if math.isnan(event.peak_seconds):
+        start, stop = min(start, event.onset_seconds), max(stop, event.stop_seconds)
+    return start, stop
 
 
 # --- marks -> labels ----------------------------------------------------------------------------------------

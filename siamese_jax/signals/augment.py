@@ -7,12 +7,13 @@ from jaxtyping import Bool, Float32, Int, Key
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.config.montages import AVERAGE
+from siamese_jax.signals.faults import broken
 from siamese_jax.signals.preprocess import row_names
 from siamese_jax.vocabulary import EARS, TEN_TWENTY
 
 # What is folded into a sample's key, so that each draw leaves the others as they are. Not small numbers: row i of
 # `jax.random.split(key, n)` is `fold_in(key, i)`.
-_SHIFT, _SHUFFLE = 0x5417, 0x50FF
+_SHIFT, _SHUFFLE, _FAULT = 0x5417, 0x50FF, 0xFA17
 
 
 def augment(
@@ -21,7 +22,9 @@ def augment(
     present: Bool[jax.Array, "batch chan"],
     keys: Key[jax.Array, "batch"],
 ) -> tuple[Float32[jax.Array, "batch time_out chan"], Bool[jax.Array, "batch chan"]]:
-    """Varies time, amplitude, missing electrodes and side as `config.training` asks; probability 0 changes nothing.
+    """Varies time, amplitude, side, missing and broken electrodes as `config.training` asks.
+
+    Probability 0 changes nothing.
 
     The window begins up to `config.shift` samples earlier or later, each whole number of samples as likely: a
     slice of the longer one that came, so that nothing wraps around. Labels stay: an IED that makes a
@@ -29,7 +32,8 @@ def augment(
     `ied`; one that a negative window did not have comes at most as deep as the shift.
 
     A gain for the whole sample, uniform in 1 +- `amplitude`; each channel made absent (and 0) with
-    probability `electrode_dropout`, but never the last one; left and right exchanged with probability `flip`,
+    probability `electrode_dropout`, but never the last one; one fault (`faults.py`) with probability
+    `faults`; left and right exchanged with probability `flip`,
     in `eeg` and `present` alike. A derivation's mirror image is that of its electrodes: `C3-A1` becomes
     `C4-A2`.
 
@@ -63,6 +67,10 @@ def augment(
         keep = (draws >= training.electrode_dropout) | (draws == draws.max()) | ~present
         flipped = jax.random.bernoulli(flip_key, training.flip)
         eeg, present = jnp.where(keep[None], eeg * gain, 0.0), present & keep
+        if training.faults:
+            whether, fault_key = jax.random.split(jax.random.fold_in(key, _FAULT))
+            worse = broken(eeg, present, fault_key, sfreq=config.data.sfreq)
+            eeg = jnp.where(jax.random.bernoulli(whether, training.faults), worse, eeg)
         return jnp.where(flipped, eeg[:, mirror], eeg), jnp.where(flipped, present[mirror], present)
 
     return jax.vmap(one)(eeg, present, keys)

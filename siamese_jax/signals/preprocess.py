@@ -29,10 +29,11 @@ def preprocess(
 ) -> tuple[Float32[jax.Array, "batch time_out row"], Bool[jax.Array, "batch row"]]:
     """Filters a window, takes it to the montage and scales it.
 
-    Filter and montage are linear and each montage row mixes one kind of channel, so their order does not
-    matter; the filter comes first because it differs by channel kind. Filtering by FFT is circular: what
-    wraps around falls into the margins and is cropped, so that a window gives what filtering its whole
-    recording gives. `preprocess.implementation` names another way to the same rows, a strided convolution.
+    Filter and montage are linear and each montage row mixes one kind of channel, so but for
+    `preprocess.limit_uv` their order does not matter; the filter comes first because it differs by channel
+    kind. Filtering by FFT is circular: what wraps around falls into the margins and is cropped, so that a
+    window gives what filtering its whole recording gives. `preprocess.implementation` names another way to
+    the same rows, a strided convolution.
 
     Args:
         config: the experiment's configuration (static under `jax.jit`).
@@ -52,6 +53,11 @@ def preprocess(
         raise ValueError(f"a window and its margins are {expected} [time, chan] here, given {eeg.shape[1:]}")
     prep = config.preprocess
     filtered = _filter(config, eeg.astype(jnp.float32))
+    if prep.limit_uv is not None:
+        limits = [prep.limit_uv if channel_kind(name) == "eeg" else np.inf for name in config.data.ch_names]
+        filtered = jnp.clip(
+            filtered, -np.array(limits, np.float32)[None, None], np.array(limits, np.float32)[None, None]
+        )
     rows, row_present = apply_montage(filtered, present, kind=prep.montage, ch_names=config.data.ch_names)
     if prep.scaling == "fixed":
         kinds = map(channel_kind, row_names(config))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Num
+from jaxtyping import Array, Float32, Int8, Num
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.vocabulary import TaskSpec
@@ -38,6 +38,35 @@ def task_loss(
     # `where`, not a product alone: 0 times the infinite loss of a wild logit would be NaN.
     weighted = jnp.where(weights > 0, weights * per_sample, jnp.float32(0))
     return weighted.sum(), weights.sum()
+
+
+def frame_loss(
+    logits: Float32[Array, "batch frame 1"],
+    bags: Int8[Array, "batch frame"],
+    weights: Float32[Array, "batch"],
+    *,
+    pos_weight: float = 1.0,
+) -> Float32[Array, ""]:
+    """Weighted sum of the losses by frame of a binary task whose odds add up over frames.
+
+    A bag is a mark: some frame of it is positive. Its odds are the sum of its frames' odds, its loss that of one
+    positive; every frame that was judged and not marked is one negative; frames that are not known count nothing. So a
+    frame outside a mark is pressed down, and which frame of a mark rises is left to the network.
+
+    Args:
+        logits: by frame.
+        bags: 1 and more: the number of the frame's bag; 0: negative; -1: not known (`shards.marks.FrameBags`).
+        weights: of the windows.
+        pos_weight: multiplies the loss of bags.
+    """
+    x = logits[..., 0]
+    per_window = (bags == 0) * jax.nn.softplus(x)
+    per_window = per_window.sum(-1)
+    # No more bags fit in a window than it has frames, half of them apart.
+    inside = bags[:, None] == jnp.arange(1, x.shape[1] // 2 + 1, dtype=bags.dtype)[None, :, None]
+    of_bag = jax.nn.logsumexp(jnp.where(inside, x[:, None], -1e9), -1)
+    per_window += pos_weight * jnp.where(inside.any(-1), jax.nn.softplus(-of_bag), 0.0).sum(-1)
+    return jnp.where(weights > 0, weights * per_window, jnp.float32(0)).sum()
 
 
 def initial_balance(config: Config) -> dict[str, Float32[Array, ""]]:

@@ -17,7 +17,7 @@ from siamese_jax.forward import Variables, forward_training, initialise
 from siamese_jax.models.build import build_model, chosen_tasks, frozen_parameters
 from siamese_jax.shards.batches import Batch
 from siamese_jax.signals.augment import augment
-from siamese_jax.training.losses import balanced, initial_balance, task_loss
+from siamese_jax.training.losses import balanced, frame_loss, initial_balance, task_loss
 from siamese_jax.vocabulary import TaskSpec
 
 
@@ -170,6 +170,10 @@ def _make_loss(config: Config, model: Any, heads: tuple[TaskSpec, ...]) -> Calla
                 pos_weight=config.training.pos_weight,
                 label_smoothing=config.training.label_smoothing,
             )
+            if task.name in batch.bags:
+                by_frame, bags = logits.frame[task.name], batch.bags[task.name]
+                of_frames = frame_loss(by_frame, bags, batch.weights[task.name], pos_weight=config.training.pos_weight)
+                total = total + config.training.frame_weight * of_frames
             means[task.name] = total / weight[task.name]
             share = labelled / weight[task.name]
             loss = loss + balanced(config, task.name, learnt.balance, means[task.name], share)

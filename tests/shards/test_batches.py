@@ -108,6 +108,18 @@ def test_signal_and_labels_are_of_the_same_window(shards: list[Shard]) -> None:
         assert set(batch.labels["sleep"].tolist()) == {2}
 
 
+def test_frames_around_the_mark_of_a_window_are_its_bag_and_only_training_reads_them(shards: list[Shard]) -> None:
+    for batch in taken(stream(shards, CONFIG, seed=0), 6):
+        for number, bags in zip(numbers(batch), batch.bags["ied"], strict=True):
+            marked = number in (0, N_WINDOWS[0])  # at 1 s of a shard's first window
+            assert bags.tolist() == ([0] * 9 + [1] * 3 + [0] * 9 if marked else [0] * 21)
+        assert set(batch.bags) == {"ied"}
+    assert next(evaluation_batches(shards, CONFIG, 4)).batch.bags == {}
+    pools = dataclasses.replace(CONFIG, model=ModelConfig(pooling="average"))
+    for config in (with_training(frame_weight=0.0), pools, with_training(("sleep",))):
+        assert taken(stream(shards, config, seed=0), 1)[0].bags == {}
+
+
 def test_the_margins_of_a_window_are_its_neighbours(shards: list[Shard]) -> None:
     batch = taken(stream(shards, CONFIG, seed=0), 1)[0]
     for row, k in enumerate(numbers(batch)):
@@ -159,11 +171,12 @@ def assert_same(one: Batch, other: Batch) -> None:
     for name in one.labels:
         assert one.labels[name].tolist() == other.labels[name].tolist()
         assert one.weights[name].tolist() == other.weights[name].tolist()
+    assert {name: bags.tolist() for name, bags in one.bags.items()} == {k: v.tolist() for k, v in other.bags.items()}
 
 
 def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
-    labels, weights = ({k: v[rows] for k, v in of_task.items()} for of_task in (batch.labels, batch.weights))
-    return Batch(batch.eeg[rows], batch.present[rows], labels, weights, batch.sample[rows])
+    by_task = ({k: v[rows] for k, v in of_task.items()} for of_task in (batch.labels, batch.weights, batch.bags))
+    return Batch(batch.eeg[rows], batch.present[rows], *by_task, batch.sample[rows])
 
 
 HALVES = [[0, 1, 2, 3], [4, 5, 6, 7]]

@@ -9,7 +9,7 @@ import pytest
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.windows import untouched
 from siamese_jax.shards.labels import IED_RULE, RULES, UNKNOWN, EventRule, FindingRule, Rule, TextClasses
-from siamese_jax.shards.marks import Mark, TaskMarks, events_of, window_labels
+from siamese_jax.shards.marks import FrameBags, Mark, TaskMarks, events_of, window_labels
 from siamese_jax.shards.schema import open_shard
 from siamese_jax.shards.write import write_shard
 from siamese_jax.vocabulary import IED, TaskSpec
@@ -24,6 +24,58 @@ def events(*annotations: Annotation) -> list[tuple]:
     """Kind, onset, end and place of each, in hundredths of a second."""
     found = events_of(IED_RULE.marks(annotations))
     return [(e.kind, *(round(100 * t) for t in (e.onset_seconds, e.stop_seconds, e.place_seconds))) for e in found]
+
+
+# --- marks -> frames
+
+
+def bags(
+    *annotations: Annotation, first: float = 10.0, seconds: float = 4.0, held: TaskMarks | None = None
+) -> list[int]:
+    """What is known of each tenth of a second from `first` on, its ends included."""
+    held = held or IED_RULE.task_marks(annotations, [(0.0, 60.0)])
+    return FrameBags(held).of_window(first + np.arange(round(10 * seconds) + 1) / 10).tolist()
+
+
+def test_frames_of_a_mark_are_one_bag_frames_around_it_are_not_known_and_all_others_are_negative() -> None:
+    # 11.0 to 11.5 s: frames 10 to 15; a point at 13.02 s stands for 12.92 to 13.12 s: frames 30, 31.
+    found = bags(ied(11.0, 0.5), ied(13.02))
+    assert [i for i, bag in enumerate(found) if bag == 1] == list(range(10, 16))
+    assert [i for i, bag in enumerate(found) if bag == 2] == [30, 31]
+    assert [i for i, bag in enumerate(found) if bag == -1] == [29, 32]
+    wider = FrameBags(IED_RULE.task_marks([ied(11.0, 0.5)], [(0.0, 60.0)])).of_window(10 + np.arange(201) / 50)
+    assert np.flatnonzero(wider == -1).tolist() == [*range(46, 50), *range(76, 80)]  # 0.1 s on both sides
+
+
+def test_a_short_mark_is_a_bag_of_200_ms_and_a_known_peak_shortens_a_long_one() -> None:
+    fine = 10 + np.arange(401) / 100
+    short = FrameBags(IED_RULE.task_marks([ied(11.0, 0.04)], [(0.0, 60.0)])).of_window(fine)
+    assert np.flatnonzero(short == 1).tolist() == list(range(92, 113))
+    peaked = TaskMarks((Mark(11.0, 0.8, 11.6, 1, (), "event"),), ((0.0, 60.0),))
+    found = FrameBags(peaked).of_window(fine)
+    assert np.flatnonzero(found == 1).tolist() == list(range(150, 171))
+    assert set(found[91:150].tolist()) == set(found[171:190].tolist()) == {-1}
+
+
+def test_marks_that_the_window_cuts_name_no_class_or_lie_where_nobody_judged_are_not_known() -> None:
+    assert bags(ied(9.0, 2.0))[:12] == [-1] * 11 + [0]
+    assert bags(ied(13.5, 3.0))[33:] == [0, 0] + [-1] * 6
+    assert set(bags(ied(11.0, 0.5, text="spike?"))) == {0, -1}
+    half = TaskMarks((), ((0.0, 12.0),))
+    assert bags(held=half) == [0] * 21 + [-1] * 20
+
+
+def test_a_run_is_a_bag_and_the_label_of_a_whole_window_the_widest() -> None:
+    assert bags(ied(10.5, 3.0))[5:36] == [1] * 31
+    whole = Mark(10.0, 4.0, math.nan, 1, (), "window")
+    assert bags(held=TaskMarks((whole,), ())) == [1] * 41
+    assert bags(held=TaskMarks((whole._replace(code=0),), ())) == [0] * 41
+    assert bags(held=TaskMarks((whole,), ()), first=11.0) == [-1] * 41  # of that window alone
+
+
+def test_states_give_no_bags() -> None:
+    state = Mark(0.0, 60.0, math.nan, 1, (), "state")
+    assert set(bags(held=TaskMarks((state,), ((0.0, 60.0),)))) == {-1}
 
 
 # --- marks -> events

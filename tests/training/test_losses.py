@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siamese_jax.config.experiment import Config, TrainingConfig
-from siamese_jax.training.losses import balanced, initial_balance, task_loss
+from siamese_jax.training.losses import balanced, frame_loss, initial_balance, task_loss
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
 DIAGNOSES = TaskSpec("diagnosis", "multilabel", ("AF", "LBBB"))
@@ -45,6 +45,27 @@ def test_label_smoothing_moves_the_target_by_s_over_the_number_of_classes():
     assert float(total) == pytest.approx(-0.95 * math.log(p) - 0.05 * math.log(1 - p), rel=1e-5)
     uniform, _ = task_loss(SLEEP, jnp.zeros((1, 5)), jnp.array([3]), given(1), label_smoothing=0.5)
     assert float(uniform) == pytest.approx(math.log(5), rel=1e-6)
+
+
+def test_a_bag_adds_the_odds_of_its_frames_and_every_negative_frame_counts_alone():
+    logits = jnp.log(given([0.5, 0.25, 0.25, 1.0, 3.0, 7.0]))[..., None]
+    bags = jnp.array([[1, 1, 0, -1, 2, 0]], jnp.int8)
+    total = frame_loss(logits, bags, given(1), pos_weight=2.0)
+    # Odds of .75 and 3 for the bags: 1 / p = 7/3 and 4/3; negatives cost log(1 + odds).
+    assert float(total) == pytest.approx(2 * math.log(7 / 3 * 4 / 3) + math.log(1.25) + math.log(8), rel=1e-5)
+    assert float(frame_loss(logits, bags, given(0.5))) == pytest.approx(
+        0.5 * (math.log(7 / 3 * 4 / 3) + math.log(1.25) + math.log(8)), rel=1e-5
+    )
+
+
+def test_frames_that_are_not_known_and_windows_without_a_label_have_no_gradient():
+    logits = jnp.log(given([0.5, 0.25, 2.0], [9.0, 9.0, 9.0]))[..., None]
+    bags = jnp.array([[1, -1, 0], [1, 0, 0]], jnp.int8)
+    gradient = jax.grad(lambda x: frame_loss(x, bags, given(1, 0)))(logits)[..., 0]
+    assert (gradient != 0).tolist() == [[True, False, True], [False, False, False]]
+    assert gradient[0, 0] < 0 < gradient[0, 2]
+    infinite = jnp.full_like(logits, jnp.inf).at[0].set(logits[0])
+    assert jnp.isfinite(jax.grad(lambda x: frame_loss(x, bags, given(1, 0)))(infinite)[0]).all()
 
 
 @pytest.mark.parametrize("task", [IED, SLEEP, DIAGNOSES], ids=lambda task: task.name)

@@ -1,0 +1,68 @@
+"""Faults of electrodes and amplifiers, put into training windows on purpose: a discharge in them remains one.
+
+What happens, and how often, in routine recordings: an electrode that loses contact is noise of a wide band, goes flat
+or jumps and recovers slowly; a knock on the cable or the box is a short deflection of all electrodes (Tatum et al.
+2018, J Clin Neurophysiol 35:3; ACNS guideline on artefacts). Sizes and durations are ours, wider than those.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float32, Key
+
+NOISE_UV, STEP_UV, KNOCK_UV = (40.0, 400.0), (100.0, 2000.0), (30.0, 400.0)
+RECOVERY_SECONDS, KNOCK_SECONDS = (0.1, 2.0), (0.02, 0.08)
+SPASM_UV, SPASM_HZ = (20.0, 100.0), (4.0, 20.0)
+"""Of motor units: a brief spike again and again at one electrode."""
+
+
+def broken(
+    eeg: Float32[jax.Array, "time chan"], present: Bool[jax.Array, "chan"], key: Key[jax.Array, ""], *, sfreq: float
+) -> Float32[jax.Array, "time chan"]:
+    """A window in which one fault happens, each of the five as likely.
+
+    Noise, a step, silence or motor units at one of the electrodes that are there, from a moment on or throughout; or
+    a knock that all electrodes see, each by its own size.
+
+    Args:
+        eeg: microvolts, absent channels 0; they stay 0.
+        present: which channels are there.
+        key: of this sample.
+        sfreq: samples per second.
+    """
+    n_times, n_chans = eeg.shape
+    which, where, when, size, noise, gains, length = jax.random.split(key, 7)
+    kind = jax.random.randint(which, (), 0, 5)
+    draws = jnp.where(present, jax.random.uniform(where, (n_chans,)), -1.0)
+    electrode = (jnp.arange(n_chans) == draws.argmax()).astype(jnp.float32)
+    # Half begin before the window does.
+    begin = jnp.maximum(jax.random.uniform(when, minval=-1.0), 0.0) * n_times / sfreq
+    after = jnp.arange(n_times, dtype=jnp.float32) / sfreq - begin
+
+    u = jax.random.uniform(length)
+    hiss = _drawn(size, NOISE_UV) * jax.random.normal(noise, (n_times,))
+    recovery = _between(u, RECOVERY_SECONDS)
+    step = _drawn(size, STEP_UV) * jnp.exp(-jnp.maximum(after, 0.0) / recovery)
+    period = 1 / _between(u, SPASM_HZ)
+    phase = after % period / 0.004  # a spike of some 8 ms, both ways
+    spasm = _drawn(size, SPASM_UV) * (jnp.exp(-((phase - 1.5) ** 2)) - 0.7 * jnp.exp(-((phase - 3.0) ** 2)))
+    one = jnp.stack([hiss, step, spasm, jnp.zeros(n_times)])[jnp.minimum(kind, 3)]
+    one = jnp.where(after >= 0, one, 0.0)
+    width = _between(u, KNOCK_SECONDS)
+    knock = _drawn(size, KNOCK_UV) * jnp.exp(-(((after - 3 * width) / width) ** 2))
+    all_of_them = jax.random.normal(gains, (n_chans,))
+
+    silent = (kind == 3) & (after >= 0)
+    eeg = jnp.where(silent[:, None] & (electrode > 0)[None], 0.0, eeg)
+    sign = jnp.where(jax.random.bernoulli(jax.random.fold_in(size, 1)), 1.0, -1.0)
+    fault = jnp.where(kind == 4, knock[:, None] * all_of_them[None], one[:, None] * electrode[None])
+    return eeg + sign * jnp.where(present[None], fault, 0.0)
+
+
+def _drawn(key: Key[jax.Array, ""], bounds: tuple[float, float]) -> Float32[jax.Array, ""]:
+    return _between(jax.random.uniform(key), bounds)
+
+
+def _between(u: Float32[jax.Array, ""], bounds: tuple[float, float]) -> Float32[jax.Array, ""]:
+    """From the lower bound to the upper one, by logarithm."""
+    low, high = bounds
+    return low * (high / low) ** u
