@@ -36,7 +36,7 @@ from rich.progress import track
 
 from data_tools.code_hash import code_hash
 from data_tools.simulator.events import Event
-from data_tools.simulator.ieds import draw_regions
+from data_tools.simulator.ieds import IedProfile, draw_regions
 from data_tools.simulator.onsets import EPOCH_SECONDS
 from data_tools.simulator.patients import PatientProfile, draw_profile
 from data_tools.simulator.recording import SimulatedRecording, SimulationConfig, simulate_patient
@@ -271,7 +271,7 @@ def _write_tables(out: Path, tables: dict[str, _Table]) -> None:
 
 
 _PATIENT_COLUMNS = (
-    *("patient", "age_years", "has_ied", "region", "focus", "kind", "snr_median", "n_ied"),
+    *("patient", "age_years", "has_ied", "region", "focus", "kind", "snr_median", "periodic", "n_ied"),
     *(f"ied_per_minute_{stage}" for stage in STAGES),
     *(f"minutes_{stage}" for stage in STAGES),
     *(f"background_rms_uv_{stage}" for stage in STAGES),
@@ -281,7 +281,7 @@ _PATIENT_COLUMNS = (
 
 def _patient_row(profile: PatientProfile, recording: SimulatedRecording) -> tuple[object, ...]:
     ied, defect = profile.ied, profile.head.defect
-    about = ("", "", "", "") if ied is None else (ied.region, ied.focus, ied.kind, round(ied.snr, 2))
+    about = ("", "", "", "", "") if ied is None else (ied.region, ied.focus, ied.kind, round(ied.snr, 2), _pattern(ied))
     return (
         *(profile.code, round(profile.age_years, 1), int(ied is not None), *about),
         sum(is_ied(event.kind) for event in recording.events),
@@ -291,6 +291,10 @@ def _patient_row(profile: PatientProfile, recording: SimulatedRecording) -> tupl
         *(round(profile.rhythms_hz["alpha"], 2), round(profile.exponent_shift, 3)),
         *(round(profile.slow_wave_uv, 1), round(defect.gain, 2) if defect else 1),
     )
+
+
+def _pattern(ied: IedProfile) -> str:
+    return ied.periodic.pattern if ied.periodic else ""
 
 
 def _as_text(values: tuple[object, ...]) -> tuple[str, ...]:

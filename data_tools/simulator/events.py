@@ -10,7 +10,7 @@ from jaxtyping import Float
 from data_tools.simulator import ieds, patches, waveforms
 from data_tools.simulator.background import Scene
 from data_tools.simulator.body import eye_field
-from data_tools.simulator.discharges import EDGE_SECONDS, Complex, Discharge, draw_discharges
+from data_tools.simulator.discharges import EDGE_SECONDS, Complex, Discharge, draw_discharges, draw_periodic
 from data_tools.simulator.ieds import Focus, IedProfile
 from data_tools.simulator.onsets import draw_onsets
 from data_tools.simulator.transients import TRANSIENTS, Family, Habit, Transient, lognormal
@@ -181,7 +181,7 @@ def _add_transient(
     t = np.arange(start, stop) / scene.sfreq - onset
     piece = np.zeros((len(scene.ch_names), len(t)))
     for i, field in enumerate(sources.draw(habit, rng)):
-        wave = kind.shape(t, frequency, duration, rng)
+        wave = kind.shape(t - i * kind.lag_seconds, frequency, duration, rng)
         size = amplitude * (1.0 if i == 0 else rng.uniform(0.3, 1.0))
         piece += np.outer(field, wave * (size / np.abs(wave).max()))
     scene.signals[:, start:stop] += piece
@@ -211,12 +211,37 @@ def _event(
 
 
 def add_ieds(scene: Scene, ied: IedProfile, levels: Levels, rng: np.random.Generator) -> list[Event]:
-    """Add a patient's IEDs, single or in runs."""
+    """Add a patient's IEDs, single or in runs, and the periodic ones, which no others come between.
+
+    The text of a periodic discharge says `repetitive`. A reader's `periodic` may stand for a whole run with all that
+    lies between, so `recordings.texts` takes it for no label.
+    """
     discharges = draw_discharges(ied, scene.hypnogram, scene.seconds, rng)
-    fields = [_focus_fields(focus, scene) for focus in ied.foci]
+    if ied.periodic is None:
+        return _add_discharges(scene, discharges, ied.foci, levels, rng)
+    periodic = draw_periodic(ied.periodic, len(scene.hypnogram), scene.seconds, rng)
+    starts = np.array([discharge.starts[0] for discharge in periodic])
+    apart = [one for one in discharges if not ((starts > one.starts[0] - 2.0) & (starts < one.starts[-1] + 2.0)).any()]
+    text = f"IED repetitive {{}}, {ieds.PERIODIC_TEXTS[ied.periodic.pattern]}"
+    return _add_discharges(scene, apart, ied.foci, levels, rng) + _add_discharges(
+        scene, periodic, ied.periodic.foci, levels, rng, text=text
+    )
+
+
+def _add_discharges(
+    scene: Scene,
+    discharges: Sequence[Discharge],
+    foci: Sequence[Focus],
+    levels: Levels,
+    rng: np.random.Generator,
+    *,
+    text: str = "IED {}",
+) -> list[Event]:
+    """Add discharges that begin at some of the foci."""
+    fields = [_focus_fields(focus, scene) for focus in foci]
     events: list[Event] = []
     for discharge in discharges:
-        focus = ied.foci[discharge.focus]
+        focus = foci[discharge.focus]
         here, there = fields[discharge.focus]
         level = levels.at(discharge.starts[0], scene.ch_names[int(np.abs(here).argmax())])
         amplitude = float(np.clip(discharge.snr * max(level, ieds.QUIET_UV), *ieds.IED_AMPLITUDE_UV))
@@ -224,7 +249,7 @@ def add_ieds(scene: Scene, ied: IedProfile, levels: Levels, rng: np.random.Gener
             _add_complex(scene, complex_, start, amplitude * here, amplitude * there, focus.spread_seconds, rng)
             for complex_, start in zip(discharge.complexes, discharge.starts, strict=True)
         ]
-        kind = f"IED {discharge.kind}"
+        kind = text.format(discharge.kind)
         for onset, duration, size in _intervals(discharge, sizes):
             events.append(_event(kind, "ied", onset, duration, size, scene, levels, discharge.stage, focus))
     return events
@@ -241,7 +266,7 @@ def _focus_fields(focus: Focus, scene: Scene) -> tuple[Field, Field]:
 
 def _intervals(discharge: Discharge, sizes: Sequence[Field]) -> list[tuple[float, float, Field]]:
     """Onset, duration and size of each event: of a long run as a whole, else of each complex."""
-    # A spike rises faster than it falls; its interval reaches as far before the peak as after it.
+    # A spike's rise and fall differ; its interval reaches as far before the peak as after it.
     margins = [(complex_.rise + complex_.fall) / 2 for complex_ in discharge.complexes]
     each = [
         (start - margin, complex_.peaks[-1] + 2 * margin, size)
@@ -263,7 +288,7 @@ def _add_complex(
     """Add one complex, which damps the background (criterion 5); the size of its sharp part at each lead."""
     gain, disrupted = ieds.DISRUPTION_GAIN.draw(rng), ieds.DISRUPTION_SECONDS.draw(rng)
     lasting = max(complex_.seconds, complex_.peaks[-1] + disrupted) + delay
-    first = max(int((start - 0.15) * scene.sfreq), 0)
+    first = max(int((start - 0.25) * scene.sfreq), 0)
     last = min(int((start + lasting + 0.1) * scene.sfreq), scene.signals.shape[1])
     t = np.arange(first, last) / scene.sfreq - start
     piece = scene.signals[:, first:last]

@@ -59,8 +59,9 @@ SECOND_FOCUS_EVENTS = Range(0.2, 0.5)
 
 # --- how large ----------------------------------------------------------------------------------------------
 
-SNR_MEDIAN, SNR_SIGMA_PATIENT, SNR_SIGMA_EVENT = 3.0, 0.25, 0.3
-"""Amplitude over background RMS is lognormal with median 3 (7.1 INFERENCE); the spreads are ours."""
+SNR_MEDIAN, SNR_SIGMA_PATIENT, SNR_SIGMA_EVENT = 3.0, 0.25, 0.45
+"""Amplitude over background RMS is lognormal with median 3 (7.1 INFERENCE); the spread over patients is ours, that over
+one patient's discharges is at least .45 in real ones (FACT, measured)."""
 
 GENERALIZED_SNR_FACTOR = 2.0
 """Generalised discharges are larger (RECALL: commonly 150-300 uV; the factor is ours)."""
@@ -87,20 +88,28 @@ MAIN_KIND_SHARE = Range(0.6, 0.95)
 
 SHARP_SECONDS = {
     "spike": Range(0.028, 0.068),  # rise 10-30 ms + fall 15-45 ms (7.1 recipe); spike 20-70 ms (FACT 7.1)
-    "sharp wave": Range(0.075, 0.170),  # FACT 7.1: 70-200 ms; ends ours, so that a tenth more or less stays within
+    "sharp wave": Range(0.076, 0.190),  # FACT 7.1: 70-200 ms; ends ours, so that a tenth more or less stays within
     "spike-and-wave": Range(0.028, 0.068),
     "polyspike": Range(0.028, 0.045),  # ours: at 25 Hz they must not run together
 }
-"""Rise and fall of the sharp part together."""
+"""Rise and fall of the sharp part together; half of that is the width at half height, 14-94 ms. Real spikes measure
+15-60 ms there (FACT, measured; Gotman and Gloor 1976 and Frost 1985 describe the same two half-waves, RECALL)."""
 
-RISE_SHARE = Range(0.33, 0.45)
-"""Criterion 3: the rise is shorter than the fall (RECALL 7.1)."""
+RISE_SHARE = Range(0.30, 0.58)
+"""Criterion 3 asks for asymmetry (FACT, Kural 2020). Mostly the rise is the shorter part (RECALL 7.1), but by no means
+always in real spikes (FACT, measured)."""
 
-BEFORE_GAIN = Range(0.0, 0.2)
-"""A small positive phase before the spike (INFERENCE)."""
+BEFORE_SHARE, BEFORE_GAIN = 0.5, Range(0.0, 0.8)
+"""Of a patient's kinds that begin with a positive phase, and how large it is; in real spikes it is as large as the peak
+at most (FACT, measured; shares INFERENCE). From discharge to discharge a quarter more or less."""
 
-SHOULDER_SECONDS, SHOULDER_GAIN = Range(0.040, 0.080), 0.3
-"""The positive shoulder after it (7.1 recipe)."""
+SHOULDER_SECONDS, SHOULDER_GAIN = Range(0.040, 0.080), Range(0.0, 0.6)
+"""The positive phase after it: 0.3 (7.1 recipe), from none to twice that, so that spikes have one phase, two or three
+(Gotman and Gloor 1976, RECALL)."""
+
+NO_AFTER_WAVE_SHARE = 0.65
+"""Of foci without spike-and-wave whose discharges no slow wave follows: half of all focal patients (FACT, measured in
+real ones). Criterion 4 is one of six, of which four suffice (FACT, Kural 2020)."""
 
 AFTER_WAVE_SECONDS = Range(0.160, 0.330)
 """150-350 ms (7.1 recipe, RECALL), less what one discharge differs from the next."""
@@ -129,8 +138,30 @@ for the wave (INFERENCE)."""
 FOCAL_RUN_SHARE, FOCAL_RUN_HZ, FOCAL_RUN_COMPLEXES = 0.06, Range(1.0, 3.0), Range(2, 6)
 """Focal discharges now and then come in runs (INFERENCE)."""
 
-DISRUPTION_GAIN, DISRUPTION_SECONDS = Range(0.4, 0.7), Range(0.2, 0.4)
-"""Criterion 5: the background is weaker for a while (7.1 recipe)."""
+DISRUPTION_GAIN, DISRUPTION_SECONDS = Range(0.4, 1.0), Range(0.2, 0.4)
+"""Criterion 5: the background is weaker for a while, 0.4-0.7 (7.1 recipe), or not at all: four criteria of six suffice
+(FACT, Kural 2020)."""
+
+# --- periodic discharges ------------------------------------------------------------------------------------
+
+PERIODIC_SHARE = 0.25
+"""Of patients with IEDs who have periodic discharges, too (INFERENCE: seldom in the clinic, but models must meet them).
+ACNS is the terminology of 2021 (Hirsch et al., J Clin Neurophysiol 2021;38:1)."""
+PERIODIC_TYPES = {"LPD": 0.4, "GPD": 0.45, "BIPD": 0.15}
+"""Lateralised, generalised, bilateral independent (ACNS; shares INFERENCE, about those of the IIIC data set)."""
+PERIODIC_TEXTS = {"LPD": "lateralized", "GPD": "generalized", "BIPD": "bilateral independent"}
+PERIODIC_HZ, PERIODIC_JITTER = Range(0.5, 3.0), 0.08
+"""0.5-3 Hz (ACNS; above 2.5 Hz for 10 s it speaks of a seizure), log-spread of the intervals: nearly regular, which is
+less than 50 % from one to the next in most (ACNS)."""
+PERIODIC_RUN_SECONDS, PERIODIC_RUNS_PER_MINUTE = Range(10, 180), Range(0.1, 0.5)
+"""Brief runs last 10-59 s, intermediate ones 1-10 min (ACNS); not shorter than 6 intervals (ACNS); rates INFERENCE."""
+PERIODIC_KINDS = {"spike": 0.2, "sharp wave": 0.55, "polyspike": 0.25}
+"""Spiky, sharp, or of more than three phases (ACNS), all of one patient's alike; shares INFERENCE. A slow wave follows
+them at half of the foci."""
+PERIODIC_SNR, PERIODIC_SNR_SIGMA = Range(2.8, 8.3), 0.15
+"""Over a quiet background 50-150 uV, ACNS's `medium`, from patient to patient, and the scatter in one (INFERENCE)."""
+PERIODIC_EXTENT_CM = Range(6, 11)
+"""Lateralised ones reach over much of a hemisphere (RECALL)."""
 
 # --- which field --------------------------------------------------------------------------------------------
 
@@ -162,6 +193,31 @@ class Focus(NamedTuple):
     spread_seconds: float
     spread_gain: float
     share: float  # of the patient's discharges
+    after_wave: bool = True  # follows its discharges; spike-and-wave has it anyway
+
+
+class Shape(NamedTuple):
+    """What one patient's discharges have in common; kinds are those of KINDS."""
+
+    sharp_seconds: dict[str, float]  # rise + fall by kind
+    rise_share: float
+    before_gain: dict[str, float]  # by kind
+    shoulder_gain: float
+    after_wave_seconds: float
+    after_wave_gain: dict[str, float]  # by kind
+    polyspike_hz: float
+
+
+class Periodic(NamedTuple):
+    """A patient's periodic discharges: one kind, at each focus with a period of its own."""
+
+    pattern: str  # of PERIODIC_TYPES
+    kind: str
+    hz: float
+    runs_per_minute: float
+    snr: float
+    foci: tuple[Focus, ...]
+    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -175,13 +231,9 @@ class IedProfile:
     snr: float  # median of amplitude over the background's RMS
     foci: tuple[Focus, ...]
     kinds: dict[str, float]  # share of each
-    sharp_seconds: dict[str, float]  # rise + fall by kind
-    rise_share: float
-    before_gain: float
-    after_wave_seconds: float
-    after_wave_gain: dict[str, float]  # by kind
-    polyspike_hz: float
+    shape: Shape
     run_hz: float
+    periodic: Periodic | None
 
 
 def draw_regions(n_patients: int, *, ied_free: float, rng: np.random.Generator) -> list[str | None]:
@@ -216,6 +268,8 @@ def draw_ied(region: str, rng: np.random.Generator, *, age_years: float, density
     snr = SNR_MEDIAN * (GENERALIZED_SNR_FACTOR if generalized else 1.0)
     snr *= CHILD_SNR_FACTOR if age_years < CHILD_YEARS else 1.0
     foci = _draw_foci(region, age_years, rng)
+    if kind != "spike-and-wave":
+        foci = tuple(focus._replace(after_wave=bool(rng.uniform() >= NO_AFTER_WAVE_SHARE)) for focus in foci)
     return IedProfile(
         region=region,
         focus=foci[0].lead,
@@ -224,13 +278,9 @@ def draw_ied(region: str, rng: np.random.Generator, *, age_years: float, density
         snr=snr * float(np.exp(SNR_SIGMA_PATIENT * rng.standard_normal())),
         foci=foci,
         kinds={name: main * (name == kind) + (1 - main) * share for name, share in KINDS.items()},
-        sharp_seconds={name: seconds.draw(rng) for name, seconds in SHARP_SECONDS.items()},
-        rise_share=RISE_SHARE.draw(rng),
-        before_gain=BEFORE_GAIN.draw(rng),
-        after_wave_seconds=AFTER_WAVE_SECONDS.draw(rng),
-        after_wave_gain={name: gain.draw(rng) for name, gain in AFTER_WAVE_GAIN.items()},
-        polyspike_hz=POLYSPIKE_HZ.draw(rng),
+        shape=_draw_shape(rng),
         run_hz=(RUN_HZ if generalized else FOCAL_RUN_HZ).draw(rng),
+        periodic=_draw_periodic(age_years, rng) if rng.uniform() < PERIODIC_SHARE else None,
     )
 
 
@@ -238,6 +288,40 @@ def choose(weights: dict[str, float], rng: np.random.Generator) -> str:
     """One key, with a probability in proportion to its weight."""
     share = np.array(list(weights.values()))
     return str(rng.choice(list(weights), p=share / share.sum()))
+
+
+def _draw_shape(rng: np.random.Generator) -> Shape:
+    return Shape(
+        sharp_seconds={name: seconds.draw(rng) for name, seconds in SHARP_SECONDS.items()},
+        rise_share=RISE_SHARE.draw(rng),
+        before_gain={name: BEFORE_GAIN.draw(rng) * (rng.uniform() < BEFORE_SHARE) for name in KINDS},
+        shoulder_gain=SHOULDER_GAIN.draw(rng),
+        after_wave_seconds=AFTER_WAVE_SECONDS.draw(rng),
+        after_wave_gain={name: gain.draw(rng) for name, gain in AFTER_WAVE_GAIN.items()},
+        polyspike_hz=POLYSPIKE_HZ.draw(rng),
+    )
+
+
+def _draw_periodic(age_years: float, rng: np.random.Generator) -> Periodic:
+    pattern, after_wave = choose(PERIODIC_TYPES, rng), bool(rng.uniform() < 0.5)
+    if pattern == "GPD":
+        foci = (_generalized_focus(rng),)
+    else:
+        region = choose({name: 1.0 for name in REGIONS if name != "generalized"}, rng)
+        lead = str(rng.choice([name for name in REGIONS[region].electrodes if mirror(name) != name]))
+        leads = (lead, mirror(lead))[: 2 if pattern == "BIPD" else 1]
+        foci = tuple(_focal_focus(region, name, age_years, 1 / len(leads), rng) for name in leads)
+        wide = PERIODIC_EXTENT_CM.draw(rng)
+        foci = tuple(f._replace(patches=tuple(p._replace(extent_cm=wide) for p in f.patches)) for f in foci)
+    return Periodic(
+        pattern=pattern,
+        kind=choose(PERIODIC_KINDS, rng),
+        hz=PERIODIC_HZ.draw(rng),
+        runs_per_minute=PERIODIC_RUNS_PER_MINUTE.draw(rng),
+        snr=PERIODIC_SNR.draw(rng),
+        foci=tuple(focus._replace(after_wave=after_wave) for focus in foci),
+        shape=_draw_shape(rng),
+    )
 
 
 def _draw_rates(sleep_to_wake: float, density: float, rng: np.random.Generator) -> dict[str, float]:

@@ -141,8 +141,29 @@ def notched_theta(t: Times, frequency_hz: float, duration_seconds: float, rng: G
     return train * half_sine(u) ** 0.5
 
 
-def sharp_transient(t: Times, frequency_hz: float, duration_seconds: float, rng: Generator) -> Times:
-    """A pointed wave, as steep up as down, mostly negative, with a small rebound; no slow after-wave."""
+def rhythmic_delta(t: Times, frequency_hz: float, duration_seconds: float, rng: Generator) -> Times:
+    """Smooth waves of one form, a little steeper on one side, that swell and ebb; nothing lies between two of them."""
+    wander = 0.1 * np.sin(2 * np.pi * rng.uniform(0.05, 0.2) * t + rng.uniform(0, 2 * np.pi))
+    cycle = 2 * np.pi * (frequency_hz * t + wander)
+    second = rng.uniform(0.0, 0.2) * np.sin(2 * cycle + rng.uniform(0, 2 * np.pi))
+    swell = 1 + 0.25 * np.sin(2 * np.pi * rng.uniform(0.05, 0.3) * t)
+    return (np.sin(cycle) + second) * swell * half_sine(t / duration_seconds) ** 0.5
+
+
+def triphasic(t: Times, frequency_hz: float, duration_seconds: float, rng: Generator) -> Times:
+    """Blunt complexes of a small negative, a large positive and a slow negative wave, one after the other.
+
+    Without chance, so that the same train arrives later elsewhere.
+    """
+    wander = 0.05 * np.sin(2 * np.pi * t / duration_seconds * 3)
+    cycle = (frequency_hz * t + wander) % 1.0
+    small, large = _bell(cycle, centre=0.2, width=0.05), _bell(cycle, centre=0.4, width=0.085)
+    slow = _bell(cycle, centre=0.68, width=0.11)
+    return (large - 0.4 * small - 0.5 * slow) * half_sine(t / duration_seconds) ** 0.5
+
+
+def contoured_wave(t: Times, frequency_hz: float, duration_seconds: float, rng: Generator) -> Times:
+    """A blunt wave, as steep up as down, mostly negative, with a small rebound; no slow after-wave."""
     u = t / duration_seconds
     rebound = rng.uniform(0.0, 0.4) * _bell(u, centre=0.75, width=0.1)
     return _taper(u) * rng.choice((-1.0, -1.0, -1.0, 1.0)) * (_bell(u, centre=0.45, width=0.11) - rebound)

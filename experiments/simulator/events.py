@@ -44,6 +44,7 @@ class Expected:
 
 
 EXPECTED = (
+    Expected("IED repetitive", (50, 400), None, (0.02, 0.2), None, -1, source="ACNS 2021"),
     Expected("IED spike-and-wave", (50, 400), None, (0.02, 0.07), None, -1, source="7.1; amplitude R"),
     Expected("IED spike", (50, 400), None, (0.02, 0.07), None, -1, source="7.1; amplitude R"),
     Expected("IED sharp", (50, 400), None, (0.07, 0.2), None, -1, source="7.1; amplitude R"),
@@ -58,6 +59,8 @@ EXPECTED = (
     Expected("6", (50, 100), (1, 2), (0, 0.03), source="7.2; amplitude of the wave"),
     Expected("Phantom", (50, 100), (1, 2), (0, 0.03), source="7.2; amplitude of the wave"),
     Expected("RMTD", (50, 200), (2, 120), None, (4, 7), 0, 30.0, "7.2; amplitude R, `several s to minutes`"),
+    Expected("Rhythmic delta", (20, AT_LEAST), (3, 120), None, (1, 4), 0, 30.0, "ACNS 2021"),
+    Expected("Triphasic", None, None, None, (1.5, 2.5), 0, 30.0, "ACNS 2021; Hz R"),
     Expected("Rhythmic", (50, 200), (2, 120), None, (4, 7), 0, 30.0, "7.2; amplitude R, `several s to minutes`"),
     Expected("Hypnagogic", (75, 350), None, None, (3, 5), 0, 30.0),
     Expected("Sawtooth", (20, 100), None, None, (2, 6), 0, 30.0, "7.2; amplitude R"),

@@ -147,7 +147,7 @@ _OTHER = re.compile(
     r"|art[ei]fact|artefakt|movement|moves?|moving|muscle|blinks?|chew\w*|swallow\w*|talk\w*|cough\w*|calibrat\w*"
     r"|impedance|montage|gain|filter|lff|hff|notch|sensitivity|recording|start|end|stop|begin\w*|pause|boundary"
     r"|new segment|technician|nurse|slow ?waves?|drows\w*|electrode|ecg|ekg|emg|eog|bruxism|rera"
-    r"|periodic (leg|limb|breathing))\b"
+    r"|periodic (leg|limb|breathing)|rhythmic delta|[gl]rda)\b"
 )
 """What marks in clinical files are often about, and is no discharge."""
 

@@ -29,12 +29,12 @@ IEDS = (
     "|sharp wave, phase reversal F7|sharp-and-slow-wave complex|sharp & slow|SPSW|GSW|generalized spike-wave"
     "|PSW|ED|EDs|epileptiform discharge|Interictal epileptiform discharge|interictal discharge|!|!start|!end"
     "|pointe-onde|polypointes|punta-onda|ondas agudas|steile Welle|epilepsietypische Potentiale"
-    "|spikes in sleep|F7 spike seen by tech"
+    "|spikes in sleep|F7 spike seen by tech|IED repetitive sharp wave, bilateral independent"
 )
 DOUBTS = (
     "IED?|spike?|possible spike|sharp wave vs artefact|r/o spike|spike-like artefact|spike artefact?"
     "|spike with muscle artifact|SW|F7 SW|sharp transient|sharp theta|sharp slowing|discharge|F8 discharge"
-    "|ED visit|seizure|seizure with spikes|ictal spikes|GPD|LPDs|PLEDs|GPED|periodic discharges"
+    "|ED visit|seizure|seizure with spikes|ictal spikes|GPD|LPDs|Triphasic waves|PLEDs|GPED|periodic discharges"
     "|wicket spikes vs sharp waves|vertex sharp waves and left temporal spikes|spike, no clinical correlate"
     "|patient asked the nurse whether the doctor had found spikes in the study of last week"
 )
@@ -45,7 +45,7 @@ OTHERS = (
     "|vertex wave|V wave|wicket spikes|POSTS|14 and 6 positive spikes|14&6|small sharp spikes|BETS"
     "|benign epileptiform transients of sleep|phantom spike and wave|lambda|mu rhythm|K-complex|spindle"
     "|Sleep spindle|sharply contoured theta|sharply contoured waves|slow wave|Eyes open|HV start|Photic 10 Hz"
-    "|arousal|Hypopnea|Periodic leg movement|BAD_artefact|Lights off"
+    "|arousal|Hypopnea|Periodic leg movement|BAD_artefact|Lights off|LRDA|Rhythmic delta GRDA"
 )
 NOT_UNDERSTOOD = "|!g|!G1|iedereen|square|rt|F7?|xyz|spiked|ED1|background"
 

@@ -180,13 +180,30 @@ def test_phantom_spikes_are_short_and_a_third_of_the_waves():
         assert wave[middle & (np.abs(cycle - 0.034) < 0.001)].min() > -0.1  # and over before the wave begins
 
 
-def test_sharp_transients_rise_and_fall_alike():
+def test_contoured_waves_are_blunter_than_any_spike_or_sharp_wave_and_rise_and_fall_alike():
     signs = []
-    for _, wave, _, _ in waves("sharp_transient", 40):
+    for _, wave, _, _ in waves("contoured_wave", 40):
         before, after = main_phase(wave, 0.5)
         assert before == pytest.approx(after, rel=0.2)
+        assert before + after > 0.1  # of discharges 0.094 at most
         signs.append(np.sign(wave[np.abs(wave).argmax()]))
     assert 0.5 < np.mean(np.array(signs) < 0) < 0.95
+
+
+def test_rhythmic_delta_has_1_to_3_hz_and_nothing_sharp():
+    for _, wave, hz, duration in waves("rhythmic_delta"):
+        assert 1 <= hz <= 3 and duration * hz >= 6  # ACNS 2021: six cycles
+        assert peak_hz(wave, 0.5, 5) == pytest.approx(hz, abs=0.15)
+        assert share_below(wave, 7.0) > 0.99
+
+
+def test_triphasic_waves_are_small_negative_then_large_positive_then_slow_negative():
+    for t, wave, hz, duration in waves("triphasic"):
+        assert 1.5 <= hz <= 2.5 and wave.max() > -1.3 * wave.min()
+        assert share_below(wave, 15.0) > 0.99  # blunt
+        cycle = (t > 0.5 * duration) & (t < 0.5 * duration + 1 / hz)
+        turns = np.flatnonzero(np.diff(np.signbit(np.diff(wave[cycle]))))
+        assert 3 <= len(turns) <= 5
 
 
 # --- artefacts ----------------------------------------------------------------------------------------------

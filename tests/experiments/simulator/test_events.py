@@ -26,7 +26,7 @@ def gauss(centre: float, width: float) -> np.ndarray:
         ("14-and-6 Hz positive bursts", "14"),
         ("6-Hz phantom", "6"),
         ("Artefact blink", None),
-        ("Sharp transient", None),
+        ("Sharply contoured wave", None),
     ],
 )
 def test_a_kind_is_known_by_its_beginning(text, kind):
