@@ -83,6 +83,7 @@ DEFINING = {"siamese_jax/config/experiment.py", "siamese_jax/config/sections.py"
 """Where flags are defined and checked."""
 
 TESTED_WITH: dict[str, str] = {
+    "data_tools/cohort_folder.py": "tests/data_tools/test_simulate.py",
     "data_tools/simulator/physiology.py": "tests/data_tools/simulator/test_background.py",
     "data_tools/vepiset_files.py": "tests/data_tools/test_vepiset.py",
     "experiments/ecg/page.py": "tests/experiments/ecg/test_score.py",

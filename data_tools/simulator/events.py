@@ -14,6 +14,7 @@ from data_tools.simulator.discharges import EDGE_SECONDS, Complex, Discharge, dr
 from data_tools.simulator.ieds import Focus, IedProfile
 from data_tools.simulator.onsets import draw_onsets
 from data_tools.simulator.transients import TRANSIENTS, Family, Habit, Transient, lognormal
+from siamese_jax.recordings.recording import Annotation
 
 RUN_SECONDS = 1.0
 """From this duration on, a run of discharges is one event; below, each complex is one."""
@@ -45,12 +46,16 @@ class Event(NamedTuple):
     family: Family
     onset_seconds: float
     duration_seconds: float
-    channel: str  # of the largest amplitude
+    channel: str  # of the largest amplitude; empty: a fault of all of them
     amplitude_uv: float  # baseline to peak, unsigned, as put in at that channel; of an IED the sharp part's
     snr: float  # amplitude over the background's RMS there and then
     stage: str
     region: str = ""  # of ieds.REGIONS; IEDs only
     focus: str = ""  # the electrode above it; IEDs only
+
+    def mark(self) -> Annotation:
+        """As a recording's annotation."""
+        return Annotation(self.onset_seconds, self.duration_seconds, self.kind, self.channel or None)
 
 
 class Levels(NamedTuple):
@@ -79,15 +84,27 @@ def measure_levels(scene: Scene) -> Levels:
     return Levels(np.array(rms, dtype=float), scene.ch_names)
 
 
-def add_events(scene: Scene, stream: Callable[[str], np.random.Generator]) -> list[Event]:
+def add_events(
+    scene: Scene,
+    stream: Callable[[str], np.random.Generator],
+    *,
+    levels: Levels | None = None,
+    families: Sequence[Family] = ("transient", "mimic", "artefact"),
+) -> list[Event]:
     """Add all of a patient's events, by onset: the brain's, then IEDs, which disrupt them, then artefacts.
 
     Args:
         scene: The background; its profile says which events.
         stream: A random stream by name. Every kind has its own, so that one without IEDs has all the others alike.
+        levels: The background's size; measured if None.
+        families: Which events are added beside the IEDs.
     """
-    levels = measure_levels(scene)
-    kinds = list(enumerate(zip(TRANSIENTS, scene.profile.habits, strict=True)))
+    levels = levels or measure_levels(scene)
+    kinds = [
+        (i, (kind, habit))
+        for i, (kind, habit) in enumerate(zip(TRANSIENTS, scene.profile.habits, strict=True))
+        if kind.family in families
+    ]
     events: list[Event] = []
     for i, (kind, habit) in kinds:
         if kind.family != "artefact":
@@ -222,7 +239,7 @@ def add_ieds(scene: Scene, ied: IedProfile, levels: Levels, rng: np.random.Gener
     periodic = draw_periodic(ied.periodic, len(scene.hypnogram), scene.seconds, rng)
     starts = np.array([discharge.starts[0] for discharge in periodic])
     apart = [one for one in discharges if not ((starts > one.starts[0] - 2.0) & (starts < one.starts[-1] + 2.0)).any()]
-    text = f"IED repetitive {{}}, {ieds.PERIODIC_TEXTS[ied.periodic.pattern]}"
+    text = f"IED repetitive {ieds.PERIODIC_TEXTS[ied.periodic.pattern]} {{}}"
     return _add_discharges(scene, apart, ied.foci, levels, rng) + _add_discharges(
         scene, periodic, ied.periodic.foci, levels, rng, text=text
     )

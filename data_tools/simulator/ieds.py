@@ -235,6 +235,10 @@ class IedProfile:
     run_hz: float
     periodic: Periodic | None
 
+    def about(self) -> tuple[str, str, str, str]:
+        """Region, focus, kind, and the pattern of periodic discharges, if any: what tables say of a patient."""
+        return self.region, self.focus, self.kind, self.periodic.pattern if self.periodic else ""
+
 
 def draw_regions(n_patients: int, *, ied_free: float, rng: np.random.Generator) -> list[str | None]:
     """The region of each patient's IEDs, None for the `round(n_patients * ied_free)` who have none.

@@ -100,7 +100,7 @@ class SimulatedRecording:
         for i, stage in enumerate(self.hypnogram):
             onset = i * EPOCH_SECONDS
             marks.append(Annotation(onset, min(EPOCH_SECONDS, seconds - onset), f"Sleep stage {stage}", None))
-        marks += [Annotation(e.onset_seconds, e.duration_seconds, e.kind, e.channel) for e in self.events]
+        marks += [event.mark() for event in self.events]
         return sorted(marks, key=lambda mark: mark.onset_seconds)
 
 

@@ -15,6 +15,7 @@ import pytest
 import tyro
 
 from data_tools import simulate
+from data_tools.cohort_folder import Unfinished
 from data_tools.simulate import SimulationConfig, main, simulate_cohort, simulate_patient
 from data_tools.simulator.patients import draw_profile
 from data_tools.simulator.recording import SIMULATED
@@ -125,13 +126,16 @@ def test_a_folder_of_other_settings_is_refused_and_left_alone(tmp_path):
 
 
 def test_every_module_behind_a_recording_counts_as_the_simulator():
-    """`CODE` is simulate.py and all of simulator/: nothing else of data_tools may be behind a recording."""
-    assert simulate.CODE == ("data_tools/simulate.py", "data_tools/simulator")
+    """`CODE` is simulate.py, cohort_folder.py and simulator/: nothing else of data_tools may be behind a recording."""
+    assert simulate.CODE == ("data_tools/simulate.py", "data_tools/cohort_folder.py", "data_tools/simulator")
     here = Path(simulate.__file__)
     for path in (here, *(here.parent / "simulator").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("data_tools"):
-                own = node.module.startswith("data_tools.simulator") or node.module == "data_tools.code_hash"
+                own = node.module.startswith("data_tools.simulator") or node.module in (
+                    "data_tools.code_hash",
+                    "data_tools.cohort_folder",
+                )
                 assert own, f"{path.name} imports {node.module}"
 
 
@@ -141,7 +145,7 @@ def test_settings_without_a_recording_bind_nobody(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(simulate, "_make", broken)
-        with pytest.raises(simulate.Unfinished, match="SIM0001: no such head"):
+        with pytest.raises(Unfinished, match="SIM0001: no such head"):
             list(simulate_cohort(tmp_path, SHORT, patients=1, seed=3))
     assert set(contents(tmp_path)) == {"simulation.json", "patients.csv", "events.csv", "manifest.csv"}
     (path,) = simulate_cohort(tmp_path, SHORT, patients=1, seed=4)
@@ -205,7 +209,7 @@ def test_what_fails_three_times_costs_its_recording_alone(tmp_path, monkeypatch,
 
 def test_a_disk_that_fills_on_the_way_ends_the_run(tmp_path, monkeypatch):
     def full(*_):
-        monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
         tried.append(1)
         raise OSError("no space left on device")
 
@@ -221,7 +225,7 @@ def test_a_disk_that_fills_on_the_way_ends_the_run(tmp_path, monkeypatch):
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=30_000_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=30_000_000_000))
     full = SimulationConfig(hours=2, leads=29, sfreq=500.0)
     with pytest.raises(OSError, match=r"150 recordings need 31\.\d\d GB and the disk has 30\.00 GB free"):
         next(simulate_cohort(tmp_path / "deep" / "out", full, patients=150))
@@ -232,9 +236,9 @@ def test_room_is_asked_for_what_is_missing_only_and_is_enough(tmp_path, monkeypa
     list(simulate_cohort(tmp_path / "a", MINUTE, patients=2, seed=1))
     size = sum(path.stat().st_size for path in (tmp_path / "a").glob("*.edf"))
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     assert len(list(simulate_cohort(tmp_path / "a", MINUTE, patients=2, seed=1))) == 2
-    monkeypatch.setattr(simulate.shutil, "disk_usage", lambda _: usage._replace(free=round(0.97 * size)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=round(0.97 * size)))
     with pytest.raises(OSError, match="2 recordings need"):
         next(simulate_cohort(tmp_path / "b", MINUTE, patients=2, seed=1))
 

@@ -29,7 +29,7 @@ IEDS = (
     "|sharp wave, phase reversal F7|sharp-and-slow-wave complex|sharp & slow|SPSW|GSW|generalized spike-wave"
     "|PSW|ED|EDs|epileptiform discharge|Interictal epileptiform discharge|interictal discharge|!|!start|!end"
     "|pointe-onde|polypointes|punta-onda|ondas agudas|steile Welle|epilepsietypische Potentiale"
-    "|spikes in sleep|F7 spike seen by tech|IED repetitive sharp wave, bilateral independent"
+    "|spikes in sleep|F7 spike seen by tech|IED repetitive bilateral independent sharp wave"
 )
 DOUBTS = (
     "IED?|spike?|possible spike|sharp wave vs artefact|r/o spike|spike-like artefact|spike artefact?"

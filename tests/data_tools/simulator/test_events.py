@@ -260,7 +260,7 @@ def test_periodic_discharges_are_marked_one_by_one(pattern):
     scene, _, events = discharges("temporal", seed=seed, periodic=periodic, foci=profile("temporal", seed).ied.foci)
     mine = [event for event in events if "repetitive" in event.kind]
     name = {"LPD": "lateralized", "GPD": "generalized", "BIPD": "bilateral independent"}[pattern]
-    assert {event.kind for event in mine} == {f"IED repetitive {periodic.kind}, {name}"}
+    assert {event.kind for event in mine} == {f"IED repetitive {name} {periodic.kind}"}
     assert len(mine) > 100 and all(is_ied(event.kind) for event in mine)
     assert {event.focus for event in mine} == {focus.lead for focus in periodic.foci}
     assert all(event.duration_seconds < 0.25 for event in mine)
