@@ -15,7 +15,7 @@ from experiments.pages import write_page
 from experiments.provenance import made_by
 from experiments.real.figures import evaluate_scorers
 from experiments.real.page import page
-from experiments.real.scorers import checkpoint_scorer, ensemble, plain_scorers
+from experiments.real.scorers import checkpoint_scorer, ensemble_scorer, plain_scorers
 from siamese_jax.checkpoints import load
 from siamese_jax.cli.console import OK, progress_bar, run, use_compilation_cache
 
@@ -25,7 +25,7 @@ def main(
     *,
     checkpoint: tyro.conf.UseAppendAction[tuple[Path, ...]] = (),
     out: Path,
-    ensembled: Annotated[bool, tyro.conf.arg(name="ensemble")] = False,
+    ensemble: bool = False,
     threshold: float | None = None,
     leave_out: tuple[str, ...] = (),
 ) -> int:
@@ -35,15 +35,15 @@ def main(
         folder: That holds discharges/ and eegmat/; what is missing is said.
         checkpoint: From `siamese-jax train`, or a folder that `siamese-jax export` wrote; may be given several times.
         out: Folder for real.md and real.json.
-        ensembled: Score the mean of all checkpoints' log-odds, too.
+        ensemble: Score the mean of all checkpoints' log-odds, too.
         threshold: Least probability of an event; default each checkpoint's own.
         leave_out: People of EEGMAT (Subject01 ...) whom a checkpoint learnt from.
     """
     began = time.process_time()
     use_compilation_cache()
     learnt = {str(path): checkpoint_scorer(load(path), threshold=threshold) for path in checkpoint}
-    if ensembled:
-        learnt["ensemble"] = ensemble(list(learnt.values()), threshold=threshold)
+    if ensemble:
+        learnt["ensemble"] = ensemble_scorer(list(learnt.values()), threshold=threshold)
     scorers = plain_scorers() | learnt
     with progress_bar() as progress:
         found = evaluate_scorers(folder, scorers, leave_out=leave_out, on_progress=progress)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,14 +29,14 @@ class Found(NamedTuple):
         item: which one.
         seconds: of each frame.
         scores: its score; never NaN.
-        peaks: of events, in seconds; None if the scorer finds none.
+        peaks: of events, in seconds; none of a scorer without a threshold.
         analysed_seconds: the length of signal that the scores cover.
     """
 
     item: Item
     seconds: Float64[np.ndarray, "frame"]
     scores: Float64[np.ndarray, "frame"]
-    peaks: Float64[np.ndarray, "event"] | None
+    peaks: Float64[np.ndarray, "event"]
     analysed_seconds: float
 
 
@@ -73,17 +74,19 @@ def evaluate_scorers(
         ValueError: as `read_sets`; a recording that a scorer cannot read.
     """
     sets, missing = read_sets(folder, leave_out=leave_out)
-    total = sum(map(len, sets.values()))
     figures: dict[str, dict[str, Any]] = {}
     for name, scorer in scorers.items():
-        found: dict[str, list[Found]] = {}
-        for key, items in sets.items():
-            found[key] = []
-            for item in items:
-                found[key].append(find(scorer, item))
-                on_progress(name, sum(map(len, found.values())), total)
-        measured = {key: measure(found[group]) for key, (group, measure) in FIGURES.items() if group in found}
-        figures[name] = {key: figure._asdict() for key, figure in measured.items() if figure is not None}
+        asked = {
+            key: question
+            for key, question in FIGURES.items()
+            if question.group in sets and (scorer.threshold is not None or not question.of_events)
+        }
+        items = [(group, item) for group in {q.group: None for q in asked.values()} for item in sets[group]]
+        found: dict[str, list[Found]] = {group: [] for group, _ in items}
+        for done, (group, item) in enumerate(items, 1):
+            found[group].append(find(scorer, item))
+            on_progress(name, done, len(items))
+        figures[name] = {key: question.measure(found[question.group])._asdict() for key, question in asked.items()}
     return {"figures": figures, "missing": missing}
 
 
@@ -94,10 +97,9 @@ def find(scorer: Scorer, item: Item) -> Found:
     scores = np.concatenate([np.zeros(0), *(line.frame_logits for line in lines)])
     known = ~np.isnan(scores)
     analysed = sum(float((~np.isnan(line.frame_logits)).sum()) * line.frame_seconds for line in lines)
-    peaks = None
-    if scorer.threshold is not None:
-        events = [e for line in lines for e in find_events(**line._asdict(), threshold=scorer.threshold)]
-        peaks = np.array([event.peak_seconds for event in events], np.float64)
+    least = scorer.threshold
+    events = [] if least is None else [e for line in lines for e in find_events(**line._asdict(), threshold=least)]
+    peaks = np.array([event.peak_seconds for event in events], np.float64)
     return Found(item, np.concatenate([np.zeros(0), *seconds])[known], scores[known], peaks, analysed)
 
 
@@ -127,7 +129,7 @@ def timing(found: Sequence[Found]) -> Figure:
     return Figure(interval.value, interval.low, interval.high, interval.n_patients, f"{len(areas)} segments")
 
 
-def windows(found: Sequence[Found], metric: Callable[..., float]) -> Figure:
+def windows(found: Sequence[Found], *, metric: Callable[..., float]) -> Figure:
     """The metric of 1 s around each reviewed discharge against the whole seconds of negative segments.
 
     The first lie wherever the discharge does, also near a segment's end.
@@ -142,58 +144,54 @@ def windows(found: Sequence[Found], metric: Callable[..., float]) -> Figure:
     return _area(metric, rows, "windows")
 
 
-def spikes_found(found: Sequence[Found]) -> Figure | None:
+def spikes_found(found: Sequence[Found]) -> Figure:
     """How many marked spikes have an event of their own within 0.1 s. Of one patient there is no interval."""
-    matched, marked = 0, 0
-    for one in found:
-        if one.peaks is None:
-            return None
-        marks = np.array(one.item.discharges, np.float64)
-        matched, marked = (
-            matched + len(match_peaks(one.peaks, marks, tolerance_seconds=NEAR_SECONDS)),
-            marked + len(marks),
-        )
-    return Figure(float(matched), math.nan, math.nan, 1, f"{marked} spikes")
+    marks = [np.array(one.item.discharges, np.float64) for one in found]
+    pairs = [match_peaks(one.peaks, m, tolerance_seconds=NEAR_SECONDS) for one, m in zip(found, marks, strict=True)]
+    return Figure(float(sum(map(len, pairs))), math.nan, math.nan, 1, f"{sum(map(len, marks))} spikes")
 
 
-def events_in_negatives(found: Sequence[Found]) -> Figure | None:
+def events_in_negatives(found: Sequence[Found]) -> Figure:
     """How many events there are in segments without a discharge."""
     negative = [one for one in found if one.item.positive is False]
-    count = _count(negative)
     seconds = sum(one.analysed_seconds for one in negative)
-    return None if count is None else Figure(float(count), math.nan, math.nan, 1, f"{seconds:.0f} s")
+    return Figure(float(sum(len(one.peaks) for one in negative)), math.nan, math.nan, 1, f"{seconds:.0f} s")
 
 
-def per_hour(found: Sequence[Found]) -> Figure | None:
+def per_hour(found: Sequence[Found]) -> Figure:
     """Events an hour.
 
     The interval reaches as far as the wider of two at either end: from drawing patients, who differ, and of a Poisson
     count (Garwood 1936), which is not 0 wide where there is no event.
     """
-    count, hours = _count(found), np.array([one.analysed_seconds / 3600 for one in found])
-    if count is None or not hours.sum():
-        return None
-    counts = np.array([0 if one.peaks is None else len(one.peaks) for one in found], np.float64)
+    counts = np.array([len(one.peaks) for one in found], np.float64)
+    hours = np.array([one.analysed_seconds / 3600 for one in found])
     drawn = patient_bootstrap(_rate, [one.item.patient for one in found], (counts, hours), seed=SEED)
-    low = special.gammaincinv(count, 0.025) if count else 0.0
-    high = special.gammaincinv(count + 1, 0.975)
-    ends = np.minimum(drawn.low, low / hours.sum()), np.maximum(drawn.high, high / hours.sum())  # NaN stays NaN
-    rests_on = f"{60 * hours.sum():.0f} min"
-    return Figure(drawn.value, float(ends[0]), float(ends[1]), drawn.n_patients, rests_on)
+    events, total = counts.sum(), hours.sum()
+    poisson = (special.gammaincinv(events, 0.025) if events else 0.0, special.gammaincinv(events + 1, 0.975))
+    low, high = np.minimum(drawn.low, poisson[0] / total), np.maximum(drawn.high, poisson[1] / total)  # NaN stays NaN
+    return Figure(drawn.value, float(low), float(high), drawn.n_patients, f"{60 * total:.0f} min")
 
 
-FIGURES: dict[str, tuple[str, Callable[[Sequence[Found]], Figure | None]]] = {
-    "grond_segments": ("grond", segments),
-    "grond_windows_auroc": ("grond", lambda found: windows(found, auroc)),
-    "grond_windows_auprc": ("grond", lambda found: windows(found, auprc)),
-    "grond_timing": ("grond", timing),
-    "vecams_segments": ("vecams", segments),
-    "iiic_segments": ("iiic", segments),
-    "snippets_found": ("snippets", spikes_found),
-    "snippets_false": ("snippets", events_in_negatives),
-    "eegmat_per_hour": ("eegmat", per_hour),
+class Question(NamedTuple):
+    """What a figure is of: its set, how it is made, whether it asks for events."""
+
+    group: str
+    measure: Callable[[Sequence[Found]], Figure]
+    of_events: bool = False
+
+
+FIGURES = {
+    "grond_segments": Question("grond", segments),
+    "grond_windows_auroc": Question("grond", partial(windows, metric=auroc)),
+    "grond_windows_auprc": Question("grond", partial(windows, metric=auprc)),
+    "grond_timing": Question("grond", timing),
+    "vecams_segments": Question("vecams", segments),
+    "iiic_segments": Question("iiic", segments),
+    "snippets_found": Question("snippets", spikes_found, of_events=True),
+    "snippets_false": Question("snippets", events_in_negatives, of_events=True),
+    "eegmat_per_hour": Question("eegmat", per_hour, of_events=True),
 }
-"""Of each figure the set that it is of, and how it is made."""
 
 
 def _largest(found: Found, start: float, stop: float) -> float:
@@ -210,14 +208,6 @@ def _area(metric: Callable[..., float], rows: Sequence[tuple[str, float, bool | 
     interval = patient_bootstrap(metric, patients, (scores, labels), seed=SEED, weights=known)
     rests_on = f"{(labels & known).sum()} / {(~labels & known).sum()} {what}"
     return Figure(interval.value, interval.low, interval.high, interval.n_patients, rests_on)
-
-
-def _count(found: Sequence[Found]) -> int | None:
-    return (
-        None
-        if any(one.peaks is None for one in found)
-        else sum(len(one.peaks) for one in found if one.peaks is not None)
-    )
 
 
 def _mean(values: Float[np.ndarray, "batch"], *, weights: Float[np.ndarray, "batch"]) -> float:

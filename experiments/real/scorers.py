@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from jaxtyping import Float64
 from scipy import signal
 
 from siamese_jax.checkpoints import Checkpoint
@@ -63,7 +63,7 @@ def checkpoint_scorer(checkpoint: Checkpoint, *, threshold: float | None = None)
     return Scorer(config.data.ch_names, config.data.sfreq, score, least, words)
 
 
-def ensemble(scorers: Sequence[Scorer], *, threshold: float | None = None) -> Scorer:
+def ensemble_scorer(scorers: Sequence[Scorer], *, threshold: float | None = None) -> Scorer:
     """Several checkpoints as one: the mean of their log-odds, frame by frame.
 
     Args:
@@ -94,10 +94,11 @@ def plain_scorers() -> dict[str, Scorer]:
     `amplitude` is the largest absolute value over electrodes of the common-average signal of 1 to 35 Hz, `sharpness`
     that of its second derivative.
     """
-    band = f"{BAND_HZ[0]:g} to {BAND_HZ[1]:g} Hz, common average: largest over electrodes, of "
-    amplitude = Scorer(TEN_TWENTY, SFREQ, lambda recording: _plain(recording, _amplitude), None, band + "the value")
-    sharpness = Scorer(TEN_TWENTY, SFREQ, lambda recording: _plain(recording, _sharpness), None, band + "its curvature")
-    return {"amplitude": amplitude, "sharpness": sharpness}
+    band = f"{BAND_HZ[0]:g} to {BAND_HZ[1]:g} Hz, common average: the largest absolute value over electrodes"
+    return {
+        "amplitude": Scorer(TEN_TWENTY, SFREQ, partial(_plain, derivative=0), None, band),
+        "sharpness": Scorer(TEN_TWENTY, SFREQ, partial(_plain, derivative=2), None, f"{band} of its second derivative"),
+    }
 
 
 def _mean(lines: Sequence[Timeline]) -> Timeline:
@@ -108,20 +109,14 @@ def _mean(lines: Sequence[Timeline]) -> Timeline:
     return lines[0]._replace(frame_logits=logits)
 
 
-def _plain(recording: Recording, measure: Callable[[Float64[np.ndarray, "time chan"]], np.ndarray]) -> list[Timeline]:
+def _plain(recording: Recording, *, derivative: int) -> list[Timeline]:
     sections = signal.butter(ORDER, BAND_HZ, "bandpass", fs=recording.sfreq, output="sos")
     lines = []
     for index, segment in enumerate(recording.segments):
         eeg = recording.read(index, 0, segment.n_times)[:, recording.present].astype(np.float64)
-        filtered = signal.sosfiltfilt(sections, eeg - eeg.mean(1, keepdims=True), axis=0)
-        scores = np.abs(measure(filtered)).max(1).astype(np.float32)
+        eeg = signal.sosfiltfilt(sections, eeg - eeg.mean(1, keepdims=True), axis=0)
+        for _ in range(derivative):
+            eeg = np.gradient(eeg, axis=0)
+        scores = np.abs(eeg).max(1).astype(np.float32)
         lines.append(Timeline(scores, 1 / recording.sfreq, segment.onset_seconds, 0.0, 1.0))
     return lines
-
-
-def _amplitude(eeg: Float64[np.ndarray, "time chan"]) -> Float64[np.ndarray, "time chan"]:
-    return eeg
-
-
-def _sharpness(eeg: Float64[np.ndarray, "time chan"]) -> Float64[np.ndarray, "time chan"]:
-    return np.gradient(np.gradient(eeg, axis=0), axis=0)

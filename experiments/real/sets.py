@@ -74,11 +74,13 @@ def read_sets(folder: Path, *, leave_out: Collection[str] = ()) -> tuple[dict[st
             missing.append(f"{name}: there is no {pattern} in {folder}")
     if not found:
         raise ValueError(f"{folder} holds no set: " + "; ".join(missing))
-    healthy = found.get("eegmat", [])
-    if unknown := sorted(set(leave_out) - {item.patient for item in healthy}):
-        raise ValueError(f"{', '.join(unknown)} cannot be left out: {folder / 'eegmat'} has no file of that name")
-    if healthy:
+    if healthy := found.get("eegmat"):
+        if unknown := sorted(set(leave_out) - {item.patient for item in healthy}):
+            raise ValueError(f"{', '.join(unknown)} cannot be left out: {folder / 'eegmat'} has no file of that name")
         found["eegmat"] = [item for item in healthy if item.patient not in leave_out]
+        if not found["eegmat"]:
+            del found["eegmat"]
+            missing.append("eegmat: everybody is left out")
     return found, missing
 
 
