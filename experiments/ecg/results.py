@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float32, Float64, Int
 
 from experiments.ecg.networks import ALL, ARMS, RARE, SINGLE, Network
 from experiments.ecg.records import Classes, Records, Split
+from experiments.statistics.significance import corrected_difference, holm
 from siamese_jax.evaluation import metrics
-from siamese_jax.evaluation.statistics import corrected_difference, holm, patient_bootstrap
+from siamese_jax.evaluation.statistics import patient_bootstrap
 from siamese_jax.files import finite
 
 LEAST_VALID = 0.5

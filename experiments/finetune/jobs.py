@@ -6,7 +6,6 @@ Each job runs commands that a researcher types, printed before they are run.
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from jaxtyping import Float64
 from data_tools import simulate
 from data_tools.dreams import Dreams
 from experiments import training
+from experiments.hypnogram import UNKNOWN, stages_of
 from experiments.provenance import hash_of
 from experiments.runner import Arrays, Job, Runner
 from siamese_jax.checkpoints import Checkpoint, load
@@ -25,9 +25,7 @@ from siamese_jax.cli.main import command
 from siamese_jax.cohort.sources import Opened
 from siamese_jax.detection.predict import make_predictor, predict_recording, probabilities
 from siamese_jax.evaluation import metrics
-from siamese_jax.recordings.recording import Annotation
 from siamese_jax.recordings.windows import window_onsets
-from siamese_jax.shards.labels import SLEEP_RULE, Labels
 from siamese_jax.vocabulary import SLEEP
 
 EPOCH_SECONDS = 30.0
@@ -35,7 +33,10 @@ HOP_SECONDS = 1.0
 ELECTRODES = "--data.ch-names C3 Cz --preprocess.montage referential --training.flip 0"
 """DREAMS has C3-A1 or Cz-A1. A montage of one electrode is that electrode, and it has no mirror image."""
 SIMULATED = "SIMULATED recordings (data_tools.simulate)"
-CODE = (*training.CODE, *training.SHARDS_CODE, *simulate.CODE, "data_tools/dreams.py", "experiments/finetune/jobs.py")
+CODE = (
+    *(*training.CODE, *training.SHARDS_CODE, *simulate.CODE, "data_tools/dreams.py"),
+    *("experiments/hypnogram.py", "experiments/finetune/jobs.py"),
+)
 
 
 class Arm(NamedTuple):
@@ -138,16 +139,9 @@ def stage_matrix(model: Checkpoint, opened: Opened) -> Float64[np.ndarray, "clas
     epoch = ((onsets + config.data.window_seconds / 2) // EPOCH_SECONDS).astype(np.int64)
     chance = probabilities(SLEEP, predictions.window[SLEEP.name])
     total = np.stack([np.bincount(epoch, weights=column) for column in chance.T], 1)
-    truth = epoch_stages(opened.annotations, len(total))
-    return metrics.confusion_matrix(
-        total.argmax(1), truth.label, n_classes=len(SLEEP.classes), weights=truth.weight * (total.sum(1) > 0)
-    )
-
-
-def epoch_stages(annotations: Sequence[Annotation], n_epochs: int) -> Labels:
-    """The stage at each epoch's centre."""
-    centres = (np.arange(n_epochs) + 0.5) * EPOCH_SECONDS
-    return SLEEP_RULE.label(annotations, centres - 0.5, window_seconds=1.0)
+    truth = stages_of(opened.annotations, len(total), seconds=EPOCH_SECONDS)
+    known = (truth != UNKNOWN) & (total.sum(1) > 0)
+    return metrics.confusion_matrix(total[known].argmax(1), truth[known], n_classes=len(SLEEP.classes))
 
 
 def _siamese(line: str) -> None:

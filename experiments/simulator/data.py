@@ -14,14 +14,11 @@ from jaxtyping import Float, Integer
 from data_tools import simulate
 from data_tools.code_hash import ROOT
 from data_tools.dreams import CLIPPED_UV, read_excerpt
+from experiments.hypnogram import UNKNOWN, stages_of
 from experiments.runner import Arrays, Job, Runner
 from siamese_jax.recordings.edf import read_recording
-from siamese_jax.recordings.recording import Annotation, recording_from_array
-from siamese_jax.recordings.texts import stage_of
-from siamese_jax.vocabulary import STAGES
+from siamese_jax.recordings.recording import recording_from_array
 
-UNKNOWN = -1
-"""Stage of a second that nobody scored."""
 DERIVATIONS = ("C3-A1", "Cz-A1")
 """What DREAMS has."""
 SHARED_ELECTRODES = (
@@ -102,7 +99,7 @@ def simulated_night(path: Path, ch_name: str, sfreq: float) -> Night:
     recording = read_recording(path, ch_names=(active, reference), sfreq=sfreq)
     eeg = recording.read(0, 0, recording.segments[0].n_times)
     marks = [(a.onset_seconds, a.duration_seconds) for a in recording.annotations if a.text.startswith("Spindle")]
-    stages = stages_by_second(recording.annotations, int(len(eeg) / sfreq))
+    stages = stages_of(recording.annotations, int(len(eeg) / sfreq), seconds=1)
     return Night(path.stem, _SIMULATED, ch_name, sfreq, eeg[:, 0] - eeg[:, 1], stages, {"simulator": marks})
 
 
@@ -112,7 +109,7 @@ def simulated_channels(
     """Channels of a simulated recording as they were recorded, and the stage of each second."""
     recording = read_recording(path, ch_names=tuple(ch_names), sfreq=sfreq)
     eeg = recording.read(0, 0, recording.segments[0].n_times)
-    return eeg, stages_by_second(recording.annotations, int(len(eeg) / sfreq))
+    return eeg, stages_of(recording.annotations, int(len(eeg) / sfreq), seconds=1)
 
 
 def _seconds(path: Path) -> float:
@@ -134,7 +131,7 @@ def dreams_night(folder: Path, subject: int) -> Night:
     for a in excerpt.annotations:
         if a.text.startswith("Spindle"):
             marks.setdefault(a.text.removeprefix("Spindle (").removesuffix(")"), []).append(a[:2])
-    stages = stages_by_second(excerpt.annotations, len(excerpt.eeg_uv) // excerpt.sfreq)
+    stages = stages_of(excerpt.annotations, len(excerpt.eeg_uv) // excerpt.sfreq, seconds=1)
     name = f"DREAMS {subject}"
     return Night(name, _REAL, excerpt.ch_name, float(excerpt.sfreq), excerpt.eeg_uv, stages, marks)
 
@@ -172,14 +169,3 @@ def eeglab_channels(path: Path, *, half: int) -> tuple[Float[np.ndarray, "time c
         raise ValueError(f"{path.name} lacks {', '.join(missing)}")
     n = recording.segments[0].n_times
     return recording.read(0, half * (n // 2), (half + 1) * (n // 2)), 128.0
-
-
-def stages_by_second(annotations: Sequence[Annotation], n_seconds: int) -> Integer[np.ndarray, "second"]:
-    """The stage annotated at the middle of each second."""
-    stages = np.full(n_seconds, UNKNOWN)
-    for mark in annotations:
-        stage = stage_of(mark.text)
-        if stage is not None:
-            first = max(round(mark.onset_seconds), 0)
-            stages[first : round(mark.onset_seconds + mark.duration_seconds)] = STAGES.index(stage)
-    return stages

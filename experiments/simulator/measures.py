@@ -201,10 +201,7 @@ def correlation(
     eeg_uv: Float[np.ndarray, "time chan"], sfreq: float, band: tuple[float, float]
 ) -> Float64[np.ndarray, "chan chan"]:
     """Correlation of electrodes in a band, against their common average: the median over windows."""
-    filtered = _average_referenced(eeg_uv, sfreq, band)
-    length = round(WINDOW_SECONDS * sfreq)
-    n = len(filtered) // length
-    windows = filtered[: n * length].reshape(n, length, -1)
+    windows = _windows(eeg_uv, sfreq, band)
     windows = windows - windows.mean(1, keepdims=True)
     covariance = np.einsum("wtc,wtd->wcd", windows, windows)
     scale = np.sqrt(np.einsum("wcc->wc", covariance))
@@ -225,20 +222,14 @@ def power_field(
     eeg_uv: Float[np.ndarray, "time chan"], sfreq: float, band: tuple[float, float]
 ) -> Float64[np.ndarray, "chan"]:
     """Power of each electrode in a band against the common average, in dB over the electrodes' mean."""
-    filtered = _average_referenced(eeg_uv, sfreq, band)
-    length = round(WINDOW_SECONDS * sfreq)
-    n = len(filtered) // length
-    power = np.median((filtered[: n * length].reshape(n, length, -1) ** 2).mean(1), axis=0)
+    power = np.median((_windows(eeg_uv, sfreq, band) ** 2).mean(1), axis=0)
     return decibels(power / power.mean())
 
 
 def channel_features(eeg_uv: Float[np.ndarray, "time chan"], sfreq: float) -> dict[str, Float64[np.ndarray, "window"]]:
     """How channels hang together in each window, against their average, 1-30 Hz."""
-    filtered = _average_referenced(eeg_uv, sfreq, (1.0, 30.0))
-    length = round(WINDOW_SECONDS * sfreq)
-    n = len(filtered) // length
-    windows = filtered[: n * length].reshape(n, length, -1)
-    covariance = np.einsum("wtc,wtd->wcd", windows, windows) / length
+    windows = _windows(eeg_uv, sfreq, (1.0, 30.0))
+    covariance = np.einsum("wtc,wtd->wcd", windows, windows) / windows.shape[1]
     variance = np.einsum("wcc->wc", covariance)
     matrix = covariance / (np.sqrt(variance[:, :, None] * variance[:, None, :]) + 1e-12)
     upper = np.triu_indices(matrix.shape[1], 1)
@@ -252,8 +243,12 @@ def channel_features(eeg_uv: Float[np.ndarray, "time chan"], sfreq: float) -> di
     }
 
 
-def _average_referenced(
+def _windows(
     eeg_uv: Float[np.ndarray, "time chan"], sfreq: float, band: tuple[float, float]
-) -> Float64[np.ndarray, "time chan"]:
+) -> Float64[np.ndarray, "window sample chan"]:
+    """Windows of the signal in a band, against the average of the electrodes."""
     centred = eeg_uv.astype(np.float64) - eeg_uv.mean(1, keepdims=True)
-    return signal.sosfiltfilt(signal.butter(3, band, "bandpass", fs=sfreq, output="sos"), centred, axis=0)
+    filtered = signal.sosfiltfilt(signal.butter(3, band, "bandpass", fs=sfreq, output="sos"), centred, axis=0)
+    length = round(WINDOW_SECONDS * sfreq)
+    n = len(filtered) // length
+    return filtered[: n * length].reshape(n, length, -1)

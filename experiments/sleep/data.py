@@ -18,13 +18,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
 from data_tools.dreams import Dreams
+from experiments.hypnogram import stages_of
 from siamese_jax.cohort.sources import Opened, Source
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
 from siamese_jax.recordings.resample import resample, resampled_length
-from siamese_jax.recordings.texts import stage_of
 from siamese_jax.shards.labels import SLEEP_RULE, Rule, StateRule, TextClasses
-from siamese_jax.vocabulary import SLEEP, TaskSpec
+from siamese_jax.vocabulary import TaskSpec
 
 CHANNEL = "Cz"
 CENTRAL = ("C3-A1", "Cz-A1")
@@ -138,9 +138,7 @@ def with_rest(annotations: Sequence[Annotation], seconds: float) -> tuple[Annota
 def truth(opened: Opened) -> Truth:
     """The expert's marks, from annotations as `open` gives them."""
     seconds = _seconds(opened.recording)
-    centres = (np.arange(int(seconds // EPOCH_SECONDS)) + 0.5) * EPOCH_SECONDS
-    labels = SLEEP_RULE.label(opened.annotations, centres - 0.5, window_seconds=1.0)
-    stages = np.where(labels.weight > 0, labels.label, -1)
+    stages = staged_every(opened, EPOCH_SECONDS)
     if not opened.looked.get(SPINDLE.name):
         return Truth(stages, None, seconds)
     rows = [(a.onset_seconds, a.duration_seconds) for a in opened.annotations if a.text == SPINDLE.name]
@@ -158,17 +156,9 @@ def stage_at(seconds: Float64[np.ndarray, "moment"], stages: Int[np.ndarray, "ep
     return found
 
 
-def staged_every(opened: Opened, seconds: float) -> np.ndarray:
-    """The stage at the centre of every `seconds`, as an index; -1 where unknown. For counting transitions."""
-    n = int(_seconds(opened.recording) // seconds)
-    stages = np.full(n, -1)
-    for a in opened.annotations:
-        stage = stage_of(a.text)
-        if stage is not None:
-            centres = (np.arange(n) + 0.5) * seconds
-            inside = (centres >= a.onset_seconds) & (centres < a.onset_seconds + a.duration_seconds)
-            stages[inside] = SLEEP.classes.index(stage)
-    return stages
+def staged_every(opened: Opened, seconds: float) -> Int[np.ndarray, "step"]:
+    """The expert's stage at the centre of every whole step of so many seconds, as `stages_of` has it."""
+    return stages_of(opened.annotations, int(_seconds(opened.recording) // seconds), seconds=seconds)
 
 
 def filtered(

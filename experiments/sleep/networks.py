@@ -39,7 +39,7 @@ DILATIONS = (1, 1, 2, 4, 8, 16, 32)
 SETTINGS = "settings.json"
 TRAINED, SHARDS = "trained", "shards"
 """Folders in those of jobs."""
-SHARDS_CODE = (*training.SHARDS_CODE, "data_tools/dreams.py", "experiments/sleep/data.py")
+SHARDS_CODE = (*training.SHARDS_CODE, "data_tools/dreams.py", "experiments/hypnogram.py", "experiments/sleep/data.py")
 CODE = (*training.CODE, *SHARDS_CODE, "experiments/sleep/networks.py")
 PREDICTION_CODE = (*CODE, "experiments/sleep/scoring.py")
 

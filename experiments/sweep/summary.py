@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import special
 
+from experiments.statistics.significance import corrected_difference, hanley_mcneil, holm
 from experiments.sweep.measures import (
     ALL,
     FALSE_PER_HOUR,
@@ -26,7 +27,7 @@ from experiments.sweep.measures import (
     within,
 )
 from experiments.sweep.predictions import Predictions, Scored
-from siamese_jax.evaluation.statistics import corrected_difference, draws, hanley_mcneil, holm
+from siamese_jax.evaluation.statistics import draws
 from siamese_jax.files import finite
 
 COMPARED = ("auprc", "auroc", "f1", f"specificity_at_{PUBLISHED:g}")

@@ -13,7 +13,7 @@ from experiments.ecg.__main__ import Design
 from experiments.ecg.networks import ALL, RARE, SINGLE, Network
 from experiments.ecg.records import Classes, Split
 from experiments.ecg.results import collect, summarise, thresholds
-from siamese_jax.evaluation.statistics import corrected_difference
+from experiments.statistics.significance import corrected_difference
 from tests.experiments.ecg.in_memory import made, small
 
 CLASSES = Classes((0,), (1, 2))

@@ -16,20 +16,10 @@ from experiments.simulator.data import (
     simulated,
     simulated_channels,
     simulated_night,
-    stages_by_second,
 )
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.recordings.recording import Annotation
 from tests.data_tools.excerpts import write_excerpt
-
-
-def test_stages_are_those_of_each_second_and_the_rest_is_unknown():
-    marks = (
-        Annotation(0.0, 3.0, "Sleep stage W"),
-        Annotation(1.0, 1.0, "Spindle"),
-        Annotation(5.0, 9.0, "Sleep stage 4"),
-    )
-    assert stages_by_second(marks, 8).tolist() == [0, 0, 0, UNKNOWN, UNKNOWN, 3, 3, 3]
 
 
 def test_an_excerpt_keeps_its_rate_its_stages_and_who_marked_what(tmp_path):

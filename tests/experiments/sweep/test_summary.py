@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from experiments.statistics.significance import corrected_difference
 from experiments.sweep.summary import COMPARED, Contrast, _p, _p_of_draws, summarise
 from siamese_jax.evaluation import metrics
-from siamese_jax.evaluation.statistics import corrected_difference, patient_bootstrap
+from siamese_jax.evaluation.statistics import patient_bootstrap
 from tests.experiments.sweep.made_up import FACTS, scored
 
 
