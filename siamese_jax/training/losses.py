@@ -35,7 +35,7 @@ def task_loss(
         label_smoothing: s turns a target y into y (1 - s) + s / classes.
     """
     per_sample = _per_sample(task, logits, labels, pos_weight, label_smoothing)
-    # `where`, not a product alone: 0 times the infinite loss of a wild logit would be NaN.
+    # `where`, not a product alone: 0 times the infinite loss of an infinite logit would be NaN.
     weighted = jnp.where(weights > 0, weights * per_sample, jnp.float32(0))
     return weighted.sum(), weights.sum()
 
