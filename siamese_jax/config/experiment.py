@@ -271,7 +271,7 @@ class Config:
             self.model.pooling == "frames" and self.n_times_out % (self.model.frame_stride * self.converter.stride) == 0
         )
 
-    def bagged(self, binary_tasks: Sequence[str]) -> tuple[str, ...]:
+    def frame_loss_tasks(self, binary_tasks: Sequence[str]) -> tuple[str, ...]:
         """Those of some binary tasks that have a loss by frame: tasks of events, of a model that keeps frames."""
         states = self.model.sleep_tasks
         use = self.keeps_frames and self.training.frame_weight > 0

@@ -24,7 +24,9 @@ def make_batch(tiny):
             present=rng.random((n, len(config.data.ch_names))) < 0.9,
             labels={"ied": ied * weights["ied"], "sleep": rng.integers(0, 5, n).astype(np.int32)},
             weights=weights,
-            bags={"ied": rng.integers(-1, 3, (n, config.n_frames)).astype(np.int8)} if config.bagged(["ied"]) else {},
+            bags={"ied": rng.integers(-1, 3, (n, config.n_frames)).astype(np.int8)}
+            if config.frame_loss_tasks(["ied"])
+            else {},
             sample=(step * n + np.arange(n)).astype(np.uint32),
         )
 
