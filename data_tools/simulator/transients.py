@@ -179,8 +179,8 @@ MIMICS = (
     # 25-140 ms (Bickford and Butt 1955, RECALL; ACNS 2021: a lag of 100 ms). ACNS counts them among the GPDs, so the
     # text is one that recordings.texts takes for no label. Share, rate and size INFERENCE.
     Transient("Triphasic waves", "mimic", waveforms.triphasic, _each(*_ALL, low=0.1, high=0.4), Range(6, 40),
-              Range(50, 200), ((Patch(("Fz",), 13), Patch(("Cz",), 13), Patch(("Pz",), 13)),), Range(1.5, 2.5),
-              incoherent=True, lag_seconds=0.04, incidence=0.06),
+              Range(50, 200), ((Patch(("Fz",), 13), Patch(("Pz",), 13)),), Range(1.5, 2.5),
+              incoherent=True, lag_seconds=0.06, incidence=0.06),
     # Mu-like arcs, magnified and sharpened by a hole in the skull (7.2: 1.25 %, up to 3 x the neighbours, all
     # stages). Amplitude below a whole skull; rate and length INFERENCE.
     Transient("Breach rhythm", "mimic", waveforms.wicket, _each("W", "N1", "N2", low=2, high=5), Range(0.4, 2.0),
