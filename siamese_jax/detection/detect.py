@@ -21,20 +21,27 @@ EPOCH_SECONDS = 30.0
 """AASM sleep-scoring epoch; epochs count from the recording's start."""
 HOP_SECONDS = 1.0
 NEAR_SECONDS, AROUND_SECONDS = 0.1, 0.5
-"""From an event's peak: where its deflection is looked for, and what that is measured against (the median)."""
+"""From where the network found an event: where its deflection is looked for, and what that is measured against (the
+median)."""
+EDGE_SHARE = 0.2
+"""A deflection lasts while it stays above this share of its peak."""
 CRITERIA = (EVENTS_MAX_F1, MAX_F1)
 """Operating points in order of preference: fixed on events, else on windows."""
 
 
 class Detection(NamedTuple):
-    """One IED; times in seconds from the recording's start, gaps included."""
+    """One IED; times in seconds from the recording's start, gaps included.
+
+    The network says within about 0.1 s where it is; the time of its peak, its onset and its duration are those of the
+    largest deflection there.
+    """
 
     onset_seconds: float
     duration_seconds: float
     peak_seconds: float
     probability: float
     channel: str
-    """Scalp electrode with the largest deflection from the common average within 0.1 s of the peak."""
+    """Scalp electrode with the largest deflection from the common average within 0.1 s of what the network says."""
     amplitude_uv: float
     """That deflection; negative is surface-negative."""
     stage: str | None
@@ -119,13 +126,12 @@ def detect(
     epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
     located = []
-    for index, event in sorted(events, key=lambda found: found[1].peak_seconds):
-        channel, amplitude = _deflection(recording, index, event.peak_seconds)
-        stage = stage_of_epoch.get(int(event.peak_seconds // EPOCH_SECONDS))
-        times = event.onset_seconds, event.duration_seconds, event.peak_seconds
-        located.append(Detection(*times, event.probability, channel, amplitude, stage))
+    for index, event in events:
+        onset, duration, peak, channel, amplitude = _deflection(recording, index, event.peak_seconds)
+        stage = stage_of_epoch.get(int(peak // EPOCH_SECONDS))
+        located.append(Detection(onset, duration, peak, event.probability, channel, amplitude, stage))
     return Detections(
-        events=tuple(located),
+        events=tuple(sorted(located, key=lambda event: event.peak_seconds)),
         hypnogram=epochs,
         recording_seconds=sum(s.n_times for s in recording.segments) / recording.sfreq,
         analysed_seconds=_covered(predictions, recording.segments, config) / recording.sfreq,
@@ -182,21 +188,26 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording, h
     )
 
 
-def _deflection(recording: Recording, index: int, peak_seconds: float) -> tuple[str, float]:
-    """The scalp electrode that stands out most from the common average near the peak, and by how many microvolts."""
+def _deflection(recording: Recording, index: int, found_seconds: float) -> tuple[float, float, float, str, float]:
+    """The largest deflection from the common average near a moment: onset, duration, peak, electrode, microvolts."""
     scalp = [i for i, name in enumerate(recording.ch_names) if name in TEN_TWENTY and recording.present[i]]
     scalp = scalp or np.flatnonzero(recording.present).tolist()
-    segment = recording.segments[index]
-    centre = round((peak_seconds - segment.onset_seconds) * recording.sfreq)
-    reach, near = round(AROUND_SECONDS * recording.sfreq), round(NEAR_SECONDS * recording.sfreq)
+    segment, sfreq = recording.segments[index], recording.sfreq
+    centre = round((found_seconds - segment.onset_seconds) * sfreq)
+    reach, near = round(AROUND_SECONDS * sfreq), round(NEAR_SECONDS * sfreq)
     first, stop = max(centre - reach, 0), min(centre + reach, segment.n_times)
     eeg: Float32[np.ndarray, "time chan"] = recording.read(index, first, stop)[:, scalp]
     eeg = eeg - np.median(eeg, 0)
     if len(scalp) > 1:
         eeg = eeg - eeg.mean(1, keepdims=True)
-    close = eeg[max(centre - near - first, 0) : centre + near - first + 1]
+    begin = max(centre - near - first, 0)
+    close = eeg[begin : centre + near - first + 1]
     time, chan = np.unravel_index(np.abs(close).argmax(), close.shape)
-    return recording.ch_names[scalp[int(chan)]], float(close[time, chan])
+    peak, amplitude = begin + int(time), float(close[time, chan])
+    below = np.flatnonzero(eeg[:, chan] * np.sign(amplitude) <= EDGE_SHARE * abs(amplitude))
+    left, right = below[below < peak].max(initial=0), below[below > peak].min(initial=len(eeg) - 1)
+    seconds = [segment.onset_seconds + (first + i) / sfreq for i in (left, right, peak)]
+    return seconds[0], seconds[1] - seconds[0], seconds[2], recording.ch_names[scalp[int(chan)]], amplitude
 
 
 def _covered(predictions: Predictions, segments: Sequence[Segment], config: Config) -> int:
