@@ -2,8 +2,8 @@
 
 What happens in routine recordings: an electrode that loses contact is noise of a wide band, goes flat, pops (a jump
 that decays) or shows brief deflections that no neighbour shares; a knock on the cable or the box is a short deflection
-of all electrodes (Tatum et al. 2018, J Clin Neurophysiol 35:3; ACNS guideline on artefacts). A discharge has a field, so
-neighbours share it. Sizes and durations are ours, wider than those: most false events of a network trained without
+of all electrodes (Tatum et al. 2018, J Clin Neurophysiol 35:3; ACNS guideline on artefacts). A discharge has a field,
+so neighbours share it. Sizes and durations are ours, wider than those: most false events of a network trained without
 pops were pops (healthy people of EEGMAT, PhysioNet).
 """
 
