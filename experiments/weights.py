@@ -9,7 +9,6 @@ on where an earlier one stopped.
 
 import csv
 import dataclasses
-import hashlib
 import io
 import re
 import shlex
@@ -32,6 +31,7 @@ from siamese_jax.cli.console import OK, run, use_compilation_cache
 from siamese_jax.cli.main import command
 from siamese_jax.cohort.bids_files import DESCRIPTION
 from siamese_jax.cohort.sources import edf_files
+from siamese_jax.detection.results import sha256
 from siamese_jax.evaluation.metrics import at_rate
 from siamese_jax.files import finite, write_text
 from siamese_jax.identity import Origin, Training
@@ -185,7 +185,7 @@ def _published(model: Checkpoint, backgrounds: Path, people: People) -> Checkpoi
     recognised, goes; their number stays. Fingerprints of shards go.
     """
     digests = {
-        split: {_sha256(backgrounds / name) for names in persons.values() for name in names}
+        split: {sha256(backgrounds / name) for names in persons.values() for name in names}
         for split, persons in people.items()
     }
 
@@ -204,16 +204,11 @@ def _published(model: Checkpoint, backgrounds: Path, people: People) -> Checkpoi
     return model._replace(identity=dataclasses.replace(model.identity, runs=runs), thresholds=fixed)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _card(model: Checkpoint, people: People, source: str, real: Path | None) -> str:
     """Markdown: what it is, what it learnt from, thresholds, figures, where it fails."""
     config, thresholds = model.config, model.thresholds
     n_learnt, n_fixed = (len(people[split]) for split in ("train", "validation"))
-    about = made_by("python -m experiments.weights")
+    about = made_by("python -m experiments.weights BACKGROUNDS OUT")
     lines = [
         f"# {weights.DEFAULT}: interictal epileptiform discharges in scalp EEG, and sleep stages",
         "",
@@ -227,8 +222,8 @@ def _card(model: Checkpoint, people: People, source: str, real: Path | None) -> 
         f"{'; '.join(model.trained_on)}. No recording that anybody marked.",
         "",
         f"Backgrounds: {source}. It learnt from {n_learnt} of these people; the thresholds were fixed on simulated"
-        f" discharges in recordings of {n_fixed} others. All copies of a recording share its background, so the hours"
-        " below are fewer hours of different EEG.",
+        f" discharges in recordings of {n_fixed} others. All copies of a recording share its background: the hours"
+        " below count the same EEG several times.",
         "",
         "## Thresholds",
         "",
@@ -236,7 +231,7 @@ def _card(model: Checkpoint, people: People, source: str, real: Path | None) -> 
         "",
         "## Real recordings",
         "",
-        *_figures(model, people, real),
+        *_figures(model, real),
         "",
         "## Where it fails",
         "",
@@ -263,12 +258,12 @@ def _threshold_table(thresholds: Thresholds | None) -> list[str]:
     return [*table(head, rows), "", f"They were {thresholds.text()}.{words}" if thresholds else "None."]
 
 
-def _figures(model: Checkpoint, people: People, real: Path | None) -> list[str]:
+def _figures(model: Checkpoint, real: Path | None) -> list[str]:
     """The page of experiments.real without its title, of real recordings of nobody that the model learnt from."""
     if real is None:
         return ["Not measured: `--real FOLDER` was not given."]
-    healthy = {path.stem.split("_")[0] for path in (real / "eegmat").glob("Subject*.edf")}
-    leave_out = sorted(healthy & set(people["train"]))
+    learnt = [path for path in (real / "eegmat").glob("Subject*.edf") if sha256(path) in model.identity.recordings]
+    leave_out = sorted({path.stem.split("_")[0] for path in learnt})
     scorers = plain_scorers() | {weights.DEFAULT: checkpoint_scorer(model)}
     for point in model.points:
         if point.criterion == at_rate(1):

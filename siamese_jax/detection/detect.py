@@ -167,13 +167,11 @@ def event_threshold(
             rate = points[criterion].rate_text()
             return points[criterion].threshold, f"operating point {criterion}{rate and f': {rate}'}, {where}"
     if false_per_hour is not None:
-        fixed_for = [f"{rate:g}" for rate in FALSE_PER_HOUR if at_rate(rate) in points]
+        fixed_for = ", ".join(f"{rate:g}" for rate in FALSE_PER_HOUR if at_rate(rate) in points)
+        advice = "run `siamese-jax fix-thresholds` again, which fixes some where recordings are long enough"
         raise ValueError(
-            f"the checkpoint has no threshold for {false_per_hour:g} false events an hour, but for"
-            f" {', '.join(fixed_for)}"
-            if fixed_for
-            else "the checkpoint has no threshold for false events an hour: run `siamese-jax fix-thresholds` again, which fixes"
-            " some where recordings are long enough"
+            f"the checkpoint has no threshold for {false_per_hour:g} false events an hour"
+            + (f", but for {fixed_for}" if fixed_for else f" or any other number: {advice}")
         )
     return 0.5, "no operating point in the checkpoint: run `siamese-jax fix-thresholds` to fix one"
 

@@ -128,7 +128,11 @@ def test_a_threshold_by_its_false_events_an_hour_and_what_is_said_where_there_is
     for model, options, message in (
         (known, {"false_per_hour": 2.0}, "no threshold for 2 false events an hour, but for 1$"),
         (known, {"false_per_hour": 1.0, "threshold": 0.5}, "a threshold .0.5. or false events an hour .1., not both"),
-        (checkpoint(), {"false_per_hour": 1.0}, "no threshold for false events an hour: run `siamese-jax fix-thr"),
+        (
+            checkpoint(),
+            {"false_per_hour": 1.0},
+            "for 1 false events an hour or any other number: run `siamese-jax fix-thr",
+        ),
         (checkpoint()._replace(thresholds=None), {"false_per_hour": 1.0}, "run `siamese-jax fix-thresholds`"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -143,6 +147,9 @@ def test_a_network_that_gives_no_times_takes_no_threshold_of_events(predicted):
     assert found.threshold == 0.3
     assert found.threshold_origin.startswith("operating point max_f1, fixed on 1 patient")
     assert found.threshold_origin.endswith("events_max_f1 is not used, since this network gives no times")
+    rated = checkpoint([*POINTS, POINTS[1] | {"criterion": "events_1_per_hour"}])._replace(config=pooled)
+    with pytest.raises(ValueError, match="no threshold for 1 false events an hour or any other"):
+        room.detect(rated, recording({}), false_per_hour=1.0)
     windows_alone = room.detect(checkpoint(POINTS[:1])._replace(config=pooled), recording({}))
     assert "not used" not in windows_alone.threshold_origin
 

@@ -156,6 +156,7 @@ def test_each_rate_of_false_events_has_the_lowest_threshold_that_keeps_it(tiny):
     assert limits == pytest.approx([2.996, 4.744, 6.296, 7.754, 7.754], abs=1e-3)
     tree = report(tiny, TASKS, scores((RecordingEvents("b", found, np.array([10.0]), 2.0),)), [points["2"]])["ied"]
     assert tree["events_2_per_hour"]["false_detections_per_hour"]["value"] == 3 / 2
+    assert "events_2_per_hour" not in report(tiny, TASKS, scores(), [points["2"]])["ied"]  # it is none of windows
 
 
 def test_the_limit_of_a_rate_knows_that_patients_differ(tiny):

@@ -90,6 +90,18 @@ def test_the_same_command_goes_on_and_a_checkpoint_that_is_there_can_be_taken(ma
     assert json.loads((made / "ied/identity.json").read_text()) == identity
 
 
+def test_its_figures_on_real_recordings_leave_out_whom_it_learnt_from(made, backgrounds, tmp_path):
+    """Known by what is in the files: names there are others."""
+    (tmp_path / "eegmat").mkdir()
+    for name, other in (("P4", "Subject07_2"), ("P3_1", "Subject08_1")):
+        shutil.copy(backgrounds / f"{name}.edf", tmp_path / "eegmat" / f"{other}.edf")
+    assert make(backgrounds, made, checkpoint=made / "work/run/checkpoint", real=tmp_path) == OK
+    card = (made / "ied/card.md").read_text()
+    assert "People of EEGMAT left out: Subject07." in card
+    assert "| EEGMAT, healthy people: events an hour | " in card
+    assert "grond: there is no discharges/grond" in card
+
+
 def test_backgrounds_that_tell_nobody_apart_are_refused(backgrounds, tmp_path):
     shutil.copy(backgrounds / "P2_1.edf", tmp_path / "normal.edf")
     with pytest.raises(ValueError, match="normal.edf names no person by a number"):
