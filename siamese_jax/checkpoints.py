@@ -24,10 +24,10 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
-from siamese_jax import files
+from siamese_jax import files, weights
 from siamese_jax.config.experiment import Config, differences
 from siamese_jax.config.typed import parse_json, typed
-from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint, points_from_rows, points_to_rows
+from siamese_jax.evaluation.metrics import OperatingPoint, points_from_rows, points_to_rows
 from siamese_jax.forward import Variables, initialise
 from siamese_jax.identity import Identity, Origin
 from siamese_jax.models.build import chosen_tasks
@@ -94,7 +94,7 @@ class Checkpoint(NamedTuple):
         Those of events are left out if the network gives no times: older versions fixed some for it.
         """
         points = () if self.thresholds is None else self.thresholds.points
-        return tuple(p for p in points if p.criterion != EVENTS_MAX_F1 or self.config.keeps_frames)
+        return tuple(p for p in points if not p.of_events or self.config.keeps_frames)
 
 
 class Description(NamedTuple):
@@ -184,16 +184,17 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     write_parameters(folder, checkpoint.variables, checkpoint.step)
 
 
-def load(folder: Path) -> Checkpoint:
-    """A checkpoint or an exported bundle, ready for inference.
+def load(folder: Path | None = None) -> Checkpoint:
+    """A checkpoint or an exported bundle, ready for inference; None takes the model that comes with the package.
 
     Whoever made the folder, loading it runs nothing of it: parameters are numbers of safetensors, the rest is JSON. A
     bundle's StableHLO and ONNX are programs, and what a run needs to resume is for that run: neither is looked at.
 
     Raises:
         ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones
-            that differ are named) or are not finite.
+            that differ are named) or are not finite; without a folder, no model that comes with this installation.
     """
+    folder = weights.folder() if folder is None else folder
     description = read_description(folder)
     path = files.member(folder, PARAMETERS)
     if path is None:

@@ -5,6 +5,7 @@ import fnmatch
 import operator
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ SOURCES = sorted(p for top in ("siamese_jax", "data_tools", "experiments") for p
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
-    {"vocabulary", "files", "locks"},
+    {"vocabulary", "files", "locks", "weights"},
     {"tensors", "jobs"},
     {"recordings", "config"},
     {"shards", "evaluation", "models", "signals"},
@@ -29,7 +30,7 @@ FLOORS = (
 
 HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "identity", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
-WITHOUT_JAX = HOST_ROOMS | {"config", "files", "jobs", "locks", "vocabulary"}
+WITHOUT_JAX = HOST_ROOMS | {"config", "files", "jobs", "locks", "vocabulary", "weights"}
 
 OWNERS = {
     "edfio": ["siamese_jax/recordings/edf*.py"],
@@ -256,7 +257,7 @@ def test_tests_mirror_the_package():
     assert not untested, "modules without tests"
 
 
-def test_the_wheel_holds_the_package_only(tmp_path):
+def test_the_wheel_holds_the_package_only_and_its_weights(tmp_path):
     if not (ROOT / "README.md").exists():
         pytest.skip("no README.md yet, which the wheel's metadata quotes")
     command = "-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir".split()
@@ -265,3 +266,18 @@ def test_the_wheel_holds_the_package_only(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"siamese_jax"}
     assert {n for n in names if n.endswith(".py")} == {path for path in TREES if path.startswith("siamese_jax/")}
+    weights = {p.relative_to(ROOT).as_posix() for p in (ROOT / "siamese_jax/weights").glob("*/*") if p.suffix != ".pyc"}
+    assert weights == {name for name in names if name.startswith("siamese_jax/weights/") and name.count("/") == 3}
+    assert wheel.stat().st_size < 3e6
+    command = f"-m hatchling build --target sdist --directory {tmp_path}".split()
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    (source,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(source) as held:
+        assert weights <= {name.partition("/")[2] for name in held.getnames()}
+
+
+def test_a_model_of_the_package_is_a_folder_of_known_files():
+    for folder in (ROOT / "siamese_jax/weights").glob("*/config.json"):
+        names = {path.name for path in folder.parent.iterdir()}
+        stems = {"config.json", "identity.json", "parameters.safetensors", "operating_points.json", "card.md"}
+        assert names == stems, folder.parent

@@ -17,6 +17,7 @@ from siamese_jax.cli.console import (
     progress_bar,
     use_compilation_cache,
 )
+from siamese_jax.cli.evaluation import thresholds_text
 from siamese_jax.cli.recordings import channel_units, describe, duration
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 def detect(
     files: Positional[tuple[Path, ...]],
     *,
-    checkpoint: Path,
+    checkpoint: Path | None = None,
     out: Path = Path("detection"),
     threshold: float | None = None,
+    false_per_hour: float | None = None,
     hop: float = 1.0,
     units: tuple[str, ...] = (),
     workers: int = 1,
@@ -46,10 +48,12 @@ def detect(
 
     Args:
         files: EDF, EDF+ or BDF files, or folders that are searched for them.
-        checkpoint: From `siamese-jax train`, RUN/checkpoint; or a folder that `siamese-jax export` wrote.
+        checkpoint: From `siamese-jax train`, RUN/checkpoint; or a folder that `siamese-jax export` wrote; default the
+            model that comes with the package: `siamese-jax models` tells of it.
         out: Folder for what is written, with the same folders inside as those that are searched; a file's name begins
             with its recording's.
         threshold: Least probability of an event; default the one that was fixed on validation patients.
+        false_per_hour: Take the threshold that was fixed for so many false events an hour instead.
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
         workers: Processes to work with, on this machine.
@@ -57,14 +61,23 @@ def detect(
             all files under the same paths.
     """
     use_compilation_cache()
+    from siamese_jax import weights
     from siamese_jax.checkpoints import load
     from siamese_jax.detection.analysis import plan_analysis
     from siamese_jax.detection.archive import find_jobs, standing
     from siamese_jax.locks import locked
 
     jobs = find_jobs(files, out)
-    loaded = load(checkpoint)
-    analysis = plan_analysis(checkpoint, loaded, threshold=threshold, hop_seconds=hop, units=channel_units(units))
+    folder = weights.folder() if checkpoint is None else checkpoint
+    loaded = load(folder)
+    analysis = plan_analysis(
+        folder,
+        loaded,
+        threshold=threshold,
+        false_per_hour=false_per_hour,
+        hop_seconds=hop,
+        units=channel_units(units),
+    )
     print(f"model     {analysis.model}")
     with locked(out) as note:
         if note:
@@ -139,6 +152,29 @@ def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers
         print_error(f"{result.job.name}: {result.why}")
     if failed:
         return NOT_ANALYSED if len(failed) == len(results) else SOME_FAILED
+    return OK
+
+
+def models() -> int:
+    """Lists the models that come with the package: what they find, in what, what they learnt from, thresholds, card."""
+    from siamese_jax import weights
+    from siamese_jax.checkpoints import PARAMETERS, read_description, read_thresholds
+    from siamese_jax.models.build import chosen_tasks
+
+    for name in weights.names():
+        folder = weights.folder(name)
+        config, tasks, identity = read_description(folder)
+        thresholds = read_thresholds(folder)
+        size = (folder / PARAMETERS).stat().st_size / 1e6
+        print(f"{name}{' (default)' * (name == weights.DEFAULT)}, {config.model.title}, {size:.1f} MB")
+        print("\n".join(f"  task       {task.name}: {', '.join(task.classes)}" for task in chosen_tasks(config, tasks)))
+        print(f"  electrodes {' '.join(config.data.ch_names)}, at {config.data.sfreq:g} Hz")
+        print(f"  learnt from {'; '.join(identity.sources)}")
+        print("\n".join(thresholds_text(thresholds)) if thresholds else "  thresholds none")
+        print(f"  folder     {folder}\n  card       {folder / weights.CARD}")
+    if not weights.names():
+        print("no model comes with this installation: `siamese-jax detect --checkpoint` takes one of yours")
+    print(NOTICE)
     return OK
 
 

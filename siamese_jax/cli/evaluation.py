@@ -10,7 +10,7 @@ from siamese_jax import files
 from siamese_jax.cli.console import OK, progress_bar, use_compilation_cache
 
 if TYPE_CHECKING:
-    from siamese_jax.checkpoints import Checkpoint
+    from siamese_jax.checkpoints import Checkpoint, Thresholds
     from siamese_jax.detection.score import Scores
     from siamese_jax.identity import Known
     from siamese_jax.shards.schema import Shard
@@ -30,9 +30,11 @@ def fix_thresholds(
         allow_training_patients: Use patients that the checkpoint learnt from, too; thresholds of them suit no others.
     """
     use_compilation_cache()
-    from siamese_jax import checkpoints, identity
+    from siamese_jax import checkpoints, identity, weights
     from siamese_jax.detection.score import fix_operating_points
 
+    if weights.is_ours(checkpoint):
+        raise ValueError(f"{checkpoint} comes with the package and stays as it is: fix the thresholds of a copy")
     if files.member(checkpoint, INTERFACE):
         raise ValueError(
             f"{checkpoint} is an exported bundle, and its thresholds stand in more than one file: fix those of the"
@@ -49,11 +51,18 @@ def fix_thresholds(
         *identity.now(),
     )
     checkpoints.write_thresholds(checkpoint, fixed)
-    for point in fixed.points:
-        found = "none: no positive" if math.isnan(point.threshold) else f"{point.threshold:.3f}"
-        print(f"  {point.task:<12} {point.criterion:<18} {found}")
-    print(f"thresholds {fixed.text()}\nwrote {checkpoint / checkpoints.OPERATING_POINTS}")
+    print("\n".join(thresholds_text(fixed)))
+    print(f"wrote {checkpoint / checkpoints.OPERATING_POINTS}")
     return OK
+
+
+def thresholds_text(thresholds: "Thresholds") -> list[str]:
+    """Every threshold with the false events an hour that it gave, and what they were fixed on."""
+    lines = []
+    for point in thresholds.points:
+        found = "none: no positive" if math.isnan(point.threshold) else f"{point.threshold:.3f}  {point.rate_text()}"
+        lines.append(f"  {point.task:<12} {point.criterion:<19} {found}".rstrip())
+    return [*lines, f"  thresholds {thresholds.text()}"]
 
 
 def evaluate(
@@ -75,8 +84,11 @@ def evaluate(
         out: Where the figures go as JSON; default metrics.json beside the checkpoint folder.
     """
     use_compilation_cache()
-    from siamese_jax import checkpoints, identity
+    from siamese_jax import checkpoints, identity, weights
     from siamese_jax.detection.score import report, report_text
+
+    if out is None and weights.is_ours(checkpoint):
+        raise ValueError(f"{checkpoint} comes with the package, where nothing is written: say where figures go, --out")
 
     loaded = checkpoints.load(checkpoint)
     opened = open_split(shards, split)

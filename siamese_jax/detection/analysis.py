@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from siamese_jax import weights
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.detect import Detections, detect, event_threshold
 from siamese_jax.detection.results import Written, check_unchanged, signature, versions, write_detections
@@ -27,12 +28,20 @@ class Analysis:
     """The checkpoint in words."""
     threshold: float | None
     """As given; None takes the checkpoint's own."""
+    false_per_hour: float | None
+    """Or the checkpoint's for so many false events an hour."""
     settings: dict[str, Any]
     """What decides the results besides the recording's bytes; stands in the run record, as JSON holds it."""
 
 
 def plan_analysis(
-    folder: Path, checkpoint: Checkpoint, *, threshold: float | None, hop_seconds: float, units: dict[str, str]
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    threshold: float | None,
+    hop_seconds: float,
+    units: dict[str, str],
+    false_per_hour: float | None = None,
 ) -> Analysis:
     """What is to be done, checked before any recording is read.
 
@@ -42,16 +51,18 @@ def plan_analysis(
         threshold: least probability of an event; None takes the checkpoint's own.
         hop_seconds: from one window to the next.
         units: units to take instead of the header's, by channel.
+        false_per_hour: take the threshold that was fixed for so many false events an hour.
 
     Raises:
-        ValueError: a checkpoint that detects no events; an impossible threshold or hop.
+        ValueError: a checkpoint that detects no events; an impossible threshold or hop; a rate for which no threshold
+            was fixed.
     """
     checkpoint.config.hop(hop_seconds)
     digest = model_digest(checkpoint)
-    least, _ = event_threshold(checkpoint, threshold)
+    least, _ = event_threshold(checkpoint, threshold, false_per_hour=false_per_hour)
     settings = {"model_sha256": digest, "threshold": least, "hop_seconds": hop_seconds, "units": units} | versions()
-    words = f"{folder}, step {checkpoint.step}, trained on: {'; '.join(checkpoint.trained_on)}"
-    return Analysis(folder.absolute(), digest, words, threshold, settings)
+    words = f"{weights.title(folder)}, step {checkpoint.step}, trained on: {'; '.join(checkpoint.trained_on)}"
+    return Analysis(folder.absolute(), digest, words, threshold, false_per_hour, settings)
 
 
 def model_digest(checkpoint: Checkpoint) -> str:
@@ -96,6 +107,7 @@ def analyse(
         checkpoint,
         recording,
         threshold=analysis.threshold,
+        false_per_hour=analysis.false_per_hour,
         hop_seconds=settings["hop_seconds"],
         on_progress=on_progress,
     )

@@ -12,7 +12,7 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
 from siamese_jax.evaluation.events import find_events
-from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, MAX_F1
+from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, FALSE_PER_HOUR, MAX_F1, at_rate
 from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import window_onsets
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
@@ -96,6 +96,7 @@ def detect(
     recording: Recording,
     *,
     threshold: float | None = None,
+    false_per_hour: float | None = None,
     hop_seconds: float = HOP_SECONDS,
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> Detections:
@@ -105,14 +106,16 @@ def detect(
         checkpoint: from `checkpoints.load`; its task `ied` is needed, `sleep` is used if it is there.
         recording: read with the checkpoint's `data.ch_names` and `data.sfreq`.
         threshold: least probability of an event; None takes the operating point fixed on validation patients.
+        false_per_hour: take the threshold that was fixed for so many false events an hour.
         hop_seconds: from one window to the next.
         on_progress: called with the seconds of signal done.
 
     Raises:
-        ValueError: a checkpoint without `ied`, a recording without a gap-free window, an impossible threshold or hop.
+        ValueError: a checkpoint without `ied`, a recording without a gap-free window, an impossible threshold or hop, a
+            rate of false events for which no threshold was fixed.
     """
     config = checkpoint.config
-    least, origin = event_threshold(checkpoint, threshold)
+    least, origin = event_threshold(checkpoint, threshold, false_per_hour=false_per_hour)
     predictions = predict_recording(
         make_predictor(config, checkpoint.tasks),
         config,
@@ -140,16 +143,21 @@ def detect(
     )
 
 
-def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float, str]:
+def event_threshold(
+    checkpoint: Checkpoint, given: float | None, *, false_per_hour: float | None = None
+) -> tuple[float, str]:
     """The least probability of an event, and where it comes from in words.
 
     Raises:
-        ValueError: a threshold that is no probability; a checkpoint that detects no events.
+        ValueError: a threshold that is no probability, or a rate besides; a rate for which no threshold was fixed; a
+            checkpoint that detects no events.
     """
     tasks = checkpoint.config.tasks
     if IED.name not in tasks:
         raise ValueError(f"the checkpoint was trained for {tasks}: it has no task {IED.name!r} to detect")
     if given is not None:
+        if false_per_hour is not None:
+            raise ValueError(f"give a threshold ({given:g}) or false events an hour ({false_per_hour:g}), not both")
         if not 0 < given < 1:
             raise ValueError(f"threshold must be a probability between 0 and 1, given {given}")
         return given, "given"
@@ -159,9 +167,18 @@ def event_threshold(checkpoint: Checkpoint, given: float | None) -> tuple[float,
         where = fixed.text()
         if len(fixed.points) > len(checkpoint.points):
             where += f"; the checkpoint's {EVENTS_MAX_F1} is not used, since this network gives no times"
-    for criterion in CRITERIA:
+    criteria = CRITERIA if false_per_hour is None else (at_rate(false_per_hour),)
+    for criterion in criteria:
         if criterion in points and not math.isnan(points[criterion].threshold):
-            return points[criterion].threshold, f"operating point {criterion}, {where}"
+            rate = points[criterion].rate_text()
+            return points[criterion].threshold, f"operating point {criterion}{rate and f': {rate}'}, {where}"
+    if false_per_hour is not None:
+        fixed_for = ", ".join(f"{rate:g}" for rate in FALSE_PER_HOUR if at_rate(rate) in points)
+        advice = "run `siamese-jax fix-thresholds` again, which fixes some where recordings are long enough"
+        raise ValueError(
+            f"the checkpoint has no threshold for {false_per_hour:g} false events an hour"
+            + (f", but for {fixed_for}" if fixed_for else f" or any other number: {advice}")
+        )
     return 0.5, "no operating point in the checkpoint: run `siamese-jax fix-thresholds` to fix one"
 
 

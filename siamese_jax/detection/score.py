@@ -7,6 +7,7 @@ not when: it has no event figures, and detection takes its windows' threshold.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Shaped
+from scipy import special
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import (
@@ -26,7 +28,7 @@ from siamese_jax.detection.predict import (
     timelines,
 )
 from siamese_jax.evaluation import metrics, statistics
-from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc
+from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc, pool_counts
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
 from siamese_jax.evaluation.statistics import patient_bootstrap
 from siamese_jax.forward import Variables
@@ -137,7 +139,8 @@ def fix_operating_points(config: Config, tasks: tuple[TaskSpec, ...], validation
                 weights=validation.weights[task.name],
                 sensitivities=sensitivities,
             )
-    points += [_event_point(name, recordings) for name, recordings in validation.events.items()]
+    for name, recordings in validation.events.items():
+        points += _event_points(name, recordings)
     return tuple(points)
 
 
@@ -175,14 +178,14 @@ def report(
             tree[task.name] |= _plain({"prevalence": metrics.prevalence(_arrays(task, test)[1], weights=weights)})
         for suffix, arrays in _yes_or_no(task, test):
             for point in points:
-                if point.task == f"{task.name}{suffix}" and point.criterion != EVENTS_MAX_F1:
+                if point.task == f"{task.name}{suffix}" and not point.of_events:
                     found = {"threshold": point.threshold, "positives": round(float(weights @ (arrays[1] > 0.5)))}
                     tree[task.name][f"{point.criterion}{suffix}"] = _plain(found) | {
                         rate: interval(partial(_rate_at, rate, point.threshold), arrays) for rate in RATES
                     }
     for point in points:
-        if point.criterion == EVENTS_MAX_F1 and point.task in test.events:
-            tree[point.task][EVENTS_MAX_F1] = _event_report(test.events[point.task], point.threshold, n_resamples)
+        if point.of_events and point.task in test.events:
+            tree[point.task][point.criterion] = _event_report(test.events[point.task], point.threshold, n_resamples)
     for name in test.timeless:
         tree[name]["events"] = NO_TIMES
     return tree
@@ -315,8 +318,21 @@ def _is_in(event: Mark, times: Float64[np.ndarray, "frame"], frame_seconds: floa
     return bool(((times >= ends[0] - reach) & (times <= ends[1] + reach)).any())
 
 
-def _event_point(task: str, events: Sequence[RecordingEvents]) -> OperatingPoint:
-    """The threshold of maximal event F1."""
+def _event_points(task: str, events: Sequence[RecordingEvents]) -> Iterator[OperatingPoint]:
+    """The threshold of maximal event F1, then the lowest one of each rate of false events that some threshold keeps."""
+    yield _event_point(task, EVENTS_MAX_F1, _max_f1_threshold(events), events)
+    hours = sum(e.hours for e in events)
+    thresholds = [*sorted({e.probability for one in events for e in one.found}, reverse=True), LEAST_PROBABILITY]
+    for rate in metrics.FALSE_PER_HOUR:
+        # A lower threshold never has fewer false events: another event found adds a match or a false one.
+        n_kept = bisect_right(
+            thresholds, rate * hours, key=lambda least: pool_counts(_counts(events, least)).false_detections
+        )
+        if n_kept:
+            yield _event_point(task, metrics.at_rate(rate), thresholds[n_kept - 1], events)
+
+
+def _max_f1_threshold(events: Sequence[RecordingEvents]) -> float:
     hours = sum(e.hours for e in events)
     curve = froc(
         [e.found for e in events],
@@ -327,30 +343,60 @@ def _event_point(task: str, events: Sequence[RecordingEvents]) -> OperatingPoint
     annotated = sum(len(e.annotated_seconds) for e in events)
     matched, false = curve.sensitivity * annotated, curve.false_detections_per_hour * hours
     if not annotated or not len(matched):
-        return OperatingPoint(task, EVENTS_MAX_F1, *([math.nan] * 6), n_windows=0)
-    precision, f1 = matched / (matched + false), 2 * matched / (matched + false + annotated)
-    best = int(np.argmax(f1))
+        return math.nan
+    return float(curve.thresholds[int(np.argmax(2 * matched / (matched + false + annotated)))])
+
+
+def _event_point(task: str, criterion: str, threshold: float, events: Sequence[RecordingEvents]) -> OperatingPoint:
+    """A threshold with what it gives, and the upper limit of its rate of false events.
+
+    The limit is the higher of two: from drawing patients, who differ, and of a Poisson count (Garwood 1936), which is
+    above 0 where there is no false event.
+    """
+    if math.isnan(threshold):
+        return OperatingPoint(task, criterion, *([math.nan] * 6), n_windows=0)
+    rows = _counts(events, threshold)
+    counts, patients = pool_counts(rows), [one.patient for one in events]
+    columns = np.array([row.false_detections for row in rows], float), np.array([row.hours for row in rows], float)
+    drawn = patient_bootstrap(_false_per_hour, patients, columns, seed=SEED, level=0.9)  # two-sided
     return OperatingPoint(
         task=task,
-        criterion=EVENTS_MAX_F1,
-        threshold=float(curve.thresholds[best]),
-        sensitivity=float(curve.sensitivity[best]),
-        precision=float(precision[best]),
+        criterion=criterion,
+        threshold=threshold,
+        sensitivity=counts.sensitivity,
+        precision=counts.precision,
         specificity=math.nan,
-        f1=float(f1[best]),
+        f1=counts.f1,
         prevalence=math.nan,
         n_windows=0,
+        false_per_hour=counts.false_detections_per_hour,
+        false_per_hour_limit=float(
+            np.fmax(drawn.high, special.gammaincinv(counts.false_detections + 1, 0.95) / counts.hours)
+        ),
+        hours=counts.hours,
     )
 
 
-def _event_report(events: Sequence[RecordingEvents], threshold: float, n_resamples: int) -> dict[str, Any]:
+def _false_per_hour(
+    false: Float64[np.ndarray, "recording"],
+    hours: Float64[np.ndarray, "recording"],
+    *,
+    weights: Float64[np.ndarray, "recording"],
+) -> float:
+    return float(weights @ false / (weights @ hours))
+
+
+def _counts(events: Sequence[RecordingEvents], threshold: float) -> list[EventCounts]:
+    """What a threshold gives in each recording."""
     rows = []
-    for recording in events:
-        peaks = np.array([e.peak_seconds for e in recording.found if e.probability >= threshold], np.float64)
-        rows.append(
-            count_events(peaks, recording.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=recording.hours)
-        )
-    columns = tuple(np.array(column, np.float64) for column in zip(*rows, strict=True))
+    for one in events:
+        peaks = np.array([e.peak_seconds for e in one.found if e.probability >= threshold], np.float64)
+        rows.append(count_events(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=one.hours))
+    return rows
+
+
+def _event_report(events: Sequence[RecordingEvents], threshold: float, n_resamples: int) -> dict[str, Any]:
+    columns = tuple(np.array(column, np.float64) for column in zip(*_counts(events, threshold), strict=True))
     patients = np.array([recording.patient for recording in events], object)
 
     def interval(rate: str) -> dict[str, Any]:

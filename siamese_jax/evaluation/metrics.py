@@ -7,7 +7,7 @@ patient was drawn. A metric that is not defined on its data (no positives, say) 
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +25,16 @@ Weights = Shaped[np.ndarray, "batch"] | None
 SENSITIVITIES: tuple[float, ...] = (0.80, 0.8211)
 """Where thresholds are fixed besides the one of maximal F1; 0.8211 is the published one of Siamese-ES."""
 
+FALSE_PER_HOUR: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Rates of false events for which thresholds are fixed."""
+
 MAX_F1, EVENTS_MAX_F1 = "max_f1", "events_max_f1"
 """Names of the operating points of maximal F1: of windows, and of events."""
+
+
+def at_rate(false_per_hour: float) -> str:
+    """Name of the operating point of so many false events an hour: `events_1_per_hour`."""
+    return f"events_{false_per_hour:g}_per_hour"
 
 
 # --- binary -----------------------------------------------------------------------------------------------
@@ -164,7 +172,8 @@ class OperatingPoint:
 
     task: str
     criterion: str
-    """`max_f1`, or `sensitivity_0.8` for the highest threshold that reaches that sensitivity."""
+    """Of windows `max_f1`, or `sensitivity_0.8` for the highest threshold that reaches that sensitivity; of events
+    `events_max_f1`, or `events_1_per_hour` for the lowest threshold with at most that many false ones an hour."""
     threshold: float
     """Detected if the probability is at or above; NaN if the data had no positives."""
     sensitivity: float
@@ -173,6 +182,26 @@ class OperatingPoint:
     f1: float
     prevalence: float
     n_windows: int
+    false_per_hour: float = math.nan
+    """False events an hour; NaN at a threshold of windows."""
+    false_per_hour_limit: float = math.nan
+    """Upper limit (one-sided, 95 %) of that rate in other recordings of such patients."""
+    hours: float = math.nan
+    """What both rest on."""
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it is a threshold of events, not of windows."""
+        return self.criterion.startswith("events_")
+
+    def rate_text(self) -> str:
+        """The false events an hour in words; empty if they are not known."""
+        if math.isnan(self.false_per_hour):
+            return ""
+        return (
+            f"{self.false_per_hour:.2f} false events an hour in {self.hours:.2f} h,"
+            f" 95 % upper limit {self.false_per_hour_limit:.2f}"
+        )
 
 
 def max_f1_threshold(scores: Scores, labels: Labels, *, weights: Weights = None) -> float:
@@ -252,17 +281,21 @@ def points_from_rows(rows: Any) -> tuple[OperatingPoint, ...]:
 
 def _point(row: Any) -> OperatingPoint:
     kinds = {field.name: field.type for field in fields(OperatingPoint)}
-    if not isinstance(row, dict) or set(row) != set(kinds):
+    unbounded = {
+        field.name for field in fields(OperatingPoint) if field.default is not MISSING
+    }  # older files lack them
+    if not isinstance(row, dict) or not set(kinds) - unbounded <= set(row) <= set(kinds):
         raise ValueError(f"one of the operating points must have the keys {list(kinds)}, given {quoted(row)}")
     # JSON has no NaN, and other programs write 1.0 as 1.
-    values: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in kinds}
+    values: dict[str, Any] = {name: math.nan if row.get(name) is None else row[name] for name in kinds}
     allowed = {float: (float, int), int: (int,), str: (str,)}
     wrong = [name for name, kind in kinds.items() if type(values[name]) not in allowed[kind]]
     if wrong:
         raise ValueError(f"one of the operating points has {wrong} of the wrong type: {quoted(row)}")
-    outside = [n for n, kind in kinds.items() if kind is float and not (_is_nan(values[n]) or 0 <= values[n] <= 1)]
+    most = {name: 1e9 if name in unbounded else 1 for name, kind in kinds.items() if kind is float}
+    outside = [n for n, limit in most.items() if not (_is_nan(values[n]) or 0 <= values[n] <= limit)]
     if outside:
-        raise ValueError(f"one of the operating points has {outside} outside 0 to 1: {quoted(row)}")
+        raise ValueError(f"one of the operating points has {outside} outside its range: {quoted(row)}")
     return OperatingPoint(**values)
 
 

@@ -120,7 +120,7 @@ def _description(checkpoint: Checkpoint) -> str:
 def _trained_on(sources: tuple[str, ...]) -> str:
     text = "Trained on: " + ("; ".join(map(_cell, sources)) or "not said") + "."
     if any("simulat" in source.lower() for source in sources):
-        text += " **Simulated signals: it is good for showing that the machinery works, and for nothing else.**"
+        text += " **Simulated signals are among them: figures on such say nothing about real recordings.**"
     return text
 
 

@@ -14,8 +14,9 @@ import edfio
 import numpy as np
 import pytest
 
+import siamese_jax
 from data_tools.simulate import SimulationConfig, simulate_cohort
-from siamese_jax import checkpoints
+from siamese_jax import checkpoints, weights
 from siamese_jax.cli import console
 from siamese_jax.cli import main as cli
 from siamese_jax.cli.main import command
@@ -202,6 +203,72 @@ def test_mistakes_at_export_are_one_sentence_before_any_work(demo, tmp_path):
     assert result.returncode == console.NOT_ANALYSED
     assert result.stderr == f"error: {demo} is there already: an export goes into a folder of its own\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def shipped(demo, tmp_path, monkeypatch) -> Path:
+    """The demo's checkpoint in the place of the model that comes with the package, with a threshold for a rate."""
+    monkeypatch.setattr(weights, "HOME", tmp_path / "home")
+    folder = tmp_path / "home/ied"
+    shutil.copytree(demo / "run/checkpoint", folder, ignore=shutil.ignore_patterns("state"))
+    fixed = checkpoints.read_thresholds(folder)
+    rate = {"threshold": 0.3, "false_per_hour": 8.5, "false_per_hour_limit": 11.0, "hours": 2.0}
+    point = dataclasses.replace(fixed.points[-1], task="ied", criterion="events_10_per_hour", **rate)
+    checkpoints.write_thresholds(folder, dataclasses.replace(fixed, points=(*fixed.points, point)))
+    return folder
+
+
+def test_detect_without_a_checkpoint_takes_the_model_of_the_package(demo, shipped, tmp_path, capsys):
+    source = demo / "recordings" / "SIM0001.edf"
+    assert command(["detect", str(source), "--out", str(tmp_path / "a"), "--threshold", "0.05"]) == console.OK
+    said = capsys.readouterr().out
+    assert re.search(r"^model     ied, which comes with siamese-jax \S+, step 4, trained on: recordings$", said, re.M)
+    assert "Research use only" in said and str(shipped) not in said
+    record = json.loads((tmp_path / "a/SIM0001_run.json").read_text())
+    assert record["model"].startswith("ied, which comes with")
+    own = demo / "run" / "checkpoint"
+    assert cli.detect((source,), checkpoint=own, out=tmp_path / "b", threshold=0.05) == console.OK
+    tables = [(tmp_path / name / "SIM0001_events.csv").read_text() for name in ("a", "b")]
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) > 1
+    assert siamese_jax.load().step == 4
+
+
+def test_detect_takes_a_threshold_by_its_false_events_an_hour(demo, shipped, tmp_path, capsys):
+    arguments = ["detect", str(demo / "recordings/SIM0001.edf"), "--checkpoint", str(shipped)]
+    arguments += ["--out", str(tmp_path), "--false-per-hour"]
+    assert command([*arguments, "10"]) == console.OK
+    said = capsys.readouterr().out
+    assert "threshold 0.300 (operating point events_10_per_hour: 8.50 false events an hour in 2.00 h, 95 % upp" in said
+    assert json.loads((tmp_path / "SIM0001_run.json").read_text())["threshold"] == 0.3
+    with pytest.raises(ValueError, match="no threshold for 3 false events an hour, but for 10$"):
+        command([*arguments, "3"])
+
+
+def test_models_tells_of_each_model_what_it_finds_and_where_its_card_is(shipped, capsys):
+    assert command(["models"]) == console.OK
+    said = capsys.readouterr().out
+    for pattern in (
+        r"^ied \(default\), small siamese_es, \d\.\d MB$",
+        r"^  task +ied: none, ied$",
+        r"^  task +sleep: W, N1, N2, N3, R$",
+        r"^  electrodes +Fp1 Fp2 .* Pz, at 200 Hz$",
+        r"^  learnt from +recordings$",
+        r"^  ied +events_10_per_hour +0\.300  8\.50 false events an hour in 2\.00 h, 95 % upper limit 11\.00$",
+        r"^  thresholds +fixed on \d patients? of recordings, ",
+    ):
+        assert re.search(pattern, said, re.MULTILINE), pattern
+    assert str(shipped / "card.md") in said
+
+
+def test_nothing_is_written_into_the_package_and_an_empty_one_says_so(demo, shipped, tmp_path, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="comes with the package and stays as it is: fix the thresholds of a copy"):
+        cli.fix_thresholds(shipped, demo / "shards")
+    with pytest.raises(ValueError, match="say where figures go, --out"):
+        cli.evaluate(shipped, demo / "shards")
+    monkeypatch.setattr(weights, "HOME", tmp_path)
+    assert cli.models() == console.OK and "no model comes with this installation" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no model 'ied' comes with this installation .there are: none."):
+        cli.detect((demo / "recordings/SIM0001.edf",), out=tmp_path / "out")
 
 
 def test_several_files_one_of_them_broken(demo, tmp_path, capsys):

@@ -126,6 +126,29 @@ def test_the_threshold_is_that_of_events_else_of_windows_else_one_half(predicted
         room.detect(checkpoint(), rec, threshold=1.5)
 
 
+def test_a_threshold_by_its_false_events_an_hour_and_what_is_said_where_there_is_none(predicted):
+    predicted({10.0: 1.5, 20.0: 1.0}, lambda second: "W")
+    rated = {"task": "ied", "threshold": 0.8, "false_per_hour": 2 / 3, "false_per_hour_limit": 2.1, "hours": 3.0}
+    known = checkpoint([*POINTS, rated | {"criterion": "events_1_per_hour"}])
+    found = room.detect(known, recording({}), false_per_hour=1.0)
+    assert (found.threshold, len(found.events)) == (0.8, 1)
+    rate = "operating point events_1_per_hour: 0.67 false events an hour in 3.00 h, 95 % upper limit 2.10"
+    assert found.threshold_origin.startswith(f"{rate}, fixed on 1 patient of validation recordings")
+    assert room.detect(known, recording({})).threshold == 0.6  # as ever where no rate is asked for
+    for model, options, message in (
+        (known, {"false_per_hour": 2.0}, "no threshold for 2 false events an hour, but for 1$"),
+        (known, {"false_per_hour": 1.0, "threshold": 0.5}, "a threshold .0.5. or false events an hour .1., not both"),
+        (
+            checkpoint(),
+            {"false_per_hour": 1.0},
+            "for 1 false events an hour or any other number: run `siamese-jax fix-thr",
+        ),
+        (checkpoint()._replace(thresholds=None), {"false_per_hour": 1.0}, "run `siamese-jax fix-thresholds`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            room.detect(model, recording({}), **options)
+
+
 def test_a_network_that_gives_no_times_takes_no_threshold_of_events(predicted):
     """Older versions fixed one for it; that of windows is taken, and the report says so."""
     predicted({}, lambda second: "W")
@@ -134,6 +157,9 @@ def test_a_network_that_gives_no_times_takes_no_threshold_of_events(predicted):
     assert found.threshold == 0.3
     assert found.threshold_origin.startswith("operating point max_f1, fixed on 1 patient")
     assert found.threshold_origin.endswith("events_max_f1 is not used, since this network gives no times")
+    rated = checkpoint([*POINTS, POINTS[1] | {"criterion": "events_1_per_hour"}])._replace(config=pooled)
+    with pytest.raises(ValueError, match="no threshold for 1 false events an hour or any other"):
+        room.detect(rated, recording({}), false_per_hour=1.0)
     windows_alone = room.detect(checkpoint(POINTS[:1])._replace(config=pooled), recording({}))
     assert "not used" not in windows_alone.threshold_origin
 

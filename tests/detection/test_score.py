@@ -138,6 +138,40 @@ def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
     assert tree["false_detections_per_hour"]["value"] == 2 / 0.5
 
 
+def by_rate(tiny, *recordings: RecordingEvents):
+    points = fix_operating_points(tiny, TASKS, scores(recordings))
+    return {p.criterion.split("_")[1]: p for p in points if p.criterion.endswith("_per_hour")}
+
+
+def test_each_rate_of_false_events_has_the_lowest_threshold_that_keeps_it(tiny):
+    """In one hour two events that were marked, at 0.9 and 0.6, and three false ones."""
+    found = (event(10, 0.9), event(20, 0.8), event(30, 0.7), event(40, 0.6), event(50, 0.5))
+    points = by_rate(tiny, RecordingEvents("a", found, np.array([10.0, 40.0]), 1.0))
+    assert list(points) == ["0.5", "1", "2", "5", "10"]
+    assert [p.threshold for p in points.values()] == pytest.approx([0.9, 0.8, 0.6, 0.01, 0.01])
+    assert [p.false_per_hour for p in points.values()] == [0, 1, 2, 3, 3]
+    assert [p.sensitivity for p in points.values()] == [0.5, 0.5, 1, 1, 1]
+    # Tables of the Poisson distribution: one-sided 95 % limits of counts of 0 to 3.
+    limits = [p.false_per_hour_limit for p in points.values()]
+    assert limits == pytest.approx([2.996, 4.744, 6.296, 7.754, 7.754], abs=1e-3)
+    tree = report(tiny, TASKS, scores((RecordingEvents("b", found, np.array([10.0]), 2.0),)), [points["2"]])["ied"]
+    assert tree["events_2_per_hour"]["false_detections_per_hour"]["value"] == 3 / 2
+    assert "events_2_per_hour" not in report(tiny, TASKS, scores(), [points["2"]])["ied"]  # it is none of windows
+
+
+def test_the_limit_of_a_rate_knows_that_patients_differ(tiny):
+    """All ten false events are one patient's: another may be alike, with 20 an hour; Poisson says 16.96."""
+    rows = [RecordingEvents("a", tuple(event(float(k)) for k in range(10)), np.zeros(0), 0.5)]
+    point = by_rate(tiny, *rows, RecordingEvents("b", (), np.zeros(0), 0.5))["10"]
+    assert (point.false_per_hour, point.false_per_hour_limit, point.hours) == (10, 20, 1)
+    assert np.isnan(point.sensitivity)  # without a marked event rates are fixed all the same
+
+
+def test_a_rate_that_no_threshold_keeps_has_none(tiny):
+    """The most probable event of six minutes is false: at least 10 an hour."""
+    assert list(by_rate(tiny, RecordingEvents("a", (event(10),), np.zeros(0), 0.1))) == ["10"]
+
+
 # --- events where somebody judged
 
 
@@ -217,7 +251,7 @@ def test_a_mark_of_unknown_class_is_neither_missed_nor_a_false_detection() -> No
 @pytest.mark.parametrize(("away", "matched"), [(0.25, 1), (0.3, 0)])
 def test_a_detection_counts_within_a_quarter_of_a_second(tiny, away: float, matched: int) -> None:
     mine = scored(ied(10.0), at={10.0 + away: 3.0})
-    point = fix_operating_points(tiny, TASKS, scores((mine,)))[-1]
+    (point,) = [p for p in fix_operating_points(tiny, TASKS, scores((mine,))) if p.criterion == "events_max_f1"]
     tree = report(tiny, TASKS, scores((mine,)), [point], n_resamples=10)["ied"]["events_max_f1"]
     assert tree["sensitivity"]["value"] == matched and tree["tolerance_seconds"] == 0.25
     in_run = scored(ied(10.0, 2.0), at={12.0 + away: 3.0})
@@ -228,8 +262,7 @@ def test_events_of_two_percent_are_looked_at_when_a_threshold_is_fixed(tiny) -> 
     """Three events at p = 0.02, nothing else: the threshold lies there, and all three are found."""
     at = {moment: float(np.log(0.02 / 0.98)) for moment in (10.0, 20.0, 30.0)}
     mine = scored(*(ied(moment) for moment in at), at=at)
-    point = fix_operating_points(tiny, TASKS, scores((mine,)))[-1]
-    assert point.criterion == "events_max_f1"
+    (point,) = [p for p in fix_operating_points(tiny, TASKS, scores((mine,))) if p.criterion == "events_max_f1"]
     assert point.threshold == pytest.approx(0.02, rel=0.05) and point.f1 == 1.0
     hardly = scored(ied(10.0), at={10.0: float(np.log(0.008 / 0.992))})
     assert not hardly.found  # below LEAST_PROBABILITY

@@ -214,12 +214,23 @@ GOOD = json.dumps(points_to_rows(operating_points(SCORES, LABELS, task="ied", se
         GOOD.replace('"threshold": 0.8', '"threshold": "0.8"'),
         GOOD.replace('"n_windows": 7', '"n_windows": 7.5'),
         GOOD.replace('"f1"', '"F1"'),
+        GOOD.replace('"false_per_hour": null', '"false_per_hour": -1.0'),
     ],
 )
 def test_points_from_rows_refuses_what_it_did_not_write(text):
     assert text != GOOD
     with pytest.raises(ValueError, match="operating points"):
         points_from_rows(json.loads(text))
+
+
+def test_points_of_older_files_have_no_rate_and_rates_may_be_above_1():
+    row = json.loads(GOOD)[0]
+    older = {
+        name: value for name, value in row.items() if name not in ("false_per_hour", "false_per_hour_limit", "hours")
+    }
+    assert repr(points_from_rows([older])) == repr(points_from_rows([row]))
+    (point,) = points_from_rows([row | {"criterion": "events_5_per_hour", "false_per_hour": 4, "hours": 2.5}])
+    assert point.of_events and (point.false_per_hour, point.hours) == (4, 2.5)
 
 
 # Cohen 1960's layout: observed .70, by chance .5 x .6 + .5 x .4 = .50, kappa .40
