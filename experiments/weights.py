@@ -39,8 +39,8 @@ from siamese_jax.recordings.sidecars import MANIFEST, read_manifest
 
 PATIENTS, MINUTES, COPIES, STEPS = 100, 15.0, 10, 2400
 LEARNING = (
-    *("--training.faults", "0.2", "--preprocess.limit-uv", "500", "--training.electrode-dropout", "0.15"),
-    *("--training.checkpoint-every", "300"),
+    *("--training.faults", "0.35", "--preprocess.limit-uv", "500", "--training.electrode-dropout", "0.15"),
+    *("--training.checkpoint-every", "200"),
 )
 SOURCE = "SIMULATED recordings (data_tools.simulate), and SIMULATED discharges (data_tools.implant) in recordings of {}"
 
