@@ -22,7 +22,7 @@ ONE = jax.devices()[:1]
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
-    return tiny_shards(tmp_path_factory.mktemp("cohort"), patients=10, minutes=1.5)
+    return tiny_shards(tmp_path_factory.mktemp("cohort"), patients=10, minutes=2.0)
 
 
 @pytest.fixture(scope="module")
