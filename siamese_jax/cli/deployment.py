@@ -82,6 +82,8 @@ def detect(
         exclude=exclude,
     )
     print(f"model     {analysis.model}")
+    if exclude:
+        print(f"excluded  {', '.join(analysis.settings['exclude'])}")
     with locked(out) as note:
         if note:
             print(f"note      {note}")

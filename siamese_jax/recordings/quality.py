@@ -59,14 +59,15 @@ class QualityReport(NamedTuple):
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on bad channels and bad stretches, if there are any."""
-        said = []
-        for name, faults in self.channel_seconds.items():
-            n, by_time = sum(faults.values()), sorted(faults, key=lambda fault: -faults[fault])  # noqa: B023
-            said.append((n, f"{name} {n} s, {n / self.seconds:.1%} ({', '.join(by_time)})"))
-        said.sort(key=lambda one: -one[0])
-        words = [text for _, text in said[:N_NAMED]]
-        words += [f"{len(said) - N_NAMED} more for {said[N_NAMED][0]} s at most"] if len(said) > N_NAMED else []
-        notes = [f"bad channels, taken as absent where they are bad: {', '.join(words)}"] if said else []
+        said, n = [], {name: sum(faults.values()) for name, faults in self.channel_seconds.items()}
+        worst = sorted(n, key=n.__getitem__, reverse=True)
+        for name in worst[:N_NAMED]:
+            faults = self.channel_seconds[name]
+            by_time = ", ".join(sorted(faults, key=faults.__getitem__, reverse=True))
+            said.append(f"{name} {n[name]} s, {n[name] / self.seconds:.1%} ({by_time})")
+        if more := worst[N_NAMED:]:
+            said.append(f"{len(more)} more for {n[more[0]]} s at most")
+        notes = [f"bad channels, taken as absent where they are bad: {', '.join(said)}"] if said else []
         if self.throughout:
             notes.append(f"bad in more than half of the time, taken as absent throughout: {', '.join(self.throughout)}")
         if lost := sum(duration for _, duration in self.bad_stretches):
