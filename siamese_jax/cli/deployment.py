@@ -39,6 +39,7 @@ def detect(
     false_per_hour: float | None = None,
     hop: float = 1.0,
     units: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
     workers: int = 1,
     scheduler: str | None = None,
 ) -> int:
@@ -56,6 +57,7 @@ def detect(
         false_per_hour: Take the threshold that was fixed for so many false events an hour instead.
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
+        exclude: Electrodes to take as absent, in all files.
         workers: Processes to work with, on this machine.
         scheduler: Address of a Dask cluster's scheduler to work with instead: tcp://HOST:PORT. Its workers must see
             all files under the same paths.
@@ -77,8 +79,11 @@ def detect(
         false_per_hour=false_per_hour,
         hop_seconds=hop,
         units=channel_units(units),
+        exclude=exclude,
     )
     print(f"model     {analysis.model}")
+    if exclude:
+        print(f"excluded  {', '.join(analysis.settings['exclude'])}")
     with locked(out) as note:
         if note:
             print(f"note      {note}")

@@ -1,7 +1,7 @@
 """One model, one recording: what decides the results, and read, detect, write."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from siamese_jax import weights
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.detection.detect import Detections, detect, event_threshold
+from siamese_jax.detection.detect import Detections, detect, event_threshold, excluded
 from siamese_jax.detection.results import Written, check_unchanged, signature, versions, write_detections
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Recording
@@ -42,6 +42,7 @@ def plan_analysis(
     hop_seconds: float,
     units: dict[str, str],
     false_per_hour: float | None = None,
+    exclude: Sequence[str] = (),
 ) -> Analysis:
     """What is to be done, checked before any recording is read.
 
@@ -52,15 +53,17 @@ def plan_analysis(
         hop_seconds: from one window to the next.
         units: units to take instead of the header's, by channel.
         false_per_hour: take the threshold that was fixed for so many false events an hour.
+        exclude: electrodes to take as absent.
 
     Raises:
         ValueError: a checkpoint that detects no events; an impossible threshold or hop; a rate for which no threshold
-            was fixed.
+            was fixed; an electrode to exclude that the model does not know.
     """
     checkpoint.config.hop(hop_seconds)
     digest = model_digest(checkpoint)
     least, _ = event_threshold(checkpoint, threshold, false_per_hour=false_per_hour)
-    settings = {"model_sha256": digest, "threshold": least, "hop_seconds": hop_seconds, "units": units} | versions()
+    settings = {"model_sha256": digest, "threshold": least, "hop_seconds": hop_seconds, "units": units}
+    settings |= {"exclude": sorted(excluded(checkpoint.config, exclude))} | versions()
     words = f"{weights.title(folder)}, step {checkpoint.step}, trained on: {'; '.join(checkpoint.trained_on)}"
     return Analysis(folder.absolute(), digest, words, threshold, false_per_hour, settings)
 
@@ -109,6 +112,7 @@ def analyse(
         threshold=analysis.threshold,
         false_per_hour=analysis.false_per_hour,
         hop_seconds=settings["hop_seconds"],
+        exclude=settings["exclude"],
         on_progress=on_progress,
     )
     provenance = {"model": analysis.model, "settings": settings}

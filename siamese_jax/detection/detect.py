@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +13,10 @@ from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
 from siamese_jax.evaluation.events import find_events
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, FALSE_PER_HOUR, MAX_F1, at_rate
+from siamese_jax.recordings.quality import Quality, QualityReport, judge
 from siamese_jax.recordings.recording import Recording, Segment
-from siamese_jax.recordings.windows import window_onsets
-from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
+from siamese_jax.recordings.windows import WindowGrid, window_onsets
+from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY, standard_names
 
 EPOCH_SECONDS = 30.0
 """AASM sleep-scoring epoch; epochs count from the recording's start."""
@@ -81,6 +82,8 @@ class Detections:
     threshold: float
     threshold_origin: str
     """Where the threshold comes from, in words."""
+    quality: QualityReport = QualityReport()
+    """Which electrodes were bad, and when."""
 
     def counts(self) -> tuple[StageCount, ...]:
         """Events and analysed minutes by stage, every stage listed; then `all`."""
@@ -98,9 +101,13 @@ def detect(
     threshold: float | None = None,
     false_per_hour: float | None = None,
     hop_seconds: float = HOP_SECONDS,
+    exclude: Sequence[str] = (),
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> Detections:
     """IEDs and sleep stages of a recording.
+
+    An electrode that is bad (`recordings/quality.py`) is taken as absent there; what lies where half of the electrodes
+    or more are bad is not analysed.
 
     Args:
         checkpoint: from `checkpoints.load`; its task `ied` is needed, `sleep` is used if it is there.
@@ -108,20 +115,26 @@ def detect(
         threshold: least probability of an event; None takes the operating point fixed on validation patients.
         false_per_hour: take the threshold that was fixed for so many false events an hour.
         hop_seconds: from one window to the next.
+        exclude: electrodes to take as absent.
         on_progress: called with the seconds of signal done.
 
     Raises:
-        ValueError: a checkpoint without `ied`, a recording without a gap-free window, an impossible threshold or hop, a
-            rate of false events for which no threshold was fixed.
+        ValueError: a checkpoint without `ied`, a recording without a gap-free window or without one that is good, an
+            impossible threshold or hop, a rate of false events for which no threshold was fixed, an electrode to
+            exclude that the model does not know.
     """
     config = checkpoint.config
     least, origin = event_threshold(checkpoint, threshold, false_per_hour=false_per_hour)
+    out = excluded(config, exclude)
+    recording = replace(recording, present=recording.present & ~np.isin(recording.ch_names, out))
+    quality = judge(recording)
     predictions = predict_recording(
         make_predictor(config, checkpoint.tasks),
         config,
         checkpoint.variables,
         recording,
         hop_seconds=hop_seconds,
+        quality=quality,
         on_progress=on_progress,
     )
     lines = timelines(config, IED.name, predictions, recording.segments, hop=config.hop(hop_seconds))
@@ -130,7 +143,7 @@ def detect(
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
     located = []
     for index, event in events:
-        onset, duration, peak, channel, amplitude = _deflection(recording, index, event.peak_seconds)
+        onset, duration, peak, channel, amplitude = _deflection(recording, quality, index, event.peak_seconds)
         stage = stage_of_epoch.get(int(peak // EPOCH_SECONDS))
         located.append(Detection(onset, duration, peak, event.probability, channel, amplitude, stage))
     return Detections(
@@ -140,7 +153,22 @@ def detect(
         analysed_seconds=_covered(predictions, recording.segments, config) / recording.sfreq,
         threshold=least,
         threshold_origin=origin,
+        quality=quality.report(),
     )
+
+
+def excluded(config: Config, given: Sequence[str]) -> tuple[str, ...]:
+    """The standard names of electrodes to exclude.
+
+    Raises:
+        ValueError: one is named twice, or is none of the model's.
+    """
+    names = standard_names(given)
+    if unknown := [name for name in names if name not in config.data.ch_names]:
+        raise ValueError(
+            f"cannot exclude {', '.join(unknown)}: the model's electrodes are {', '.join(config.data.ch_names)}"
+        )
+    return names
 
 
 def event_threshold(
@@ -205,13 +233,17 @@ def _hypnogram(config: Config, predictions: Predictions, recording: Recording, h
     )
 
 
-def _deflection(recording: Recording, index: int, found_seconds: float) -> tuple[float, float, float, str, float]:
+def _deflection(
+    recording: Recording, quality: Quality, index: int, found_seconds: float
+) -> tuple[float, float, float, str, float]:
     """The largest deflection from the common average near a moment: onset, duration, peak, electrode, microvolts."""
-    scalp = [i for i, name in enumerate(recording.ch_names) if name in TEN_TWENTY and recording.present[i]]
-    scalp = scalp or np.flatnonzero(recording.present).tolist()
     segment, sfreq = recording.segments[index], recording.sfreq
     centre = round((found_seconds - segment.onset_seconds) * sfreq)
     reach, near = round(AROUND_SECONDS * sfreq), round(NEAR_SECONDS * sfreq)
+    moment = WindowGrid(np.array([index], np.int32), np.array([centre], np.int64))
+    present = quality.within(moment, window=1, reach=reach)[0][0]
+    scalp = [i for i, name in enumerate(recording.ch_names) if name in TEN_TWENTY and present[i]]
+    scalp = scalp or np.flatnonzero(present).tolist()
     first, stop = max(centre - reach, 0), min(centre + reach, segment.n_times)
     eeg: Float32[np.ndarray, "time chan"] = recording.read(index, first, stop)[:, scalp]
     eeg = eeg - np.median(eeg, 0)

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.forward import Variables, forward
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
+from siamese_jax.recordings.quality import Quality
 from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import WindowGrid, read_padded, window_grid
 from siamese_jax.shards.batches import evaluation_batches
@@ -26,6 +27,9 @@ APART_SECONDS = 0.3
 
 READ_SECONDS = 600.0
 """Of a recording at a time: neighbouring stretches overlap by the windows' margins, so longer ones read less twice."""
+
+REACH_SECONDS = 1.0
+"""To either side of a window, at least: an electrode that is bad there is absent in the window."""
 
 Predictor = Callable[[Variables, np.ndarray, np.ndarray], Logits]
 
@@ -83,13 +87,15 @@ def predict_recording(
     recording: Recording,
     *,
     hop_seconds: float,
+    quality: Quality | None = None,
     batch_size: int = 64,
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> Predictions:
     """Logits of every window of a recording, read block by block.
 
     Windows of which a present electrode has a sample that is not finite have no logits: they are left out, as if they
-    lay in a gap.
+    lay in a gap. So are those in which half of the electrodes or more are bad, or in which those that are good make no
+    row of the montage.
 
     Args:
         predictor: from `make_predictor` for the same configuration.
@@ -98,13 +104,14 @@ def predict_recording(
         recording: read at the checkpoint's `data.sfreq` with its `data.ch_names`; any length, since memory does not
             grow with it but for the logits.
         hop_seconds: from one window to the next; a whole number of samples, and of frames if the model gives frames.
+        quality: of this recording: an electrode that is bad in a window, its margins or a second beside it is absent
+            there. None takes all that are present as good.
         batch_size: windows at a time.
         on_progress: called with the seconds of signal done.
 
     Raises:
         ValueError: a recording of other channels or another rate; a hop that is no such whole number; no segment is
-            as long as a window, the electrodes that are there make no row of the montage, or every window has a
-            sample that is not finite.
+            as long as a window, the electrodes that are there make no row of the montage, or every window is left out.
     """
     hop = config.hop(hop_seconds)
     _check_recording(config, recording)
@@ -115,9 +122,17 @@ def predict_recording(
             f"{recording.path or 'the recording'} has no gap-free stretch of {config.data.window_seconds} s"
             f" (the longest is {longest:.1f} s)"
         )
+    present, lost = _usable(config, recording, grid, quality)
+    if lost.all():
+        raise ValueError(
+            f"{recording.path or 'the recording'}: in every window of {config.data.window_seconds} s half of the"
+            " electrodes or more are bad, or the good ones make no row of the montage; exclude electrodes by name"
+            " (`--exclude`) to analyse the others"
+        )
     done = 0
     parts = []
-    for logits in predict_batches(predictor, variables, _recording_batches(config, recording, grid, batch_size)):
+    batches = _recording_batches(config, recording, grid, present, batch_size)
+    for logits in predict_batches(predictor, variables, batches):
         parts.append(logits)
         done += len(next(iter(logits.window.values())))
         on_progress(done * hop_seconds)
@@ -128,8 +143,9 @@ def predict_recording(
             f"{recording.path or 'the recording'}: every window of {config.data.window_seconds} s has a sample that is"
             " NaN or infinite in an electrode that is present"
         )
-    kept = WindowGrid(grid.segment[finite], grid.start[finite])
-    return Predictions(kept, *jax.tree.map(lambda logits: logits[finite], (window, frame)))
+    kept = finite & ~lost
+    grid = WindowGrid(grid.segment[kept], grid.start[kept])
+    return Predictions(grid, *jax.tree.map(lambda logits: logits[kept], (window, frame)))
 
 
 def predict_shards(
@@ -265,6 +281,24 @@ def _row_finder(config: Config) -> Callable[[np.ndarray], jax.Array]:
     return jax.jit(partial(rows_present, config))
 
 
+def _has_rows(config: Config, present: Bool[np.ndarray, "chan"]) -> bool:
+    """Whether these electrodes make any row of the montage."""
+    return bool(_row_finder(config)(present[None]).any())
+
+
+def _usable(
+    config: Config, recording: Recording, grid: WindowGrid, quality: Quality | None
+) -> tuple[Bool[np.ndarray, "window chan"], Bool[np.ndarray, "window"]]:
+    """The electrodes that each window takes, and the windows that are left out."""
+    if quality is None:
+        return np.repeat(recording.present[None], len(grid.start), 0), np.zeros(len(grid.start), bool)
+    reach = max(config.margin, round(REACH_SECONDS * config.data.sfreq))
+    present, lost = quality.within(grid, window=config.n_times, reach=reach)
+    distinct, which = np.unique(present, axis=0, return_inverse=True)
+    has_rows = np.array([_has_rows(config, row) for row in distinct])
+    return present, lost | ~has_rows[which]
+
+
 def _check_recording(config: Config, recording: Recording) -> None:
     """Refuse a recording in which the model would see nothing, or something else, and answer all the same."""
     data = config.data
@@ -274,7 +308,7 @@ def _check_recording(config: Config, recording: Recording) -> None:
             f" {recording.sfreq:g} Hz; the checkpoint needs {', '.join(data.ch_names)} in this order, at"
             f" {data.sfreq:g} Hz"
         )
-    if not _row_finder(config)(recording.present[None]).any():
+    if not _has_rows(config, recording.present):
         there = [name for name, present in zip(data.ch_names, recording.present, strict=True) if present]
         raise ValueError(
             f"{recording.path or 'the recording'}: of the electrodes {', '.join(there) or '(none)'} not one row of the"
@@ -283,17 +317,23 @@ def _check_recording(config: Config, recording: Recording) -> None:
 
 
 def _recording_batches(
-    config: Config, recording: Recording, grid: WindowGrid, batch_size: int
+    config: Config,
+    recording: Recording,
+    grid: WindowGrid,
+    present: Bool[np.ndarray, "window chan"],
+    batch_size: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    length = config.n_times + 2 * config.margin
-    present = np.repeat(recording.present[None], batch_size, 0)
+    length, done = config.n_times + 2 * config.margin, 0
     for starts, block, begin in _blocks(config, recording, grid, batch_size):
         for first in range(0, len(starts), batch_size):
             offsets = starts[first : first + batch_size] - config.margin - begin
             eeg = np.zeros((batch_size, length, block.shape[1]), np.float32)
+            there = np.zeros((batch_size, block.shape[1]), bool)
+            there[: len(offsets)] = present[done : done + len(offsets)]
             for row, offset in enumerate(offsets):
                 eeg[row] = block[offset : offset + length]
-            yield eeg, present, len(offsets)
+            done += len(offsets)
+            yield eeg, there, len(offsets)
 
 
 def _blocks(

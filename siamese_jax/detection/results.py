@@ -24,6 +24,7 @@ from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN
 from siamese_jax.config.typed import parse_json
 from siamese_jax.detection.detect import EPOCH_SECONDS, Detection, Detections, Epoch
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
+from siamese_jax.recordings.quality import QualityReport
 from siamese_jax.recordings.recording import Annotation, Recording
 from siamese_jax.vocabulary import IED
 
@@ -44,8 +45,8 @@ class Written(NamedTuple):
     copy: Path | None
     run: Path
     notes: tuple[str, ...]
-    """What is to be known: that the model learnt from the recording, what of a patient's identity is hidden, why there
-    is no copy."""
+    """What is to be known: that the model learnt from the recording, which electrodes are bad, what of a patient's
+    identity is hidden, why there is no copy."""
 
 
 def write_detections(
@@ -79,6 +80,7 @@ def write_detections(
     with _staged(folder, stem) as stage:
         parts = {ending: stage / Path(ending).stem for ending in ENDINGS}  # no .edf: nobody takes it for a recording
         file, digests, notes = _write_parts(parts, recording, detections)
+        notes = (*detections.quality.notes(), *notes)
         if file.get("sha256") in learnt_from:
             notes = (LEARNT, *notes)
         if recording.path and source and source != signature(recording.path):
@@ -194,11 +196,17 @@ def _run_record(recording: Recording, detections: Detections, notes: Sequence[st
         "channels_used": dict(report.used),
         "channels_missing": list(report.missing),
         "channels_ignored": dict(report.ignored),
+        "quality": _quality_record(detections.quality),
         "warnings": [*report.warnings, *notes],
         "truncated": report.truncated,
         "events_by_stage": [row._asdict() | {"per_hour": row.per_hour} for row in detections.counts()],
         "notice": "Research use only. Not a medical device.",
     }
+
+
+def _quality_record(quality: QualityReport) -> dict[str, Any]:
+    stretches = [{"onset_seconds": onset, "duration_seconds": duration} for onset, duration in quality.bad_stretches]
+    return {**quality._asdict(), "bad_stretches": stretches}
 
 
 # --- writing ------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def predicted(monkeypatch):
     """Makes the model say: IED odds by frame, a stage by second of the recording."""
 
     def say(ied_at, stage_of_second):
-        def predict_recording(predictor, config, variables, rec, *, hop_seconds, on_progress):
+        def predict_recording(predictor, config, variables, rec, *, hop_seconds, quality, on_progress):
             grid = window_grid(rec.segments, window=config.n_times, hop=round(hop_seconds * SFREQ))
             start = grid.start / SFREQ
             frames = start[:, None] + np.arange(config.n_frames) * config.frame_seconds

@@ -1,0 +1,244 @@
+"""Which electrodes are broken when: each EEG channel of a recording judged second by second, on the host.
+
+A fault is what no brain makes. The limits are wide, so that no discharge, no slow wave of a child and no muscle of a
+chewing patient makes its channel bad; what lies between is left to the network. They are INFERENCE, held against real
+recordings in the tests.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+from scipy.fft import rfft
+from scipy.ndimage import uniform_filter1d
+
+from siamese_jax.recordings.intervals import Stretch, merged
+from siamese_jax.recordings.recording import Recording, Segment
+from siamese_jax.recordings.windows import WindowGrid, read_padded
+from siamese_jax.vocabulary import channel_kind
+
+FAULTS = ("flat", "clipped", "mains", "broad noise", "implausible", "alone")
+"""A second of a channel has one at most: the first that holds."""
+
+FLAT_UV = 1.0
+"""Peak to peak in a second; a suppressed EEG has more than 3."""
+CLIPPED_SHARE, CLIPPED_UV = 0.15, 100.0
+"""Of a second's samples, which stand still at its extremes; and how far apart these must be."""
+IMPLAUSIBLE_UV = 1000.0
+"""From the mean of three seconds; the largest waves that we saw have some 600."""
+MAINS_SHARE, MAINS_UV = 0.8, 300.0
+"""Of the power above 1 Hz, and root mean square: the filter, of 50 dB and more, removes what is less."""
+NOISE_HZ, NOISE_SHARE, NOISE_UV, NOISE_TIMES, NOISE_MOST_UV = 35.0, 0.1, 50.0, 8.0, 200.0
+"""Above 35 Hz without mains: share of the power above 1 Hz, and root mean square, at least; so many times the median
+channel's, or beyond a limit."""
+ALONE_TIMES, ALONE_CORRELATION, ALONE_SECONDS, ALONE_CHANNELS = 5.0, 0.3, 10, 8
+"""Size against the median channel, largest correlation with any other, in ten seconds; of eight channels or more."""
+BAD_SHARE = 0.5
+"""Of electrodes, from which on a stretch is bad; of seconds, above which an electrode is bad throughout."""
+
+BLOCK_SECONDS, AROUND_SECONDS, DRIFT_SECONDS, SMOOTH_SECONDS = 200, 2, 3, 0.04
+MAINS_HZ, LARGEST_UV, N_NAMED = (50.0, 60.0), 1e6, 5
+
+
+class QualityReport(NamedTuple):
+    """What is bad in a recording.
+
+    Attributes:
+        channel_seconds: outside bad stretches, by channel and fault.
+        throughout: channels that are bad in more than half of these seconds.
+        bad_stretches: onset and duration in seconds by the recording's clock, where half of the others or more are bad.
+        seconds: judged.
+    """
+
+    channel_seconds: dict[str, dict[str, int]] = {}
+    throughout: tuple[str, ...] = ()
+    bad_stretches: tuple[Stretch, ...] = ()
+    seconds: int = 0
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on bad channels and bad stretches, if there are any."""
+        said, n = [], {name: sum(faults.values()) for name, faults in self.channel_seconds.items()}
+        worst = sorted(n, key=n.__getitem__, reverse=True)
+        for name in worst[:N_NAMED]:
+            faults = self.channel_seconds[name]
+            by_time = ", ".join(sorted(faults, key=faults.__getitem__, reverse=True))
+            said.append(f"{name} {n[name]} s, {n[name] / self.seconds:.1%} ({by_time})")
+        if more := worst[N_NAMED:]:
+            said.append(f"{len(more)} more for {n[more[0]]} s at most")
+        notes = [f"bad channels, taken as absent where they are bad: {', '.join(said)}"] if said else []
+        if self.throughout:
+            notes.append(f"bad in more than half of the time, taken as absent throughout: {', '.join(self.throughout)}")
+        if lost := sum(duration for _, duration in self.bad_stretches):
+            notes.append(f"half of the channels or more are bad in {lost:.0f} s, which are not analysed")
+        return tuple(notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """The faults of a recording's channels.
+
+    Attributes:
+        recording: that was judged.
+        faults: 0, or one more than the index in `FAULTS`; by second of one segment after another, the last second of
+            each filled up by reflection.
+    """
+
+    recording: Recording
+    faults: UInt8[np.ndarray, "second chan"]
+
+    @cached_property
+    def used(self) -> Bool[np.ndarray, "chan"]:
+        """Channels that are there, less those that are bad in more than half of the seconds outside bad stretches."""
+        rest = self.faults[~self._too_many(self.faults > 0, self.recording.present)] > 0
+        return self.recording.present & (rest.sum(0) <= BAD_SHARE * len(rest))
+
+    def within(
+        self, grid: WindowGrid, *, window: int, reach: int
+    ) -> tuple[Bool[np.ndarray, "window chan"], Bool[np.ndarray, "window"]]:
+        """Which channels can be used in each window, and in which windows half of them or more are bad.
+
+        Args:
+            grid: of the same recording.
+            window: samples of a window.
+            reach: samples to either side of it that count, too.
+        """
+        n = np.array([_n_seconds(segment, self.recording.sfreq) for segment in self.recording.segments])[grid.segment]
+        begin = np.searchsorted(self._segment, grid.segment)
+        edges = grid.start - reach, grid.start + window + reach - 1
+        first, last = (begin + np.clip(edge // round(self.recording.sfreq), 0, n - 1) for edge in edges)
+        bad = self._total[last + 1] > self._total[first]
+        return self.used[None] & ~bad, self._too_many(bad, self.used)
+
+    def report(self) -> QualityReport:
+        """What is bad, in numbers."""
+        lost, ch_names = self._too_many(self.faults > 0, self.used), self.recording.ch_names
+        counts = np.stack([(self.faults[~lost] == i + 1).sum(0) for i in range(len(FAULTS))], 1).tolist()
+        by_fault = [{fault: n for fault, n in zip(FAULTS, row, strict=True) if n} for row in counts]
+        return QualityReport(
+            {name: faults for name, faults in zip(ch_names, by_fault, strict=True) if faults},
+            tuple(ch_names[chan] for chan in np.flatnonzero(self.recording.present & ~self.used)),
+            tuple(self._stretches(lost)),
+            len(lost),
+        )
+
+    @cached_property
+    def _segment(self) -> Int[np.ndarray, "second"]:
+        """Which segment a second is of."""
+        n = [_n_seconds(segment, self.recording.sfreq) for segment in self.recording.segments]
+        return np.repeat(np.arange(len(n)), n)
+
+    @cached_property
+    def _total(self) -> Int[np.ndarray, "second_and_1 chan"]:
+        """Bad seconds before each second."""
+        return np.concatenate([np.zeros_like(self.faults[:1], int), (self.faults > 0).cumsum(0)])
+
+    def _too_many(
+        self, bad: Bool[np.ndarray, "time chan"], among: Bool[np.ndarray, "chan"]
+    ) -> Bool[np.ndarray, "time"]:
+        """Where half of the EEG channels or more are bad."""
+        eeg = among & _is_eeg(self.recording)
+        return (bad & eeg[None]).sum(1) >= max(BAD_SHARE * eeg.sum(), 1)
+
+    def _stretches(self, seconds: Bool[np.ndarray, "second"]) -> list[Stretch]:
+        found, sfreq = [], self.recording.sfreq
+        for index, segment in enumerate(self.recording.segments):
+            starts = np.flatnonzero(seconds[self._segment == index]) * round(sfreq) / sfreq
+            ends = np.minimum(starts + round(sfreq) / sfreq, segment.n_times / sfreq)
+            found += [(segment.onset_seconds + a, b - a) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return merged(found)
+
+
+def judge(recording: Recording) -> Quality:
+    """The faults of each EEG channel in each second; read in blocks, so that memory does not grow with the length.
+
+    What all electrodes share is the reference's, and a montage takes it out: of four channels or more, all but `flat`
+    and `clipped` is judged after the median channel is taken away.
+    """
+    chans = np.flatnonzero(recording.present & _is_eeg(recording))
+    n, margin = round(recording.sfreq), AROUND_SECONDS * round(recording.sfreq)
+    parts = [np.zeros((0, len(recording.ch_names)), np.uint8)]
+    for index, segment in enumerate(recording.segments):
+        for first in range(0, seconds := _n_seconds(segment, recording.sfreq), BLOCK_SECONDS):
+            last = min(first + BLOCK_SECONDS, seconds)
+            parts.append(np.zeros((last - first, len(recording.ch_names)), np.uint8))
+            if len(chans):
+                begin, end = first * n - margin, last * n + margin
+                block = read_padded(partial(recording.read, index), segment.n_times, begin, end)
+                parts[-1][:, chans] = _judged(block[:, chans], recording.sfreq)
+    return Quality(recording, np.concatenate(parts))
+
+
+def _judged(eeg: Float32[np.ndarray, "time chan"], sfreq: float) -> UInt8[np.ndarray, "second chan"]:
+    """A block with `AROUND_SECONDS` to either side of it."""
+    n, n_chans = round(sfreq), eeg.shape[1]
+    margin = AROUND_SECONDS * n
+
+    def by_second(signal: Float32[np.ndarray, "time chan"]) -> Float32[np.ndarray, "second sample chan"]:
+        return signal[margin:-margin].reshape(-1, n, n_chans)
+
+    eeg = np.clip(np.nan_to_num(eeg), -LARGEST_UV, LARGEST_UV)  # what is not finite, the model refuses
+    raw = by_second(eeg)
+    low, high = raw.min(1, keepdims=True), raw.max(1, keepdims=True)
+    size, step = high - low, np.abs(np.diff(raw, axis=1))
+    is_still = step < np.maximum(0.001 * size, 0.2)
+    is_extreme = (raw[:, 1:] > high - 0.05 * size) | (raw[:, 1:] < low + 0.05 * size)
+    clipped = ((is_still & is_extreme).mean(1) > CLIPPED_SHARE) & (size[:, 0] > CLIPPED_UV)
+
+    if n_chans >= 4:
+        eeg = eeg - np.median(eeg, 1, keepdims=True)
+    eeg = eeg - uniform_filter1d(eeg, DRIFT_SECONDS * n, axis=0)
+    total, mains, noise = _powers(eeg[margin - n // 2 : len(eeg) - margin + n - n // 2], sfreq)
+    limit_uv = np.clip(NOISE_TIMES * np.sqrt(np.median(noise, 1, keepdims=True)), NOISE_UV, NOISE_MOST_UV)
+    holds = {
+        "flat": size[:, 0] < FLAT_UV,
+        "clipped": clipped,
+        "mains": (np.sqrt(mains) > MAINS_UV) & (mains > MAINS_SHARE * total),
+        "broad noise": (np.sqrt(noise) > limit_uv) & (noise > NOISE_SHARE * total),
+        "implausible": np.abs(by_second(eeg)).max(1) > IMPLAUSIBLE_UV,
+        "alone": _alone(by_second(uniform_filter1d(eeg, max(1, round(SMOOTH_SECONDS * sfreq)), axis=0))),
+    }
+    return np.select([holds[fault] for fault in FAULTS], range(1, 1 + len(FAULTS)), 0).astype(np.uint8)
+
+
+def _powers(eeg: Float32[np.ndarray, "time chan"], sfreq: float) -> tuple[Float32[np.ndarray, "second chan"], ...]:
+    """Mean square above 1 Hz, at the mains (of whichever frequency has more) and above `NOISE_HZ` without any mains.
+
+    Of the two seconds about each second, weighted by a Hann window; half a second more than is judged at either end.
+    """
+    n = round(sfreq)
+    window = np.hanning(2 * n).astype(np.float32)
+    pieces = np.lib.stride_tricks.sliding_window_view(eeg, 2 * n, axis=0)[::n]
+    power = np.abs(np.asarray(rfft(pieces * window))) ** 2 / (n * (window**2).sum())
+    hz = np.fft.rfftfreq(2 * n, 1 / sfreq)
+    harmonics = np.arange(1, max(2, int(sfreq / 2 / min(MAINS_HZ)) + 1))
+    of_mains = [(np.abs(hz[:, None] - mains * harmonics) <= 1.5).any(1) for mains in MAINS_HZ]
+    mains = np.maximum(*(power @ mask.astype(np.float32) for mask in of_mains))
+    noise = (hz > NOISE_HZ) & ~np.any(of_mains, axis=0)
+    return power @ (hz > 1).astype(np.float32), mains, power @ noise.astype(np.float32)
+
+
+def _alone(eeg: Float32[np.ndarray, "second sample chan"]) -> Bool[np.ndarray, "second chan"]:
+    """Channels that agree with no other in ten seconds or a few more, and in most of these are much larger: those."""
+    alone = np.zeros(eeg.shape[::2], bool)
+    if eeg.shape[2] < ALONE_CHANNELS or len(eeg) < ALONE_SECONDS:
+        return alone
+    sizes = eeg.std(1)
+    is_large = sizes > ALONE_TIMES * np.median(sizes, 1, keepdims=True)
+    for seconds in np.array_split(np.arange(len(eeg)), len(eeg) // ALONE_SECONDS):
+        slope = np.diff(eeg[seconds].reshape(-1, eeg.shape[2]), axis=0)  # slow waves agree by chance
+        slope = slope / np.maximum(np.sqrt((slope**2).mean(0)), 1e-6)
+        agreement = np.abs(slope.T @ slope) / len(slope)
+        np.fill_diagonal(agreement, 0.0)
+        agrees = (agreement.max(0) >= ALONE_CORRELATION) | (is_large[seconds].mean(0) <= BAD_SHARE)
+        alone[seconds] = is_large[seconds] & ~agrees[None]
+    return alone
+
+
+def _n_seconds(segment: Segment, sfreq: float) -> int:
+    return -(-segment.n_times // round(sfreq))
+
+
+def _is_eeg(recording: Recording) -> Bool[np.ndarray, "chan"]:
+    return np.array([channel_kind(name) == "eeg" for name in recording.ch_names])
