@@ -40,7 +40,7 @@ class Scorer:
 
 
 def checkpoint_scorer(checkpoint: Checkpoint, *, threshold: float | None = None) -> Scorer:
-    """The log-odds of a checkpoint's task `ied`, by frame, as `siamese-jax detect` has them.
+    """The log-odds of a checkpoint's task `ied`, by frame, as `siamese-jax detect` has them where no electrode is bad.
 
     Args:
         checkpoint: as loaded, or as a training run holds it.
