@@ -54,7 +54,8 @@ def detect(
         out: Folder for what is written, with the same folders inside as those that are searched; a file's name begins
             with its recording's.
         threshold: Least probability of an event; default the one that was fixed on validation patients.
-        false_per_hour: Take the threshold that was fixed for so many false events an hour instead.
+        false_per_hour: Take the threshold that was fixed for so many false events an hour instead; default 1 with the
+            model that comes with the package.
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
         exclude: Electrodes to take as absent, in all files.
@@ -71,6 +72,8 @@ def detect(
 
     jobs = find_jobs(files, out)
     folder = weights.folder() if checkpoint is None else checkpoint
+    if checkpoint is None and threshold is None and false_per_hour is None:
+        false_per_hour = weights.FALSE_PER_HOUR
     loaded = load(folder)
     analysis = plan_analysis(
         folder,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 HOME = Path(__file__).parent
 DEFAULT, CARD = "ied", "card.md"
+FALSE_PER_HOUR = 1.0
+"""At which `siamese-jax detect` takes the default model, unless told otherwise: its users read what it finds."""
 
 
 def names() -> tuple[str, ...]:

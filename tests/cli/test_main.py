@@ -244,6 +244,15 @@ def test_detect_takes_a_threshold_by_its_false_events_an_hour(demo, shipped, tmp
         command([*arguments, "3"])
 
 
+def test_the_model_of_the_package_has_a_rate_unless_told_otherwise(demo, shipped, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "FALSE_PER_HOUR", 10.0)
+    arguments = ["detect", str(demo / "recordings/SIM0001.edf"), "--out", str(tmp_path)]
+    assert command(arguments) == console.OK
+    assert "threshold 0.300 (operating point events_10_per_hour" in capsys.readouterr().out
+    assert command([*arguments, "--checkpoint", str(shipped)]) == console.OK
+    assert "events_10_per_hour" not in capsys.readouterr().out
+
+
 def test_models_tells_of_each_model_what_it_finds_and_where_its_card_is(shipped, capsys):
     assert command(["models"]) == console.OK
     said = capsys.readouterr().out
