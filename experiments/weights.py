@@ -83,12 +83,13 @@ def main(
     source = source or backgrounds.resolve().name
     manifest = _manifest(backgrounds, out)
     people = _people(manifest)
+    given = checkpoint is not None
     if checkpoint is None:
         amounts = {"patients": patients, "minutes": minutes, "copies": copies, "steps": steps}
         checkpoint = _make(backgrounds, manifest, out, SOURCE.format(source), **amounts)
     model = _published(checkpoints.load(checkpoint), backgrounds, people)
     checkpoints.write(to, model)
-    write_text(to / weights.CARD, _card(model, people, source, real))
+    write_text(to / weights.CARD, _card(model, people, source, real, given=given))
     print(f"\nwrote {to}, with its card")
     return OK
 
@@ -204,7 +205,7 @@ def _published(model: Checkpoint, backgrounds: Path, people: People) -> Checkpoi
     return model._replace(identity=dataclasses.replace(model.identity, runs=runs), thresholds=fixed)
 
 
-def _card(model: Checkpoint, people: People, source: str, real: Path | None) -> str:
+def _card(model: Checkpoint, people: People, source: str, real: Path | None, *, given: bool) -> str:
     """Markdown: what it is, what it learnt from, thresholds, figures, where it fails."""
     config, thresholds = model.config, model.thresholds
     n_learnt, n_fixed = (len(people[split]) for split in ("train", "validation"))
@@ -241,6 +242,11 @@ def _card(model: Checkpoint, people: People, source: str, real: Path | None) -> 
         " false events than the rates above.",
         "- Probabilities are not calibrated for a clinic's prevalence.",
         "",
+        *(
+            ["Its checkpoint was given (`--checkpoint`): the steps of this command were run by hand.", ""]
+            if given
+            else []
+        ),
         f"Made by `{about['command']}`, commit {about['commit']}, {about['date']}.",
     ]
     return "\n".join([*lines, ""])

@@ -54,7 +54,7 @@ def test_the_folder_holds_a_model_its_thresholds_and_a_card(made):
     names = {path.name for path in (made / "ied").iterdir()}
     assert names == {"config.json", "identity.json", "parameters.safetensors", "operating_points.json", "card.md"}
     model = checkpoints.load(made / "ied")
-    assert model.step == 3 and model.config.preprocess.limit_uv == 500 and model.config.training.faults == 0.2
+    assert model.step == 3 and model.config.preprocess.limit_uv == 500 and model.config.training.faults == 0.35
     assert "the normal archive" in model.trained_on[0] and "SIMULATED" in model.trained_on[0]
     card = (made / "ied/card.md").read_text()
     assert "Research use only" in card and "It learnt from 2 of these people" in card
