@@ -241,6 +241,9 @@ def _card(model: Checkpoint, people: People, source: str, real: Path | None, *, 
         f"- Its backgrounds come from {n_learnt} people. Other amplifiers, ages, states and illnesses may raise more"
         " false events than the rates above.",
         "- Probabilities are not calibrated for a clinic's prevalence.",
+        "- The shapes of the simulated discharges and the faults in training were chosen with these real recordings at"
+        " hand, the faults after a look at false events in the people of EEGMAT that are scored: on recordings from"
+        " elsewhere it may do worse.",
         "",
         *(
             ["Its checkpoint was given (`--checkpoint`): the steps of this command were run by hand.", ""]
