@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/python -m experiments.demo
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

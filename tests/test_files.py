@@ -219,7 +219,7 @@ def test_operating_points_that_cannot_be_are_refused(copy, capfd, points):
     folder = copy()
     path = folder / "operating_points.json"
     sound = json.loads(path.read_text())
-    assert sound["points"] == [POINT]
+    assert sound["points"] == [POINT | dict.fromkeys(("false_per_hour", "false_per_hour_limit", "hours"))]
     hostile = [POINT | points] if isinstance(points, dict) and "a" not in points else points
     path.write_text(json.dumps(sound | {"points": hostile}))
     refused(folder, capfd, naming="operating_points.json")
