@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int8, Num
 
 from siamese_jax.config.experiment import Config
+from siamese_jax.shards.marks import MAX_BAGS
 from siamese_jax.vocabulary import TaskSpec
 
 
@@ -60,10 +61,9 @@ def frame_loss(
         pos_weight: multiplies the loss of bags.
     """
     x = logits[..., 0]
-    per_window = (bags == 0) * jax.nn.softplus(x)
-    per_window = per_window.sum(-1)
-    # No more bags fit in a window than it has frames, half of them apart.
-    inside = bags[:, None] == jnp.arange(1, x.shape[1] // 2 + 1, dtype=bags.dtype)[None, :, None]
+    per_window = jnp.where(bags == 0, jax.nn.softplus(x), 0.0).sum(-1)
+    numbers = jnp.arange(1, min(MAX_BAGS, x.shape[1]) + 1, dtype=bags.dtype)
+    inside = bags[:, None] == numbers[None, :, None]
     of_bag = jax.nn.logsumexp(jnp.where(inside, x[:, None], -1e9), -1)
     per_window += pos_weight * jnp.where(inside.any(-1), jax.nn.softplus(-of_bag), 0.0).sum(-1)
     return jnp.where(weights > 0, weights * per_window, jnp.float32(0)).sum()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from siamese_jax.config.experiment import Config, TrainingConfig
+from siamese_jax.shards.marks import MAX_BAGS
 from siamese_jax.training.losses import balanced, frame_loss, initial_balance, task_loss
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
@@ -56,6 +57,15 @@ def test_a_bag_adds_the_odds_of_its_frames_and_every_negative_frame_counts_alone
     assert float(frame_loss(logits, bags, given(0.5))) == pytest.approx(
         0.5 * (math.log(7 / 3 * 4 / 3) + math.log(1.25) + math.log(8)), rel=1e-5
     )
+
+
+def test_every_bag_of_a_long_window_counts_once():
+    marked = np.zeros((1, 700), np.int8)
+    marked[0, 6 * np.arange(MAX_BAGS)] = 1 + np.arange(MAX_BAGS)
+    bags = jnp.asarray(marked)
+    logits = jnp.full((1, 700, 1), -jnp.log(3.0))  # each bag of odds 1/3 costs log 4, each negative log 4/3
+    expected = MAX_BAGS * math.log(4) + (700 - MAX_BAGS) * math.log(4 / 3)
+    assert float(frame_loss(logits, bags, given(1))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_frames_that_are_not_known_and_windows_without_a_label_have_no_gradient():
