@@ -107,8 +107,7 @@ def stream(
         ValueError: shards that do not fit the configuration or one another, or hold no label, or no positive one
             where negatives are counted by them; rows that a batch does not have.
     """
-    by_frame = config.frame_loss_tasks([task.name for task in task_specs(shards, config) if task.kind == "binary"])
-    source, size = _Source(shards, config, config.margin + config.shift, by_frame=by_frame), config.training.batch_size
+    source, size = _Source(shards, config, config.margin + config.shift, bags=True), config.training.batch_size
     own = np.arange(size) if rows is None else rows.astype(np.int64)
     if not len(own) or own.min() < 0 or own.max() >= size:
         raise ValueError(f"rows must be one or more of 0 to {size - 1} (training.batch_size={size}), given {rows}")
@@ -200,7 +199,7 @@ class _Source:
         margin: int,
         *,
         judged: bool = False,
-        by_frame: Sequence[str] = (),
+        bags: bool = False,
     ) -> None:
         self._tasks = task_specs(shards, config)
         for shard in shards:
@@ -208,7 +207,8 @@ class _Source:
         self._shards, self._config, self._margin = tuple(shards), config, margin
         self._columns = [_columns(shard, config.data.ch_names) for shard in shards]
         self._opened: dict[int, None] = {}
-        self._by_frame = tuple(by_frame)
+        binary = [task.name for task in self._tasks if task.kind == "binary"]
+        self._by_frame = config.frame_loss_tasks(binary) if bags else ()
         self._known = lru_cache(maxsize=4096)(lambda task, s, i: FrameBags(shards[s].task_marks(task, i)))
         weighted = [np.any([shard.weights[name] > 0 for name in config.tasks], axis=0) for shard in shards]
         if judged and any(some.any() for some in weighted):

@@ -55,9 +55,8 @@ def preprocess(
     filtered = _filter(config, eeg.astype(jnp.float32))
     if prep.limit_uv is not None:
         limits = [prep.limit_uv if channel_kind(name) == "eeg" else np.inf for name in config.data.ch_names]
-        filtered = jnp.clip(
-            filtered, -np.array(limits, np.float32)[None, None], np.array(limits, np.float32)[None, None]
-        )
+        limit = np.array(limits, np.float32)[None, None]
+        filtered = jnp.clip(filtered, -limit, limit)
     rows, row_present = apply_montage(filtered, present, kind=prep.montage, ch_names=config.data.ch_names)
     if prep.scaling == "fixed":
         kinds = map(channel_kind, row_names(config))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from siamese_jax import checkpoints, identity
 from siamese_jax.checkpoints import Checkpoint
@@ -162,11 +163,16 @@ def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard
     Raises:
         ValueError: there is none; the network would learn from zeros.
     """
-    kept = tuple(s for s in training if rows_present(config, jnp.asarray(electrodes(s, config))).any())
+    there = [
+        electrodes(shard, config) for shard in training
+    ]  # one call for all shards, however many recordings each has
+    row = np.asarray(rows_present(config, jnp.concatenate(there))).any(1)
+    usable = [rows.any() for rows in np.split(row, np.cumsum([len(t) for t in there])[:-1])]
+    kept = tuple(shard for shard, is_usable in zip(training, usable, strict=True) if is_usable)
     why = f"of their electrodes not one row of the montage ({config.preprocess.montage}) can be made"
     if not kept:
         raise ValueError(f"the shards in {training[0].path.parent}: {why}; is another preprocess.montage meant?")
-    others = [shard.path.name for shard in training if shard not in kept]
+    others = [shard.path.name for shard, is_usable in zip(training, usable, strict=True) if not is_usable]
     return kept, [f"left out  {', '.join(others)}: {why}"] if others else []
 
 
