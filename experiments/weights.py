@@ -37,7 +37,7 @@ from siamese_jax.files import finite, write_text
 from siamese_jax.identity import Origin, Training
 from siamese_jax.recordings.sidecars import MANIFEST, read_manifest
 
-PATIENTS, MINUTES, COPIES, STEPS = 100, 15.0, 10, 2400
+PATIENTS, MINUTES, COPIES, STEPS = 200, 15.0, 20, 4000
 LEARNING = (
     *("--training.faults", "0.35", "--preprocess.limit-uv", "500", "--training.electrode-dropout", "0.15"),
     *("--training.checkpoint-every", "200"),
@@ -103,7 +103,7 @@ def _make(
     _do(
         "python -m data_tools.simulate",
         lambda words: tyro.cli(simulate.main, args=words),
-        [simulated, "--patients", patients, "--minutes", f"{minutes:g}", "--sfreq", 200, "--seed", 13],
+        [simulated, "--patients", patients, "--minutes", f"{minutes:g}", "--sfreq", 200, "--seed", 14],
     )
     _do(
         "python -m data_tools.implant",
