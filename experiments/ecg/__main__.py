@@ -141,7 +141,7 @@ def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: 
         dealt = f"the shards' own splits, {design.repeats} seeds"
     return {
         **made_by(" ".join(["python -m experiments.ecg", *folders, *options])),
-        "data": "; ".join(f"{source} (real ECG)" for source in records.sources),
+        "data": "; ".join(f"{source} (REAL ECG)" for source in records.sources),
         "windows": len(records.patients),
         "patients": len(set(records.patients)),
         "design": f"{dealt}: {parts[0]} windows to train, {parts[1]} to choose thresholds, {parts[2]} to test. Classes"
