@@ -31,8 +31,8 @@ from siamese_jax.vocabulary import TaskSpec
 
 SPAN_SECONDS = 0.3
 """Frames within this span make one event: about the length of a spike and the rise of its slow wave."""
-APART_SECONDS = 0.3
-"""Least distance of two events: a spike and its slow wave are one, the complexes of a 3-Hz run are not."""
+APART_SECONDS = 0.25
+"""Least distance of two events: a spike and its slow wave are one, the complexes of a 4-Hz run are not."""
 
 REACH_SECONDS = 1.0
 """To either side of a window, or of a frame, at least: an electrode that is bad there is absent in it."""
