@@ -14,7 +14,7 @@ from siamese_jax.detection.predict import Predictions, make_predictor, predict_r
 from siamese_jax.evaluation.events import find_events
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, FALSE_PER_HOUR, MAX_F1, at_rate
 from siamese_jax.recordings.quality import Quality, QualityReport, judge
-from siamese_jax.recordings.recording import Recording, Segment
+from siamese_jax.recordings.recording import Recording, Segment, read_once
 from siamese_jax.recordings.windows import WindowGrid, window_onsets
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY, standard_names
 
@@ -127,12 +127,13 @@ def detect(
     least, origin = event_threshold(checkpoint, threshold, false_per_hour=false_per_hour)
     out = excluded(config, exclude)
     recording = replace(recording, present=recording.present & ~np.isin(recording.ch_names, out))
-    quality = judge(recording)
+    passing = read_once(recording)  # to judge and to predict, in step
+    quality = judge(passing)
     predictions = predict_recording(
         make_predictor(config, checkpoint.tasks),
         config,
         checkpoint.variables,
-        recording,
+        passing,
         hop_seconds=hop_seconds,
         quality=quality,
         on_progress=on_progress,
