@@ -20,7 +20,7 @@ FLOORS = (
     {"tensors", "jobs"},
     {"recordings", "config"},
     {"shards", "evaluation", "models", "signals"},
-    {"cohort", "forward", "identity"},
+    {"cohort", "forward", "identity", "review"},
     {"checkpoints"},
     {"detection"},
     {"training", "export"},
@@ -28,7 +28,7 @@ FLOORS = (
 )
 """A room may import itself and the floors below its own; `siamese_jax` is the package's `__init__`."""
 
-HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "identity", "data_tools"}
+HOST_ROOMS = {"recordings", "shards", "cohort", "evaluation", "identity", "review", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
 WITHOUT_JAX = HOST_ROOMS | {"config", "files", "jobs", "locks", "vocabulary", "weights"}
 

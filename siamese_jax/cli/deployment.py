@@ -40,6 +40,7 @@ def detect(
     hop: float = 1.0,
     units: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    reports: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
 ) -> int:
@@ -59,6 +60,7 @@ def detect(
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
         exclude: Electrodes to take as absent, in all files.
+        reports: Write a review page for each of several files, too; a single file always gets one.
         workers: Processes to work with, on this machine.
         scheduler: Address of a Dask cluster's scheduler to work with instead: tcp://HOST:PORT. Its workers must see
             all files under the same paths.
@@ -92,7 +94,7 @@ def detect(
             print(f"note      {note}")
         found = [standing(job, analysis) for job in jobs]
         if len(files) > 1 or workers > 1 or scheduler or any(file.is_dir() for file in files):
-            code = _detect_many(found, out, analysis, workers, scheduler)
+            code = _detect_many(found, out, analysis, workers, scheduler, with_reports=reports)
         else:
             code = _detect_one(found[0], analysis, loaded)
     print(NOTICE)
@@ -123,6 +125,7 @@ def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> 
                 job.folder,
                 analysis,
                 loaded,
+                with_report=True,
                 on_read=say,
                 on_progress=lambda done: progress("detecting", min(done, seconds), seconds),
             )
@@ -134,7 +137,15 @@ def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> 
     return OK
 
 
-def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
+def _detect_many(
+    found: list["Result"],
+    out: Path,
+    analysis: "Analysis",
+    workers: int,
+    scheduler: str | None,
+    *,
+    with_reports: bool,
+) -> int:
     """With a line for each recording, and those that failed once more at the end."""
     from siamese_jax.detection.archive import detect_each, write_summary
 
@@ -146,6 +157,7 @@ def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers
     done = detect_each(
         due,
         analysis,
+        with_reports=with_reports,
         workers=workers,
         scheduler=scheduler,
         on_retry=lambda job, why: print(f"note      {job.name} will be tried again: {why}"),
@@ -252,7 +264,7 @@ def detection_text(found: "Detections", written: "Written") -> str:
     lines += [
         f"  {row.stage:<4}{row.events:>6} IEDs {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts
     ]
-    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run]
+    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run, written.report]
     lines.append("wrote     " + "\n          ".join(str(path) for path in paths if path is not None))
     lines += [f"note      {note}" for note in written.notes]
     return "\n".join(lines)

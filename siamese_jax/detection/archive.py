@@ -99,6 +99,7 @@ def detect_each(
     jobs: Sequence[Job],
     analysis: Analysis,
     *,
+    with_reports: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     on_retry: Callable[[Job, str], None] = lambda job, why: None,
@@ -108,12 +109,13 @@ def detect_each(
     Args:
         jobs: from `find_jobs`, without those that are finished.
         analysis: from `plan_analysis`.
+        with_reports: write each one's review page, too.
         workers: as for `jobs.run_each`.
         scheduler: likewise; its workers must see checkpoint, recordings and results under the same paths.
         on_retry: told which recording will be tried again, and why.
     """
     there = [job._replace(file=job.file.absolute(), folder=job.folder.absolute()) for job in jobs]
-    function = partial(_analyse_in_worker, analysis=analysis)
+    function = partial(_analyse_in_worker, analysis=analysis, with_report=with_reports)
     outcomes = run_each(
         function, there, workers=workers, scheduler=scheduler, on_retry=lambda index, why: on_retry(jobs[index], why)
     )
@@ -162,8 +164,8 @@ def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
     return str(row["events"]), f"{row['minutes']:.2f}", "" if rate is None else f"{rate:.2f}"
 
 
-def _analyse_in_worker(job: Job, *, analysis: Analysis) -> dict[str, Any]:
-    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest))
+def _analyse_in_worker(job: Job, *, analysis: Analysis, with_report: bool) -> dict[str, Any]:
+    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest), with_report=with_report)
     record = read_record(job.folder, job.file.stem)
     if record is None:
         raise OSError("its results are gone as soon as they are written: is another process at work there?")

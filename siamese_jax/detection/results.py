@@ -47,6 +47,8 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
     """What is to be known: that the model learnt from the recording, which electrodes are bad, what of a patient's
     identity is hidden, why there is no copy."""
+    report: Path | None = None
+    """The review page, if one was asked for."""
 
 
 def write_detections(
