@@ -175,6 +175,39 @@ def _detect_many(
     return OK
 
 
+def review(folder: Positional[Path], verdicts: Positional[tuple[Path, ...]]) -> int:
+    """Merges verdicts that the review page saved into the results: events, EDF+, counts and the archive's summary.
+
+    What `detect` wrote stays. Copied beside its recording, NAME_reviewed.csv gives `prepare` labels.
+
+    Args:
+        folder: What `detect` wrote: its OUT.
+        verdicts: Tables that the page saved, NAME_verdicts.tsv; of several readers the latest verdict counts.
+    """
+    from siamese_jax.detection.archive import update_summary
+    from siamese_jax.detection.verdicts import merge
+    from siamese_jax.locks import locked
+
+    if not folder.is_dir():
+        raise ValueError(f"no such folder: {folder}")
+    with locked(folder) as note:
+        if note:
+            print(f"note      {note}")
+        for one in merge(folder, verdicts):
+            counts = ", ".join(f"{verdict} {n}" for verdict, n in one.counts.items())
+            print(
+                f"{one.name}: {sum(one.counts.values())} of {one.n_events} events judged: {counts}; {one.n_added} new"
+            )
+            if one.n_disputed:
+                print(f"note      readers differ on {one.n_disputed} events: the latest verdict counts")
+            print("wrote     " + "\n          ".join(map(str, one.files)))
+        summary = update_summary(folder)
+    if summary:
+        print(f"wrote     {summary}")
+    print(NOTICE)
+    return OK
+
+
 def models() -> int:
     """Lists the models that come with the package: what they find, in what, what they learnt from, thresholds, card."""
     from siamese_jax import weights

@@ -7,6 +7,7 @@ with the same model and the same settings. The summary is made of the run record
 whoever did the work and however often it was interrupted.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -134,6 +135,25 @@ def write_summary(out: Path, results: Sequence[Result]) -> Path:
     return out / SUMMARY
 
 
+def update_summary(out: Path) -> Path | None:
+    """Make the rows of recordings that were analysed anew of their run records, if `out` holds a summary.
+
+    Raises:
+        ValueError: a run record is damaged.
+    """
+    path = out / SUMMARY
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8-sig") as opened:
+        header, *rows = csv.reader(opened)
+    for i, (name, status, *_) in enumerate(rows):
+        job = Job(Path(name), out / Path(name).parent, name)
+        if status == "ok" and (record := read_record(job.folder, Path(name).stem)):
+            rows[i] = list(_summary_row(Result(job, record, "")))
+    write_csv(path, header, rows)
+    return path
+
+
 SUMMARY_COLUMNS = (
     *("file", "status", "note", "ieds", "minutes", "ieds_per_hour"),
     *(f"{value}_{stage}" for stage in SLEEP.classes for value in ("ieds", "minutes", "ieds_per_hour")),
@@ -144,8 +164,10 @@ SUMMARY_COLUMNS = (
 def _summary_row(result: Result) -> tuple[str, ...]:
     if result.record is None:
         return (result.job.name, "failed", result.why, *[""] * (len(SUMMARY_COLUMNS) - 3))
-    record, counted = result.record, {row["stage"]: row for row in result.record["events_by_stage"]}
+    record, review = result.record, result.record.get("review")
+    counted = {row["stage"]: row for row in (review or record)["events_by_stage"]}
     notes = list(record["warnings"])
+    notes += [_review_text(review)] if review else []
     notes += [f"lacks {', '.join(record['channels_missing'])}"] if record["channels_missing"] else []
     notes += ["cut short"] if record["truncated"] else []
     figures = [text for stage in ("all", *SLEEP.classes) for text in _figures(counted.get(stage))]
@@ -155,6 +177,11 @@ def _summary_row(result: Result) -> tuple[str, ...]:
         *figures,
         *(f"{settings['threshold']:.6g}", settings["model_sha256"]),
     )
+
+
+def _review_text(review: dict[str, Any]) -> str:
+    judged = sum(review[verdict] for verdict in ("accept", "reject", "unsure"))
+    return f"{judged} of {judged + review['not_judged']} events judged, {review['reject']} rejected and not counted"
 
 
 def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:

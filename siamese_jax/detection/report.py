@@ -124,9 +124,7 @@ def _groups(
     taken = np.array([event.probability >= threshold for event in events])
     group = np.full(len(events), clusters.OTHERS)
     group[taken] = clusters.groups(fields[taken], np.array([e.probability for e in events])[taken])
-    means: list[Float64[np.ndarray, electrode]] = [
-        fields[group == k].mean(0) for k in range(int(group.max(initial=-1)) + 1)
-    ]
+    means = [fields[group == k].mean(0) for k in range(int(group.max(initial=-1)) + 1)]
     for i in np.flatnonzero(~taken):
         group[i] = clusters.nearest(fields[i], means)
     return group.tolist(), [clusters.focus(mean, electrodes) for mean in means]

@@ -16,9 +16,12 @@ from siamese_jax.vocabulary import POSITIONS
 
 ALIKE = 0.7
 """Least cosine of a field and its group's mean field."""
-LEAST_EVENTS = 2
+LEAST_EVENTS, LEAST_SHARE = 2, 0.01
+"""A group has so many events, and this share of all."""
 AROUND_SECONDS, PEAK_SECONDS = 0.5, 0.01
 """The baseline is the median of the first on either side; the peak is the mean of the second on either side."""
+MOST_GROUPS = 200
+"""That are looked at: events of noise alone would make one each."""
 NEIGHBOUR_SHARE, FIELD_SHARE = 0.8, 0.5
 """From this share of the largest potential on, an electrode names the focus, or belongs to its field."""
 MIDLINE = 0.15
@@ -69,32 +72,38 @@ def groups(
 ) -> Int[np.ndarray, "event"]:
     """The group of each event: 0 has the most events; `OTHERS` are like no group.
 
-    Events start groups from the most probable down, then each moves to the mean field that it is most like, twice.
+    Events start groups from the most probable down, groups that are alike become one, and then each event moves to the
+    mean field that it is most like.
     """
-    norms = np.linalg.norm(fields_uv, axis=1, keepdims=True)
-    units = fields_uv / np.maximum(norms, 1e-9)
-    sums: list[np.ndarray] = []
-    for i in np.argsort(-probability, kind="stable"):
-        likeness = [unit_sum @ units[i] / max(float(np.linalg.norm(unit_sum)), 1e-9) for unit_sum in sums]
-        best = int(np.argmax(likeness)) if sums else 0
-        if sums and likeness[best] >= ALIKE:
-            sums[best] = sums[best] + units[i]
-        else:
-            sums.append(units[i].copy())
-    group = np.full(len(units), OTHERS)
-    for _ in range(2):
-        if not sums:
+    units = fields_uv / np.maximum(np.linalg.norm(fields_uv, axis=1, keepdims=True), 1e-9)
+    sums, means, n = np.zeros_like(units), np.zeros_like(units), 0
+    for unit in units[np.argsort(-probability, kind="stable")]:
+        likeness = means[:n] @ unit
+        k = int(likeness.argmax()) if n and likeness.max() >= ALIKE else n
+        n = max(n, k + 1)
+        sums[k] += unit
+        means[k] = sums[k] / max(float(np.linalg.norm(sums[k])), 1e-9)
+    sums = sums[np.argsort(-np.linalg.norm(sums[:n], axis=1), kind="stable")[:MOST_GROUPS]]
+    while len(sums) > 1:
+        likeness = _means(sums) @ _means(sums).T - 2 * np.eye(len(sums))
+        one, other = sorted(divmod(int(likeness.argmax()), len(sums)))
+        if likeness[one, other] < ALIKE:
             break
-        means = np.stack(sums)
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
-        likeness = units @ means.T
-        group = np.where(likeness.max(1) >= ALIKE, likeness.argmax(1), OTHERS)
-        sums = [units[group == k].sum(0) for k in range(len(means)) if (group == k).sum() >= LEAST_EVENTS]
-        kept = [k for k in range(len(means)) if (group == k).sum() >= LEAST_EVENTS]
-        new = {old: number for number, old in enumerate(sorted(kept, key=lambda k: -(group == k).sum()))}
-        group = np.array([new.get(int(k), OTHERS) for k in group], int)
-        sums = [units[group == k].sum(0) for k in range(len(new))]
-    return group
+        sums[one] += sums[other]
+        sums = np.delete(sums, other, axis=0)
+    if not len(sums):
+        return np.zeros(0, int)
+    likeness = units @ _means(sums).T
+    group = np.where(likeness.max(1) >= ALIKE, likeness.argmax(1), OTHERS)
+    sizes = np.bincount(group[group >= 0], minlength=len(sums))
+    least = max(LEAST_EVENTS, LEAST_SHARE * len(units))
+    kept = [k for k in np.argsort(-sizes, kind="stable") if sizes[k] >= least]
+    number = {int(old): new for new, old in enumerate(kept)}
+    return np.array([number.get(int(k), OTHERS) for k in group], int)
+
+
+def _means(sums: Float[np.ndarray, "group electrode"]) -> Float[np.ndarray, "group electrode"]:
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
 
 def nearest(field_uv: Float[np.ndarray, "electrode"], means: Sequence[Float[np.ndarray, "electrode"]]) -> int:

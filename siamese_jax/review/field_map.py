@@ -9,7 +9,7 @@ from numpy.polynomial.legendre import legval
 from siamese_jax.vocabulary import POSITIONS
 
 ORDER, TERMS = 4, 30
-SMOOTHING = 1e-5
+SMOOTHING = 1e-7
 """Added to the spline's own values at the electrodes: noise of an electrode makes no peak of its own."""
 
 

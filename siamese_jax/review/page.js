@@ -37,10 +37,13 @@ const minutes = (s) => s < 60 ? `${s.toFixed(0)} s` : s < 3600 ? `${(s / 60).toF
 const whole = (x) => (Math.abs(x) < 0.5 ? "0" : x.toFixed(0)).replace("-", "\u2212");
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
-/* 95 % interval of a Poisson count (Byar's approximation, within a few per cent of the exact one). */
+/* 95 % interval of a Poisson count: exact below 50, from there on by Byar's approximation, which is within 0.1 %. */
 function interval(n) {
   const edge = (k, z) => k * (1 - 1 / (9 * k) + z / (3 * Math.sqrt(k))) ** 3;
-  return [n ? edge(n, -1.96) : 0, edge(n + 1, 1.96)];
+  if (n >= 50) return [edge(n, -1.96), edge(n + 1, 1.96)];
+  const atMost = (k, mean) => { let term = Math.exp(-mean), sum = 0; for (let i = 0; i <= k; i++) { sum += term; term *= mean / (i + 1); } return sum; };
+  const solve = (k, chance) => { let low = 0, high = 100; for (let i = 0; i < 50; i++) { const mid = (low + high) / 2; if (atMost(k, mid) > chance) low = mid; else high = mid; } return low; };
+  return [n ? solve(n - 1, 0.975) : 0, solve(n, 0.025)];
 }
 function rate(n, mins) {
   if (!mins) return ["-", "-"];
@@ -135,8 +138,11 @@ function regroup() {
   if (!lists.has(state.group)) state.group = order[0] ?? null;
 }
 const shown = () => lists.get(state.group) || [];
-const focus = (g) => g === NO_GROUP ? { name: "others", side: "no group", polarity: "" } : data.clusters[g];
-const title = (g) => `${focus(g).name} ${focus(g).side}${focus(g).polarity === "positive" ? ", positive" : ""}`;
+const title = (g) => {
+  if (g === NO_GROUP) return "like no others";
+  const { name, side: where, polarity } = data.clusters[g];
+  return `${g + 1}  ${name} ${where}${polarity === "positive" ? ", positive" : ""}`;
+};
 
 function stageRows(some) {
   const stages = STAGES.filter((s) => minutesOf[s]);
@@ -401,6 +407,7 @@ async function pageSignal(t0, t1) {
   return out;
 }
 async function drawPage() {
+  if (!$("page").clientHeight) return;
   const mine = ++latestPage, span = SPANS[state.span], t0 = state.start, t1 = t0 + span;
   const channels = await pageSignal(t0, t1);
   if (mine !== latestPage) return;
@@ -470,7 +477,7 @@ function describe(channels, t0, t1, lacking, rows) {
   };
   holder.replaceChildren();
   if (e) {
-    holder.append(make("b", `${clockOr(e.peak)} (${hms(e.peak)})`), make("span", `${e.channel} ${whole(e.uv)} \u00b5V`),
+    holder.append(make("b", data.clock === null ? hms(e.peak) : `${clockOr(e.peak)} (${hms(e.peak)})`), make("span", `${e.channel} ${whole(e.uv)} \u00b5V`),
       make("span", `score ${e.p.toFixed(2)}`), make("span", e.stage ? `stage ${e.stage}` : "no stage"), make("b", e.verdict || "not judged", `verdict ${e.verdict}`));
   }
   setting(`montage: ${MONTAGES[state.montage]}`, "1 2 3 4", () => act(String((state.montage + 1) % 4 + 1)));
@@ -611,11 +618,11 @@ function criteria(a) {
 }
 function drawAverage(element, a) {
   const { c, width, height, ratio } = canvas(element), left = 52, bottom = 14;
-  if (!a.n) return;
+  if (!a.n || height < 60) return;
   const { y, step } = rowPlaces(a.rows, 8, height - bottom - 8), from = zero - Math.round(SHOWN_BEFORE * fs), to = zero + Math.round(SHOWN_AFTER * fs);
   const dx = (width - left) / (to - from - 1), x = (t) => left + (t - from) * dx;
   let largest = 1;
-  for (const [i, of] of a.mean.entries()) if (a.rows[i].chain !== "rest") for (let t = from; t < to; t++) largest = Math.max(largest, Math.abs(of[t]));
+  for (const [i, of] of a.mean.entries()) if (a.rows[i].chain !== "rest") for (let t = from; t < to; t++) largest = Math.max(largest, Math.abs(of[t]), 1.5 * a.sd[i][t]);
   const uv = GAINS.find((g) => g >= largest / 2.2) || GAINS[GAINS.length - 1], scale = step / uv;
   c.strokeStyle = "#b9c2ce";
   c.beginPath(); c.moveTo(x(zero), 0); c.lineTo(x(zero), height - bottom); c.stroke();
@@ -650,7 +657,7 @@ let mapWeights = null;
 async function drawField(element, a) {
   const weights = mapWeights ??= data.map.weights ? await unpack(data.map.weights, scalp.length) : [];
   const { c, width, height } = canvas(element);
-  if (!a.n || !weights.length) return;
+  if (!a.n || !weights.length || height < 60) return;
   const size = data.map.size, radius = Math.min(width / 2 - 12, height / 2 - 17), cx = width / 2, cy = height / 2 + 2, most = Math.max(...a.map.map(Math.abs), 1);
   const image = new ImageData(size, size);
   for (let p = 0; p < size * size; p++) {
@@ -941,7 +948,7 @@ for (const [id, name] of [["undo", "z"], ["save", "s"], ["open", "o"], ["help-bu
 $("file").addEventListener("change", () => { if ($("file").files[0]) load($("file").files[0]); $("file").value = ""; });
 $("reader").addEventListener("change", keep);
 window.addEventListener("beforeunload", (leaving) => { if (!state.saved) leaving.preventDefault(); });
-new ResizeObserver(() => refresh({ averages: false }).then(() => { if (measured) { drawAverage($("average"), measured); drawPower($("power"), measured); drawField($("field"), measured); } })).observe(document.querySelector("main"));
+new ResizeObserver(() => document.body.classList.contains("summary") || refresh({ averages: false }).then(() => { if (measured) { drawAverage($("average"), measured); drawPower($("power"), measured); drawField($("field"), measured); } })).observe(document.querySelector("main"));
 
 document.title = `${data.name}: review`;
 $("name").textContent = data.name;

@@ -43,7 +43,9 @@ class Browser:
         if method == "Runtime.exceptionThrown":
             self.errors.append(params["exceptionDetails"].get("exception", {}).get("description", "error"))
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.errors.append(params["entry"]["text"])
+            said = params["entry"]["text"]
+            if "'beforeunload'" not in said:  # which a page that nobody has clicked in may not ask
+                self.errors.append(said)
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"].split(":")[0])
         elif method == "Page.javascriptDialogOpening":  # `beforeunload`; answered without waiting
