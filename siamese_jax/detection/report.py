@@ -15,7 +15,7 @@ from siamese_jax.recordings.texts import ied_meaning, sleep_meaning
 from siamese_jax.review import clusters, field_map
 from siamese_jax.review.packing import packed, steps
 from siamese_jax.review.page import write_page
-from siamese_jax.vocabulary import POSITIONS
+from siamese_jax.vocabulary import POSITIONS, standard_name
 
 REPORT = "_report.html"
 BLOCK_SECONDS = 10
@@ -48,7 +48,7 @@ def write_report(
 
     It holds the signal around each event, the most probable first, and then all of it, up to `limit` bytes of text; the
     page says what it does not hold. Of a patient's identity it holds what the recording's name tells and the time of
-    day; of marks in the recording those texts alone that are words for discharges or stages.
+    day; of marks in the recording what they mean, if that is a discharge or a stage.
 
     Args:
         folder: that is there.
@@ -146,21 +146,25 @@ def _clock(recording: Recording) -> float | None:
 
 
 def _marks(recording: Recording) -> dict[str, Any]:
-    """A person's marks; a text that is no known word for a discharge or a stage may be a name, and is left out."""
+    """A person's marks of discharges and stages by what they mean: their own texts may hold a name."""
     try:
         found = annotations_of(recording)[0]
     except (ValueError, OSError):  # damaged files beside the recording, which detection does not need
         found = recording.annotations
     people = [mark for mark in found if mark.origin != "machine"]
-    shown = [mark for mark in people if _is_known(mark)]
-    rows = [
-        [m.onset_seconds, m.duration_seconds, m.text, m.channel or "", ied_meaning(m.text) or "stage"] for m in shown
-    ]
-    return {"marks": rows, "marks_hidden": len(people) - len(shown)}
+    rows = [(mark.onset_seconds, mark.duration_seconds, _meaning(mark), _electrode(mark)) for mark in people]
+    known = [row for row in rows if row[2]]
+    return {"marks": known, "marks_left_out": len(rows) - len(known)}
 
 
-def _is_known(mark: Annotation) -> bool:
-    return ied_meaning(mark.text) in ("ied", "doubt") or sleep_meaning(mark.text) is not None
+def _meaning(mark: Annotation) -> str:
+    """`IED`, `IED?`, `stage N2`, or nothing."""
+    stage = sleep_meaning(mark.text)
+    return f"stage {stage}" if stage else {"ied": "IED", "doubt": "IED?"}.get(ied_meaning(mark.text) or "", "")
+
+
+def _electrode(mark: Annotation) -> str:
+    return standard_name(mark.channel or "") or ""
 
 
 # --- signal ---------------------------------------------------------------------------------------------------

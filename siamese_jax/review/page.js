@@ -779,8 +779,8 @@ function drawTimeline(element = $("timeline")) {
   c.fillText("IEDs", 4, rateTop + 8);
   c.fillText(`${perMinute < 10 ? perMinute.toFixed(1) : perMinute.toFixed(0)}/min`, 4, rateTop + 21);
   c.fillStyle = "#7a3ea8";
-  for (const [onset, duration, , , kind] of data.marks) if (kind !== "stage") c.fillRect(x(onset), rateBottom + 2, Math.max(x(onset + duration) - x(onset), 1.5), 6);
-  if (data.marks.some((m) => m[4] !== "stage")) c.fillText("marks", 4, rateBottom + 5);
+  for (const [onset, duration, meaning] of data.marks) if (meaning.startsWith("IED")) c.fillRect(x(onset), rateBottom + 2, Math.max(x(onset + duration) - x(onset), 1.5), 6);
+  if (data.marks.some((m) => m[2].startsWith("IED"))) c.fillText("marks", 4, rateBottom + 5);
   if (state.event) { c.fillStyle = "#d48806"; c.beginPath(); const ex = x(state.event.peak); c.moveTo(ex, rateTop - 1); c.lineTo(ex - 4, rateTop - 7); c.lineTo(ex + 4, rateTop - 7); c.fill(); }
   c.strokeStyle = "#d48806";
   c.strokeRect(x(Math.max(state.start, 0)), 1, Math.max(x(state.start + SPANS[state.span]) - x(Math.max(state.start, 0)), 3), rateBottom + 8);
@@ -952,7 +952,7 @@ new ResizeObserver(() => document.body.classList.contains("summary") || refresh(
 
 document.title = `${data.name}: review`;
 $("name").textContent = data.name;
-$("facts").textContent = `${minutes(data.analysed_seconds)} analysed of ${minutes(data.recording_seconds)}${data.clock === null ? "" : `, from ${clockOr(0)}`}${data.marks_hidden ? `; ${data.marks_hidden} marks left out, whose texts may name a person` : ""}`;
+$("facts").textContent = `${minutes(data.analysed_seconds)} analysed of ${minutes(data.recording_seconds)}${data.clock === null ? "" : `, from ${clockOr(0)}`}${data.marks_left_out ? `; ${data.marks_left_out} marks that name no discharge or stage are left out` : ""}`;
 restore();
 regroup();
 state.event = shown()[0] || null;
