@@ -65,6 +65,29 @@ LEFT_RIGHT: dict[str, str] = {
 }
 """Each left electrode and its mirror image."""
 
+NEIGHBOURS: dict[str, tuple[str, ...]] = {
+    "Fp1": ("AF7", "AF3", "FPz"),
+    "Fp2": ("AF8", "AF4", "FPz"),
+    "F7": ("F5", "FT7", "AF7", "F9"),
+    "F3": ("F1", "F5", "AF3", "FC3", "FC1", "FC5"),
+    "Fz": ("F1", "F2", "FCz", "AFz"),
+    "F4": ("F2", "F6", "AF4", "FC4", "FC2", "FC6"),
+    "F8": ("F6", "FT8", "AF8", "F10"),
+    "T3": ("FT7", "TP7", "C5", "T9"),
+    "C3": ("C1", "C5", "FC3", "CP3", "FC1", "FC5", "CP1", "CP5"),
+    "Cz": ("C1", "C2", "FCz", "CPz"),
+    "C4": ("C2", "C6", "FC4", "CP4", "FC2", "FC6", "CP2", "CP6"),
+    "T4": ("FT8", "TP8", "C6", "T10"),
+    "T5": ("TP7", "P5", "PO7", "P9"),
+    "P3": ("P1", "P5", "CP3", "PO3", "CP1", "CP5"),
+    "Pz": ("P1", "P2", "CPz", "POz"),
+    "P4": ("P2", "P6", "CP4", "PO4", "CP2", "CP6"),
+    "T6": ("TP8", "P6", "PO8", "P10"),
+    "O1": ("PO7", "PO3", "Oz", "I1"),
+    "O2": ("PO8", "PO4", "Oz", "I2"),
+}
+"""The electrodes of the 10-10 system about half a 10-20 distance away from each of the 10-20 system, nearest first."""
+
 ChannelKind = Literal["eeg", "ecg", "emg", "eog"]
 
 

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 
 from siamese_jax.vocabulary import (
     LEADS_29,
+    NEIGHBOURS,
     TEN_TWENTY,
     TWELVE_LEADS,
     channel_kind,
@@ -136,3 +139,13 @@ def test_the_common_reference_of_a_label(label, reference):
 )
 def test_microvolts_in_a_unit(unit, factor):
     assert unit_factor(unit) == factor
+
+
+def test_near_electrodes_are_of_the_10_10_system_and_alike_on_both_sides():
+    def mirror(name):
+        return re.sub(r"\d+", lambda digits: str((n := int(digits[0])) + (1 if n % 2 else -1)), name)
+
+    assert NEIGHBOURS.keys() == set(TEN_TWENTY)
+    for name, near in NEIGHBOURS.items():
+        assert all(standard_name(other) == other and other not in TEN_TWENTY for other in near)
+        assert set(NEIGHBOURS[mirror(name)]) == {mirror(other) for other in near}

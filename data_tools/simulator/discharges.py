@@ -59,7 +59,7 @@ class Complex(NamedTuple):
 class Discharge(NamedTuple):
     """A single complex or a run of them."""
 
-    kind: str  # of ieds.KINDS
+    kind: str  # of ieds.SHARP_SECONDS
     focus: int  # of the profile's foci
     stage: str
     starts: tuple[float, ...]  # first peak of each complex, seconds from the start of the recording

@@ -91,6 +91,7 @@ SHARP_SECONDS = {
     "sharp wave": Range(0.076, 0.190),  # FACT 7.1: 70-200 ms; ends ours, so that a tenth more or less stays within
     "spike-and-wave": Range(0.028, 0.068),
     "polyspike": Range(0.028, 0.045),  # ours: at 25 Hz they must not run together
+    "blunt wave": Range(0.200, 0.320),  # only periodic ones: `blunt` is wider than 200 ms (ACNS); the other end ours
 }
 """Rise and fall of the sharp part together; half of that is the width at half height, 14-94 ms. Real spikes measure
 15-60 ms there (FACT, measured; Gotman and Gloor 1976 and Frost 1985 describe the same two half-waves, RECALL)."""
@@ -119,6 +120,7 @@ AFTER_WAVE_GAIN = {
     "sharp wave": Range(0.4, 0.8),
     "spike-and-wave": Range(0.8, 1.3),
     "polyspike": Range(0.6, 1.2),
+    "blunt wave": Range(0.3, 0.6),
 }
 """7.1: 0.4-1.2 (recipe), 0.5-1.5 (RECALL); which kind has which part is ours."""
 
@@ -155,9 +157,11 @@ PERIODIC_HZ, PERIODIC_JITTER = Range(0.5, 3.0), 0.08
 less than 50 % from one to the next in most (ACNS)."""
 PERIODIC_RUN_SECONDS, PERIODIC_RUNS_PER_MINUTE = Range(10, 180), Range(0.1, 0.5)
 """Brief runs last 10-59 s, intermediate ones 1-10 min (ACNS); not shorter than 6 intervals (ACNS); rates INFERENCE."""
-PERIODIC_KINDS = {"spike": 0.2, "sharp wave": 0.55, "polyspike": 0.25}
-"""Spiky, sharp, or of more than three phases (ACNS), all of one patient's alike; shares INFERENCE. A slow wave follows
-them at half of the foci."""
+PERIODIC_KINDS = {"spike": 0.2, "sharp wave": 0.45, "polyspike": 0.2, "blunt wave": 0.15}
+"""Spiky, sharp, of more than three phases, or blunt (ACNS), all of one patient's alike; shares INFERENCE. A slow wave
+follows them at half of the foci."""
+BLUNT_HIGHEST_HZ = 1.5
+"""Faster, blunt waves would follow each other without an interval, which is rhythmic delta (ACNS; figure ours)."""
 PERIODIC_SNR, PERIODIC_SNR_SIGMA = Range(2.8, 8.3), 0.15
 """Over a quiet background 50-150 uV, ACNS's `medium`, from patient to patient, and the scatter in one (INFERENCE)."""
 PERIODIC_EXTENT_CM = Range(6, 11)
@@ -197,7 +201,7 @@ class Focus(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What one patient's discharges have in common; kinds are those of KINDS."""
+    """What one patient's discharges have in common; kinds are those of SHARP_SECONDS."""
 
     sharp_seconds: dict[str, float]  # rise + fall by kind
     rise_share: float
@@ -298,7 +302,7 @@ def _draw_shape(rng: np.random.Generator) -> Shape:
     return Shape(
         sharp_seconds={name: seconds.draw(rng) for name, seconds in SHARP_SECONDS.items()},
         rise_share=RISE_SHARE.draw(rng),
-        before_gain={name: BEFORE_GAIN.draw(rng) * (rng.uniform() < BEFORE_SHARE) for name in KINDS},
+        before_gain={name: BEFORE_GAIN.draw(rng) * (rng.uniform() < BEFORE_SHARE) for name in SHARP_SECONDS},
         shoulder_gain=SHOULDER_GAIN.draw(rng),
         after_wave_seconds=AFTER_WAVE_SECONDS.draw(rng),
         after_wave_gain={name: gain.draw(rng) for name, gain in AFTER_WAVE_GAIN.items()},
@@ -317,10 +321,11 @@ def _draw_periodic(age_years: float, rng: np.random.Generator) -> Periodic:
         foci = tuple(_focal_focus(region, name, age_years, 1 / len(leads), rng) for name in leads)
         wide = PERIODIC_EXTENT_CM.draw(rng)
         foci = tuple(f._replace(patches=tuple(p._replace(extent_cm=wide) for p in f.patches)) for f in foci)
+    kind, hz = choose(PERIODIC_KINDS, rng), PERIODIC_HZ.draw(rng)
     return Periodic(
         pattern=pattern,
-        kind=choose(PERIODIC_KINDS, rng),
-        hz=PERIODIC_HZ.draw(rng),
+        kind=kind,
+        hz=min(hz, BLUNT_HIGHEST_HZ) if kind == "blunt wave" else hz,
         runs_per_minute=PERIODIC_RUNS_PER_MINUTE.draw(rng),
         snr=PERIODIC_SNR.draw(rng),
         foci=tuple(focus._replace(after_wave=after_wave) for focus in foci),

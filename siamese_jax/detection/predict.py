@@ -22,8 +22,8 @@ from siamese_jax.vocabulary import TaskSpec
 
 SPAN_SECONDS = 0.3
 """Frames within this span make one event: about the length of a spike and the rise of its slow wave."""
-APART_SECONDS = 0.3
-"""Least distance of two events: a spike and its slow wave are one, the complexes of a 3-Hz run are not."""
+APART_SECONDS = 0.25
+"""Least distance of two events: a spike and its slow wave are one, the complexes of a 4-Hz run are not."""
 
 READ_SECONDS = 600.0
 """Of a recording at a time: neighbouring stretches overlap by the windows' margins, so longer ones read less twice."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from siamese_jax.vocabulary import (
     EARS,
     MIN_EEG_SFREQ_HZ,
+    NEIGHBOURS,
     channel_kind,
     common_reference,
     standard_name,
@@ -71,6 +72,7 @@ def choose_channels(
     units: Mapping[str, str],
     source: str,
     spreads: Callable[[Sequence[int]], Mapping[int, list[float]]],
+    nearest: bool = False,
 ) -> tuple[dict[str, Chosen], ChannelReport]:
     """The channel for each of `ch_names`, and the report on all of them.
 
@@ -88,6 +90,7 @@ def choose_channels(
             letter case, or `*` for all.
         source: the file's name, for messages.
         spreads: measures channels, given by their positions: `spreads_of` stretches of them, each in its own unit.
+        nearest: let one of `NEIGHBOURS` stand in for an electrode of the 10-20 system that is not there, each for one.
 
     Returns:
         the chosen channel by name, in the order of `ch_names` and without those missing; and the report.
@@ -101,14 +104,17 @@ def choose_channels(
     given, warnings = _given_units(channels, names, ch_names, units, source)
     reference, is_bipolar = _second_electrodes(names)
     candidates = {name: _candidates(names, standard_name(name) or name, reference) for name in ch_names}
+    near = {name: _near(names, name, ch_names, reference) for name in ch_names if nearest}
+    candidates |= {name: candidates[name] + places for name, places in near.items()}
     problems = {i: why for i, channel in enumerate(channels) if (why := _unusable(channel))}
     problems |= {i: "the reference of the other channels" for i, name in enumerate(names) if name == reference}
     spread = spreads(sorted({i for found in candidates.values() for i in found} - set(problems)))
     problems |= {i: "constant" for i, values in spread.items() if not values}
     factors = {i: unit_factor(given.get(i, channel.unit)) for i, channel in enumerate(channels)}
-    found = {}
+    found: dict[str, int] = {}
     for name, places in candidates.items():
-        usable = [i for i in places if i not in problems]
+        taken = {*found.values()} & {*near.get(name, ())}
+        usable = [i for i in places if i not in problems and i not in taken]
         if usable:
             found[name] = next((i for i in usable if factors[i] is not None), usable[0])
     ignored = {
@@ -122,7 +128,11 @@ def choose_channels(
     warnings += [f"{channels[i].label}: {said}" for i in found.values() if (said := channels[i].warning)]
     warnings += _passed_over(names, keys, candidates, found, ignored)
     warnings += _unit_warnings(channels, found, given)
-    warnings += _reference_warnings(names, keys, found, reference)
+    stand_ins = {name: i for name, i in found.items() if i in near.get(name, ())}
+    if stand_ins:
+        said = ", ".join(f"{keys[i]} for {name}" for name, i in stand_ins.items())
+        warnings.append(f"a near electrode stands in for one that is missing: {said}")
+    warnings += _reference_warnings(names, keys, {n: i for n, i in found.items() if n not in stand_ins}, reference)
     dead = [name for name in ch_names if name not in found and any(not spread.get(i, [0]) for i in candidates[name])]
     if dead:
         warnings.append(f"constant in every stretch sampled, taken as absent: {', '.join(dead)}")
@@ -229,6 +239,12 @@ def _candidates(names: Sequence[str], wanted: str, reference: str | None) -> lis
     alone = [i for i, name in enumerate(names) if name == wanted]
     against = {f"{wanted}-{other}" for other in (*EARS, reference)}
     return alone + [i for i, name in enumerate(names) if name in against]
+
+
+def _near(names: Sequence[str], wanted: str, ch_names: Sequence[str], reference: str | None) -> list[int]:
+    """Channels of electrodes near one, the nearest first, without those that are wanted themselves."""
+    near = (other for other in NEIGHBOURS.get(wanted, ()) if other not in ch_names)
+    return [i for other in near for i in _candidates(names, other, reference)]
 
 
 def _unusable(channel: FileChannel) -> str | None:

@@ -36,6 +36,7 @@ def read_recording(
     ch_names: Sequence[str],
     sfreq: float,
     units: Mapping[str, str] | None = None,
+    nearest: bool = False,
     amend: Callable[[FileChannel], FileChannel] | None = None,
 ) -> Recording:
     """The channels `ch_names` of an EDF, EDF+C, EDF+D or BDF file, in microvolts at `sfreq` Hz.
@@ -50,6 +51,7 @@ def read_recording(
         ch_names: electrodes wanted, in the order wanted; the recording has their standard names.
         sfreq: samples per second wanted.
         units: units to read channels in instead of the header's, by file label, standard name or `*`.
+        nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
         amend: mends what the header says of a channel, before any is chosen: BIDS has a table of them.
 
     Raises:
@@ -67,6 +69,7 @@ def read_recording(
         units=units or {},
         source=layout.path.name,
         spreads=lambda indices: spreads_of(_stretches(layout, {i: gains[i] for i in indices}, sfreq)),
+        nearest=nearest,
     )
     stamps = read_stamps(layout)
     fastest = max(channels[one.index].sfreq for one in chosen.values())

@@ -317,16 +317,16 @@ def test_a_model_that_pools_features_gives_a_logit_a_window(tiny, variables_of):
     assert timelines(config, "ied", off_grid, recording.segments, hop=50) == []
 
 
-def test_the_odds_of_300_ms_make_one_event_and_events_lie_300_ms_apart():
+def test_the_odds_of_300_ms_make_one_event_and_events_lie_250_ms_apart():
     """Frames every 0.05 s: of a plateau, the frames up to 0.15 s away from its middle count, 7 of them."""
     config = dataclasses.replace(SMALL, data=DataConfig(window_seconds=4.0))
     frame = np.full((1, 81, 1), -30.0, np.float32)
     frame[0, 36:45] = -3.0  # 9 frames about 2 s
-    frame[0, [10, 15, 60, 66], 0] = 1.0, 0.0, 1.0, 0.0  # 0.25 s apart: one event; 0.3 s apart: two
+    frame[0, [10, 14, 60, 65], 0] = 1.0, 0.0, 1.0, 0.0  # 0.2 s apart: one event; 0.25 s apart: two
     predictions = Predictions(WindowGrid(np.zeros(1, np.int32), np.array([0])), {"ied": frame[:, 0]}, {"ied": frame})
     ((line, _),) = timelines(config, "ied", predictions, [Segment(0.0, 800)], hop=800)
     found = find_events(**line._asdict(), threshold=0.01)
-    assert [round(event.peak_seconds, 3) for event in found] == [0.5, 2.0, 3.0, 3.3]
+    assert [round(event.peak_seconds, 3) for event in found] == [0.5, 2.0, 3.0, 3.25]
     np.testing.assert_allclose(found[1].probability, 7 * np.exp(-3) / (1 + 7 * np.exp(-3)), atol=1e-4)
 
 

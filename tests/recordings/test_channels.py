@@ -326,3 +326,34 @@ def test_the_spread_is_the_median_over_stretches_that_are_not_constant():
     spreads = spreads_of({5: stretch.astype(np.float32), 7: np.ones(3, np.float32)} for stretch in stretches)
     np.testing.assert_allclose(spreads[5], [3, 30, 3000], rtol=0.1)
     assert spreads[7] == []
+
+
+HEADSET = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+
+
+def test_a_near_electrode_stands_in_for_a_missing_one_when_asked(tmp_path):
+    path = save(tmp_path, [Signal(name, noise(3, 200) * (i + 1)) for i, name in enumerate(HEADSET)])
+    strict = read_recording(path, ch_names=TEN_TWENTY, sfreq=200)
+    assert strict.report.ignored["AF3"] == "not asked for" and "Fp1" in strict.report.missing
+    near = read_recording(path, ch_names=TEN_TWENTY, sfreq=200, nearest=True)
+    stand_ins = {"Fp1": "AF3", "Fp2": "AF4", "C3": "FC5", "C4": "FC6"}
+    assert {name: near.report.used[name] for name in stand_ins} == stand_ins
+    assert near.report.used.keys() - stand_ins.keys() == strict.report.used.keys()
+    assert near.report.missing == ("P3", "P4", "Fz", "Cz", "Pz") and not near.report.ignored
+    (said,) = [text for text in near.report.warnings if "stands in" in text]
+    assert all(f"{label} for {name}" in said for name, label in stand_ins.items())
+    for name, label in stand_ins.items():
+        np.testing.assert_array_equal(
+            whole(near)[:, TEN_TWENTY.index(name)],
+            whole(read_recording(path, ch_names=(label,), sfreq=200))[:, 0],
+        )
+
+
+def test_an_electrode_stands_in_once_and_never_for_one_that_is_there(tmp_path):
+    path = save(tmp_path, [Signal(name, noise(3, 200)) for name in ("TP7", "C5", "F3", "F1")])
+    report = read_recording(path, ch_names=("T3", "T5", "F3", "C3"), sfreq=200, nearest=True).report
+    assert report.used == {"T3": "TP7", "F3": "F3", "C3": "C5"} and report.missing == ("T5",)
+    flat = [Signal("Fp1", np.zeros((3, 200))), Signal("AF7-A2", noise(3, 200)), Signal("C3-A2", noise(3, 200))]
+    report = read_recording(save(tmp_path, flat), ch_names=("Fp1", "C3"), sfreq=200, nearest=True).report
+    assert report.used == {"Fp1": "AF7-A2", "C3": "C3-A2"}
+    assert any("Fp1 is taken from AF7-A2, not from Fp1 (constant)" in text for text in report.warnings)

@@ -229,6 +229,16 @@ def test_periodic_discharges_are_alike_and_end_before_the_next():
     assert {("sharp wave", False, False), ("sharp wave", True, False), ("polyspike", True, True)} <= kinds
 
 
+def test_blunt_periodic_waves_are_wider_than_200_ms_with_an_interval_between_them():
+    # ACNS 2021: blunt is smooth, wider than 200 ms; without an interval it would be rhythmic delta.
+    blunt = [one for one in periodic_patients() if one.kind == "blunt wave"]
+    assert len(blunt) / len(periodic_patients()) == pytest.approx(0.15, abs=0.08)
+    for periodic in blunt:
+        one = draw_periodic(periodic, 240, 7200.0, np.random.default_rng(1))[0].complexes[0]
+        assert 0.18 < one.rise + one.fall < 0.34
+        assert 1 / periodic.hz > 1.8 * (one.rise + one.fall)
+
+
 # --- a cohort -----------------------------------------------------------------------------------------------
 
 
