@@ -195,7 +195,7 @@ function scrollToEvent() {
 function showHead() {
   const some = [...lists.values()].flat(), done = events.filter((e) => e.verdict).length;
   const n = counts(some).length, [per, range] = rate(n, minutesOf.all);
-  $("progress").replaceChildren(make("b", `${n} IEDs, ${per}/h (${range})`), make("span", `  ${some.filter((e) => e.verdict).length} of ${some.length} judged`));
+  $("progress").replaceChildren(make("b", `${n} IED${n === 1 ? "" : "s"}, ${per}/h (${range})`), make("span", `  ${some.filter((e) => e.verdict).length} of ${some.length} judged`));
   for (const [verdict, sign, k] of tally(some)) $("progress").append(make("span", ` ${sign}${k}`, verdict));
   $("threshold").value = toSlider(state.threshold);
   $("threshold-text").textContent = state.threshold < 0.1 ? state.threshold.toFixed(3) : state.threshold.toFixed(2);
@@ -480,7 +480,7 @@ function describe(channels, t0, t1, lacking, rows) {
     holder.append(make("b", data.clock === null ? hms(e.peak) : `${clockOr(e.peak)} (${hms(e.peak)})`), make("span", `${e.channel} ${whole(e.uv)} \u00b5V`),
       make("span", `score ${e.p.toFixed(2)}`), make("span", e.stage ? `stage ${e.stage}` : "no stage"), make("b", e.verdict || "not judged", `verdict ${e.verdict}`));
   }
-  setting(`montage: ${MONTAGES[state.montage]}`, "1 2 3 4", () => act(String((state.montage + 1) % 4 + 1)));
+  setting(MONTAGES[state.montage], "1 2 3 4", () => act(String((state.montage + 1) % 4 + 1)));
   setting(filterText(), "f, n", () => act("f"));
   setting(`${SPANS[state.span]} s`, "< >", () => act(">"));
   setting(`${GAINS[state.gain]} \u00b5V a row, negative up`, "+ \u2212", () => act("+"));
@@ -505,63 +505,74 @@ function say(text) { $("message").textContent = text; }
 
 // --- averages ------------------------------------------------------------------------------------------------
 
-const epochSamples = Math.round((BEFORE + AFTER) * fs), zero = Math.round(BEFORE * fs);
-let epochs = new Map(), epochSettings = "";
+const epochSamples = Math.round((BEFORE + AFTER) * fs), zero = Math.round(BEFORE * fs), baseline = Math.round(0.8 * zero);
 /* Two seconds around an event's peak, filtered, by channel; null if the page holds not all of them. */
 async function epoch(e) {
-  const now = `${state.filter} ${state.notch}`;
-  if (now !== epochSettings) { epochs = new Map(); epochSettings = now; }
-  if (epochs.has(e.i)) return epochs.get(e.i);
-  const s = data.segments.findLastIndex(([onset]) => onset <= e.peak + 0.5 / fs), [onset, n] = data.segments[Math.max(s, 0)];
+  const s = Math.max(data.segments.findLastIndex(([onset]) => onset <= e.peak + 0.5 / fs), 0), [onset, n] = data.segments[s];
   const peak = Math.round((e.peak - onset) * fs), margin = Math.round(0.5 * MARGIN * fs);
   const a = Math.max(peak - zero - margin, 0), z = Math.min(peak - zero + epochSamples + margin, n), cut = peak - zero - a;
-  let made = null;
-  if (cut >= 0 && cut + epochSamples <= z - a) {
-    const part = filter(await samples(Math.max(s, 0), a, z)).map((x) => x.slice(cut, cut + epochSamples));
-    if (!part.some((x) => x.some(Number.isNaN))) made = part;
+  if (cut < 0 || cut + epochSamples > z - a) return null;
+  const part = filter(await samples(s, a, z)).map((x) => x.subarray(cut, cut + epochSamples));
+  return part.some((x) => x.some(Number.isNaN)) ? null : part;
+}
+/* Sums over events, to which one is added or from which one is taken: a verdict costs one event, however many there are. */
+function nothingYet(rows) {
+  const zeros = (n) => Array.from({ length: n }, () => new Float64Array(epochSamples));
+  return { rows, n: 0, events: new Map(), sum: zeros(rows.length), squares: zeros(rows.length), total: zeros(scalp.length),
+    before: new Float64Array(scalp.length), after: new Float64Array(scalp.length), slope: new Float64Array(scalp.length) };
+}
+function include(held, one, sign) {
+  held.n += sign;
+  for (const [i, row] of derive(one, held.rows).entries()) {
+    const sum = held.sum[i], squares = held.squares[i];
+    let base = 0;
+    for (let t = 0; t < baseline; t++) base += row[t] / baseline;
+    for (let t = 0; t < epochSamples; t++) { const v = row[t] - base; sum[t] += sign * v; squares[t] += sign * v * v; }
   }
-  if (epochs.size > 1500) epochs.delete(epochs.keys().next().value);
-  epochs.set(e.i, made);
-  return made;
+  const mean = new Float64Array(epochSamples);
+  if (scalp.length > 1) for (const c of scalp) for (let t = 0; t < epochSamples; t++) mean[t] += one[c][t] / scalp.length;
+  for (const [k, c] of scalp.entries()) {
+    const x = one[c].map((v, t) => v - mean[t]), total = held.total[k];
+    for (let t = 0; t < epochSamples; t++) total[t] += sign * x[t];
+    const power = (a, z) => { let m = 0, v = 0; for (let t = a; t < z; t++) m += x[t] / (z - a); for (let t = a; t < z; t++) v += (x[t] - m) ** 2 / (z - a); return v; };
+    let slope = 0;
+    const quiet = Math.round(0.6 * zero);
+    for (let t = 1; t < quiet; t++) slope += ((x[t] - x[t - 1]) * fs / 1000) ** 2 / (quiet - 1);
+    held.before[k] += sign * power(0, quiet);
+    held.after[k] += sign * power(zero + Math.round(0.4 * fs), epochSamples);
+    held.slope[k] += sign * slope;
+  }
+}
+/* Bring sums to these events; false where something newer came in between. `onPause` is called now and then. */
+async function bring(held, some, isStale, onPause) {
+  const wanted = new Set(some);
+  let pause = performance.now();
+  for (const e of [...[...held.events.keys()].filter((one) => !wanted.has(one)), ...some.filter((one) => !held.events.has(one))]) {
+    const one = await epoch(e), sign = wanted.has(e) ? 1 : -1;
+    if (isStale()) return false;
+    if (one) include(held, one, sign);
+    if (sign > 0) held.events.set(e, one !== null); else held.events.delete(e);
+    if (performance.now() - pause > 25) {
+      onPause();
+      await new Promise((go) => setTimeout(go));
+      if (isStale()) return false;
+      pause = performance.now();
+    }
+  }
+  return true;
 }
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-let latestAverage = 0;
-/* Mean and SD by row of the montage, the mean at each electrode, and what single events have before and after. */
-async function average(some, rows, isStale) {
-  const size = epochSamples, sum = rows.map(() => new Float64Array(size)), squares = rows.map(() => new Float64Array(size));
-  const mean = Array.from({ length: nChans }, () => new Float64Array(size)), around = [];
-  let n = 0, pause = performance.now();
-  for (const e of some) {
-    const one = await epoch(e);
-    if (performance.now() - pause > 25) { await new Promise((go) => setTimeout(go)); pause = performance.now(); }
-    if (isStale()) return null;
-    if (!one) continue;
-    n++;
-    for (const [i, row] of derive(one, rows).entries()) {
-      let base = 0;
-      for (let t = 0; t < zero * 0.8; t++) base += row[t] / Math.floor(zero * 0.8 + 1);
-      for (let t = 0; t < size; t++) { const v = row[t] - base; sum[i][t] += v; squares[i][t] += v * v; }
-    }
-    for (let c = 0; c < nChans; c++) for (let t = 0; t < size; t++) mean[c][t] += one[c][t];
-    around.push(one);
-    if (around.length > 300) around.shift();
-  }
-  if (!n) return { n: 0 };
-  for (const [i, of] of sum.entries()) for (let t = 0; t < size; t++) {
-    of[t] /= n;
-    squares[i][t] = n > 1 ? Math.sqrt(Math.max(squares[i][t] / n - of[t] ** 2, 0) * n / (n - 1)) : 0;
-  }
-  const reference = new Float64Array(size), potentials = scalp.map((c) => mean[c].map((v) => v / n));
-  for (const of of potentials) for (let t = 0; t < size; t++) reference[t] += of[t] / scalp.length;
-  for (const of of potentials) {
-    for (let t = 0; t < size; t++) of[t] -= scalp.length > 1 ? reference[t] : 0;
-    const base = median(of.slice(0, Math.round(zero * 0.8)));
-    for (let t = 0; t < size; t++) of[t] -= base;
-  }
-  return { n, rows, mean: sum, sd: squares, potentials, ...measure(potentials, around) };
+/* Mean and SD by row of the montage, mean potentials against the average, and what is measured of them. */
+function averaged({ rows, n, sum, squares, total, before, after, slope }) {
+  if (!n) return { n };
+  const mean = sum.map((of) => of.map((v) => v / n));
+  const sd = squares.map((of, i) => of.map((v, t) => n > 1 ? Math.sqrt(Math.max(v / n - mean[i][t] ** 2, 0) * n / (n - 1)) : 0));
+  const potentials = total.map((of) => { const x = of.map((v) => v / n), base = median(x.subarray(0, baseline)); return x.map((v) => v - base); });
+  const root = (of) => of.map((v) => Math.sqrt(Math.max(v / n, 0)));
+  return { n, rows, mean, sd, potentials, ...measure(potentials, root(before), root(after), root(slope)) };
 }
 /* The IFCN's operational criteria (Kane et al. 2017; Kural et al. 2020), measured at the electrode with the largest mean. */
-function measure(potentials, around) {
+function measure(potentials, before, after, slope) {
   const near = Math.round(0.05 * fs), size = epochSamples, ms = 1000 / fs;
   let at = zero, chan = 0;
   for (const [i, of] of potentials.entries()) for (let t = zero - near; t <= zero + near; t++)
@@ -569,8 +580,8 @@ function measure(potentials, around) {
   const wave = potentials[chan], peak = wave[at], sign = Math.sign(peak) || 1;
   const edge = (step) => {  // where a fifth of the peak is left, between two samples
     for (let t = at + step; t > 0 && t < size - 1; t += step) {
-      const level = wave[t] * sign - 0.2 * Math.abs(peak), before = wave[t - step] * sign - 0.2 * Math.abs(peak);
-      if (level <= 0) return t - step + step * before / (before - level || 1);
+      const level = wave[t] * sign - 0.2 * Math.abs(peak), earlier = wave[t - step] * sign - 0.2 * Math.abs(peak);
+      if (level <= 0) return t - step + step * earlier / (earlier - level || 1);
     }
     return step < 0 ? 0 : size - 1;
   };
@@ -579,26 +590,13 @@ function measure(potentials, around) {
     for (let t = Math.max(Math.ceil(a), 1); t <= Math.min(z, size - 1); t++) most = Math.max(most, Math.abs(wave[t] - wave[t - 1]) / ms);
     return most;
   };
-  const alone = around.map((one) => {
-    const c = scalp[chan], x = new Float64Array(size);
-    for (let t = 0; t < size; t++) { let m = 0; for (const k of scalp) m += one[k][t]; x[t] = one[c][t] - (scalp.length > 1 ? m / scalp.length : 0); }
-    const part = (a, z) => {
-      let m = 0, v = 0, slope = 0;
-      for (let t = a; t < z; t++) m += x[t] / (z - a);
-      for (let t = a; t < z; t++) { v += (x[t] - m) ** 2 / (z - a); slope += ((x[t] - x[Math.max(t - 1, 0)]) / ms) ** 2 / (z - a); }
-      return [v, slope];
-    };
-    return [part(1, Math.round(0.6 * zero)), part(zero + Math.round(0.4 * fs), size)];
-  });
-  const root = (pick) => Math.sqrt(alone.reduce((s, one) => s + pick(one), 0) / alone.length);
   const begin = Math.ceil(right), last = Math.min(at + Math.round(0.6 * fs), size - 1);
   let slow = begin;
   for (let t = begin; t <= last; t++) if (wave[t] * sign > wave[slow] * sign) slow = t;
   const gfp = new Float64Array(size);
-  for (let t = 0; t < size; t++) { let v = 0; for (const of of potentials) v += of[t] ** 2 / potentials.length; gfp[t] = Math.sqrt(v); }
-  const map = potentials.map((of) => of[at]);
-  return { at, chan, peak, wave, gfp, map, duration: (right - left) * ms, rise: (at - left) * ms, fall: (right - at) * ms,
-    sharpUp: steepest(left, at), sharpDown: steepest(at + 1, right), slope: root((o) => o[0][1]), before: root((o) => o[0][0]), after: root((o) => o[1][0]),
+  for (const of of potentials) for (let t = 0; t < size; t++) gfp[t] += of[t] ** 2 / potentials.length;
+  return { at, chan, peak, wave, gfp: gfp.map(Math.sqrt), map: potentials.map((of) => of[at]), duration: (right - left) * ms, rise: (at - left) * ms,
+    fall: (right - at) * ms, sharpUp: steepest(left, at), sharpDown: steepest(at + 1, right), slope: slope[chan], before: before[chan], after: after[chan],
     slow: wave[slow] * sign > 0 ? wave[slow] : 0, slowAt: (slow - at) * ms };
 }
 function criteria(a) {
@@ -623,7 +621,7 @@ function drawAverage(element, a) {
   const dx = (width - left) / (to - from - 1), x = (t) => left + (t - from) * dx;
   let largest = 1;
   for (const [i, of] of a.mean.entries()) if (a.rows[i].chain !== "rest") for (let t = from; t < to; t++) largest = Math.max(largest, Math.abs(of[t]), 1.5 * a.sd[i][t]);
-  const uv = GAINS.find((g) => g >= largest / 2.2) || GAINS[GAINS.length - 1], scale = step / uv;
+  const uv = GAINS.find((g) => g >= largest / 1.7) || GAINS[GAINS.length - 1], scale = step / uv;
   c.strokeStyle = "#b9c2ce";
   c.beginPath(); c.moveTo(x(zero), 0); c.lineTo(x(zero), height - bottom); c.stroke();
   c.save();
@@ -650,7 +648,7 @@ function drawAverage(element, a) {
   c.font = "11px system-ui, Arial, sans-serif";
   c.fillStyle = "#667080";
   c.textAlign = "center";
-  for (const ms of [-200, 0, 200, 400, 600]) c.fillText(`${whole(ms)}${ms ? "" : " ms"}`, x(zero + ms * fs / 1000), height - 6);
+  for (const ms of width < 240 ? [0, 400] : [-200, 0, 200, 400, 600]) c.fillText(`${whole(ms)}${ms ? "" : " ms"}`, x(zero + ms * fs / 1000), height - 6);
   bar(c, width - 6, height - bottom - 3, uv, scale);
 }
 let mapWeights = null;
@@ -713,23 +711,35 @@ function drawPower(element, a) {
   c.textAlign = "left";
   c.fillText(`${most.toFixed(0)} \u00b5V`, 2, 7);
   c.textAlign = "center";
-  for (const ms of [-200, 0, 200, 400, 600]) c.fillText(whole(ms), x(zero + ms * fs / 1000), height - 6);
+  for (const ms of width < 200 ? [0, 400] : [-200, 0, 200, 400, 600]) c.fillText(whole(ms), x(zero + ms * fs / 1000), height - 6);
 }
+let latestAverage = 0, held = null, measured = null;
 async function showAverage() {
-  const mine = ++latestAverage, some = counts(shown()), { rows } = montage(state.montage);
-  $("average-title").textContent = state.group === null ? "" : `${title(state.group)}: mean of ${some.length} \u00b1 SD, ${MONTAGES[state.montage]} \u2026`;
-  const a = rows.length ? await average(some, rows, () => mine !== latestAverage) : { n: 0 };
-  if (!a || mine !== latestAverage) return;
-  const out = some.length - a.n;
-  $("average-title").textContent = state.group === null ? "" : `${title(state.group)}: mean of ${a.n} \u00b1 SD, ${MONTAGES[state.montage]}${out ? `; ${out} too near an end, a gap or the file's limit` : ""}`;
-  drawAverage($("average"), a);
-  drawPower($("power"), a);
-  $("criteria").replaceChildren(a.n ? table(criteria(a)) : make("p", some.length ? "no event with a second of signal on either side" : "no event that counts"));
-  await drawField($("field"), a);
-  $("average").dataset.n = a.n;
-  measured = a;
+  const mine = ++latestAverage, some = counts(shown()), { rows } = montage(state.montage), isStale = () => mine !== latestAverage;
+  const key = `${state.group} ${state.montage} ${state.filter} ${state.notch}`;
+  if (held?.key !== key) held = { key, ...nothingYet(rows) };
+  const sums = held, name = state.group === null ? "" : title(state.group);
+  let drawn = performance.now();
+  const show = async (tail) => {
+    measured = rows.length && scalp.length ? averaged(sums) : { n: 0 };
+    const out = [...sums.events.values()].filter((is) => !is).length;
+    $("average-title").textContent = name && `${name}: mean of ${measured.n} \u00b1 SD, ${MONTAGES[state.montage]}${tail}${out ? `; ${out} too near an end, a gap or the file's limit` : ""}`;
+    $("criteria").replaceChildren(measured.n ? table(criteria(measured)) : make("p", some.length ? "no event with a second of signal on either side" : "no event that counts"));
+    await drawMeasured();
+  };
+  const isDone = await bring(sums, some, isStale, () => {
+    if (performance.now() - drawn > 400) { show(` \u2026 of ${some.length}`); drawn = performance.now(); }
+  });
+  if (!isDone) return;
+  await show("");
+  $("average").dataset.n = measured.n;
 }
-let measured = null;
+async function drawMeasured() {
+  if (!measured) return;
+  drawAverage($("average"), measured);
+  drawPower($("power"), measured);
+  await drawField($("field"), measured);
+}
 
 // --- timeline ------------------------------------------------------------------------------------------------
 
@@ -781,9 +791,10 @@ function drawTimeline(element = $("timeline")) {
   c.fillStyle = "#7a3ea8";
   for (const [onset, duration, meaning] of data.marks) if (meaning.startsWith("IED")) c.fillRect(x(onset), rateBottom + 2, Math.max(x(onset + duration) - x(onset), 1.5), 6);
   if (data.marks.some((m) => m[2].startsWith("IED"))) c.fillText("marks", 4, rateBottom + 5);
-  if (state.event) { c.fillStyle = "#d48806"; c.beginPath(); const ex = x(state.event.peak); c.moveTo(ex, rateTop - 1); c.lineTo(ex - 4, rateTop - 7); c.lineTo(ex + 4, rateTop - 7); c.fill(); }
+  const isMain = element === $("timeline");
+  if (isMain && state.event) { c.fillStyle = "#d48806"; c.beginPath(); const ex = x(state.event.peak); c.moveTo(ex, rateTop - 1); c.lineTo(ex - 4, rateTop - 7); c.lineTo(ex + 4, rateTop - 7); c.fill(); }
   c.strokeStyle = "#d48806";
-  c.strokeRect(x(Math.max(state.start, 0)), 1, Math.max(x(state.start + SPANS[state.span]) - x(Math.max(state.start, 0)), 3), rateBottom + 8);
+  if (isMain) c.strokeRect(x(Math.max(state.start, 0)), 1, Math.max(x(state.start + SPANS[state.span]) - x(Math.max(state.start, 0)), 3), rateBottom + 8);
   c.fillStyle = "#667080";
   c.textAlign = "center";
   const tick = [10, 30, 60, 300, 600, 1800, 3600, 7200, 14400].find((s) => end / s <= width / 90) || 28800;
@@ -868,6 +879,10 @@ const HELP = [
   ["o", "open a saved table"], ["1 2 3 4", MONTAGES.join(", ")], ["+ \u2212", "gain"], ["< >", "seconds on a page"], ["\u2190 \u2192", "page before, after; Home: back to the event"],
   ["f n", "filters, notch"], ["[ ]", "lower, raise the threshold"], ["p", "summary on one page, to print"], ["?", "this help"],
 ];
+function notes() {
+  const n = data.marks_left_out;
+  return n ? [...data.notes, `${n} marks of the recording that name no discharge and no stage are not shown: their texts may name a person`] : data.notes;
+}
 function help() {
   const box = $("help");
   if (box.open) return box.close();
@@ -875,7 +890,7 @@ function help() {
     make("p", "Events with like fields on the head form a cluster. Averages, counts and rates leave rejected events out and follow each verdict. Negative is up. Rates have 95 % Poisson intervals and rest on the minutes that were analysed."),
     make("p", `Verdicts are kept in this browser where it allows that, and are safe once saved. Then: siamese-jax review FOLDER ${data.name}_verdicts.tsv`),
     make("p", `Model: ${data.model}. Threshold ${data.threshold.toPrecision(3)}: ${data.threshold_origin}. siamese-jax ${data.versions["siamese-jax"]}.`),
-    ...data.notes.map((note) => make("p", note)), make("p", "Research use only. Not a medical device."), make("button", "Close"));
+    ...notes().map((note) => make("p", note)), make("p", "Research use only. Not a medical device."), make("button", "Close"));
   box.querySelector("button").addEventListener("click", () => box.close());
   box.showModal();
 }
@@ -888,14 +903,16 @@ async function summary() {
   const strip = make("div", undefined, "strip"), stripCanvas = make("canvas"), foci = make("div", undefined, "foci");
   strip.append(stripCanvas);
   box.replaceChildren(close, " ", print, make("h1", `${data.name}: interictal epileptiform discharges`),
-    make("p", `${minutes(data.analysed_seconds)} analysed of ${minutes(data.recording_seconds)}${data.clock === null ? "" : `, from ${clockOr(0)}`}. Threshold ${state.threshold.toPrecision(2)}. ${judged} of ${some.length} events judged: ${tally(some).map(([v, , n]) => `${v} ${n}`).join(", ") || "none"}. Rejected events are left out.`),
+    make("p", `${minutes(data.analysed_seconds)} analysed of ${minutes(data.recording_seconds)}${data.clock === null ? "" : `, from ${clockOr(0)}`}. Threshold ${state.threshold.toPrecision(2)}. ${judged} of ${some.length} events judged${judged ? ": " : ""}${tally(some).map(([v, , n]) => `${v} ${n}`).join(", ")}. Rejected events are left out.`),
     make("h2", "Rate by stage (stages by the model)"), table(stageRows(kept), STAGE_HEAD), strip, make("h2", "Foci"), foci, ...data.notes.map((note) => make("p", note)),
     make("p", `Model: ${data.model}. ${filterText()}. siamese-jax ${data.versions["siamese-jax"]}. Research use only. Not a medical device.`));
   drawTimeline(stripCanvas);
   const { rows } = montage(state.montage);
   for (const [g, all] of [...lists].filter(([g]) => g !== NO_GROUP).slice(0, 4)) {
-    const these = counts(all), a = these.length && rows.length ? await average(these, rows, () => false) : { n: 0 };
-    const holder = make("div", undefined, "focus"), pair = make("div", undefined, "pair"), left = make("canvas"), right = make("canvas");
+    const these = counts(all);
+    const sums = nothingYet(rows);
+    await bring(sums, these, () => false, () => {});
+    const a = averaged(sums), holder = make("div", undefined, "focus"), pair = make("div", undefined, "pair"), left = make("canvas"), right = make("canvas");
     pair.append(left, right);
     holder.append(make("b", `${title(g)}: ${these.length}, ${rate(these.length, minutesOf.all).join("/h (")})`), pair);
     foci.append(holder);
@@ -948,11 +965,11 @@ for (const [id, name] of [["undo", "z"], ["save", "s"], ["open", "o"], ["help-bu
 $("file").addEventListener("change", () => { if ($("file").files[0]) load($("file").files[0]); $("file").value = ""; });
 $("reader").addEventListener("change", keep);
 window.addEventListener("beforeunload", (leaving) => { if (!state.saved) leaving.preventDefault(); });
-new ResizeObserver(() => document.body.classList.contains("summary") || refresh({ averages: false }).then(() => { if (measured) { drawAverage($("average"), measured); drawPower($("power"), measured); drawField($("field"), measured); } })).observe(document.querySelector("main"));
+new ResizeObserver(() => document.body.classList.contains("summary") || refresh({ averages: false }).then(drawMeasured)).observe(document.querySelector("main"));
 
 document.title = `${data.name}: review`;
 $("name").textContent = data.name;
-$("facts").textContent = `${minutes(data.analysed_seconds)} analysed of ${minutes(data.recording_seconds)}${data.clock === null ? "" : `, from ${clockOr(0)}`}${data.marks_left_out ? `; ${data.marks_left_out} marks that name no discharge or stage are left out` : ""}`;
+$("facts").textContent = `${minutes(data.analysed_seconds)} analysed of ${minutes(data.recording_seconds)}${data.clock === null ? "" : `, from ${clockOr(0)}`}`;
 restore();
 regroup();
 state.event = shown()[0] || null;

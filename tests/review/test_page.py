@@ -272,7 +272,8 @@ def test_no_text_of_a_recording_becomes_code(tab, tmp_path):
     tab.press("?", "?", "j", "p")
     tab.wait("document.getElementById('summary').dataset.ready === 'yes'")
     assert tab.text("h1").startswith("<img") and tab.do("window.hacked === undefined && !document.querySelector('img')")
-    assert "1 marks that name no discharge" in tab.text("#facts")
+    tab.press("Escape", "?")
+    assert "1 marks of the recording that name no discharge" in tab.text("#help")
     assert not tab.errors
 
 
