@@ -20,7 +20,7 @@ LAYERS = (
     {"tensors", "jobs"},
     {"recordings", "config"},
     {"shards", "evaluation", "models", "signals"},
-    {"cohort", "forward", "identity"},
+    {"cohort", "forward", "identity", "review"},
     {"checkpoints"},
     {"detection"},
     {"training", "export"},
@@ -28,7 +28,7 @@ LAYERS = (
 )
 """A part may import itself and the layers below its own; `siamese_jax` is the package's `__init__`."""
 
-HOST_PARTS = {"recordings", "shards", "cohort", "evaluation", "identity", "data_tools"}
+HOST_PARTS = {"recordings", "shards", "cohort", "evaluation", "identity", "review", "data_tools"}
 """Never JAX: of ours they may import each other (downwards) and these."""
 WITHOUT_JAX = HOST_PARTS | {"config", "files", "jobs", "locks", "vocabulary", "weights"}
 
@@ -269,7 +269,8 @@ def test_the_wheel_holds_the_package_only_and_its_weights(tmp_path):
     assert {n for n in names if n.endswith(".py")} == {path for path in TREES if path.startswith("siamese_jax/")}
     weights = {p.relative_to(ROOT).as_posix() for p in (ROOT / "siamese_jax/weights").glob("*/*") if p.suffix != ".pyc"}
     assert weights == {name for name in names if name.startswith("siamese_jax/weights/") and name.count("/") == 3}
-    assert wheel.stat().st_size < 3e6
+    page = {f"siamese_jax/review/page.{kind}" for kind in ("html", "css", "js")}
+    assert page <= set(names) and wheel.stat().st_size < 3e6
     command = f"-m hatchling build --target sdist --directory {tmp_path}".split()
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     (source,) = tmp_path.glob("*.tar.gz")

@@ -111,18 +111,12 @@ class Config:
 
     def _check_size(self) -> None:
         """Refuse sizes that no computer can hold before any array is made: a configuration may come from anyone."""
-        n_chans = len(self.data.ch_names)
-        n_times = self.n_times + 2 * (self.filter_half + math.ceil(self.context / self.decimation) + self.shift)
-        n_bins = 1 if self.converter.kind == "none" else sum(n // 2 + 1 for n in self.converter.n_fft)
-        for what, n_values in (
-            ("a window with its margins", n_times * n_chans),
-            ("its frequency-temporal map", (self.n_frames + 2 * self.model.context_frames) * n_bins * n_chans),
-        ):
+        for what, n_values in self._sizes.items():
             if n_values > MAX_VALUES:
                 raise ValueError(
-                    f"{what} would hold {n_values} values of {n_chans} channels, {MAX_VALUES} are allowed: see"
-                    " data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft, converter.hop,"
-                    " model.dilations and training.time_shift_seconds"
+                    f"{what} would hold {n_values} values of {len(self.data.ch_names)} channels, {MAX_VALUES} are"
+                    " allowed: see data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft,"
+                    " converter.hop, model.dilations and training.time_shift_seconds"
                 )
 
     def _check_electrodes(self) -> None:
@@ -237,13 +231,18 @@ class Config:
         return self.converter.half + self.model.context_frames * self.converter.stride
 
     @property
+    def reach(self) -> int:
+        """Raw samples (at `data.sfreq`) that filter, converter and network see beyond the window, on each side."""
+        step = self.decimation.denominator
+        return self.filter_half + math.ceil(self.context / self.decimation / step) * step
+
+    @property
     def margin(self) -> int:
         """Raw samples (at `data.sfreq`) that travel with a window on each side.
 
-        For filter, converter and network, rounded up until window and margins have an FFT-friendly length.
+        Its reach, rounded up until window and margins have an FFT-friendly length.
         """
-        step = self.decimation.denominator
-        margin = self.filter_half + math.ceil(self.context / self.decimation / step) * step
+        step, margin = self.decimation.denominator, self.reach
         # In steps: a prime factor of the step itself is in every length there is.
         while not _is_smooth((self.n_times + 2 * margin) // step):
             margin += step
@@ -270,6 +269,35 @@ class Config:
         return (
             self.model.pooling == "frames" and self.n_times_out % (self.model.frame_stride * self.converter.stride) == 0
         )
+
+    @property
+    def convolves_time(self) -> bool:
+        """Whether a frame's logits depend on nothing but the signal within `reach` of it, wherever the window lies."""
+        return self.keeps_frames and self.model.has_branches and self.model.size == "small"
+
+    def dense(self, seconds: float) -> "Config | None":
+        """The same network over blocks of as many windows as come to about so many seconds.
+
+        None if that is no more than one, or if the network sees more of a window than frame by frame. Parameters do
+        not depend on the length, and frames have the same logits.
+        """
+        n = min(round(seconds / self.data.window_seconds), MAX_VALUES // max(self._sizes.values()))
+        if n < 2 or not self.convolves_time:
+            return None
+        return dataclasses.replace(
+            self, data=dataclasses.replace(self.data, window_seconds=n * self.data.window_seconds)
+        )
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """How many values what is made of a window holds."""
+        n_chans = len(self.data.ch_names)
+        n_times = self.n_times + 2 * (self.reach + self.shift)
+        n_bins = 1 if self.converter.kind == "none" else sum(n // 2 + 1 for n in self.converter.n_fft)
+        return {
+            "a window with its margins": n_times * n_chans,
+            "its frequency-temporal map": (self.n_frames + 2 * self.model.context_frames) * n_bins * n_chans,
+        }
 
     def frame_loss_tasks(self, binary_tasks: Sequence[str]) -> tuple[str, ...]:
         """Those of some binary tasks that have a loss by frame: tasks of events, of a model that keeps frames."""

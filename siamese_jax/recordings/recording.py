@@ -5,8 +5,9 @@
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,8 @@ from siamese_jax.recordings.resample import resample, resampled_length
 from siamese_jax.vocabulary import standard_names
 
 N_SAMPLED, SAMPLED_SECONDS = 20, 10
+KEPT_SECONDS, N_KEPT = 200, 4
+"""What `read_once` reads at a time, and how many of these it keeps."""
 
 
 Origin = Literal["human", "machine", "reviewed", "simulated"]
@@ -85,6 +88,29 @@ def end_seconds(recording: Recording) -> float:
     end = max(segment.onset_seconds + segment.n_times / recording.sfreq for segment in recording.segments)
     report = recording.report
     return end * max((report.records_expected or 0) / max(report.records_read, 1), 1.0)
+
+
+def read_once(recording: Recording) -> Recording:
+    """The same recording, which keeps the latest minutes that were read of it.
+
+    Who goes through it from start to end, and looks at a stretch more than once on the way, reads the file once;
+    memory does not grow with the length. Not for several threads at a time.
+    """
+    n_times = round(KEPT_SECONDS * recording.sfreq)
+
+    @lru_cache(maxsize=N_KEPT)
+    def block(segment: int, number: int) -> Float32[np.ndarray, "time chan"]:
+        stop = min((number + 1) * n_times, recording.segments[segment].n_times)
+        return recording.source(segment, number * n_times, stop)
+
+    def source(segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        parts = [np.zeros((0, len(recording.ch_names)), np.float32)]
+        for number in range(start // n_times, -(-stop // n_times)):
+            begin = number * n_times
+            parts.append(block(segment, number)[max(start - begin, 0) : stop - begin])
+        return np.concatenate(parts)
+
+    return replace(recording, source=source)
 
 
 def recording_from_array(

@@ -1,4 +1,4 @@
-"""The reader of PTB-XL: a small imitation of the documented layout (1.0.3), with its irregularities and malformed files."""
+"""The reader of PTB-XL: a small imitation of the documented layout, its irregularities and malformed files."""
 
 import csv
 import io
