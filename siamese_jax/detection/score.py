@@ -2,7 +2,7 @@
 
 Every interval is a bootstrap over patients. Windows are scored as they stand in the shards; events are found in the
 frames of whole recordings, as detection finds them, and matched one to one with the events that were marked, where
-somebody judged (`shards/marks.py`). A network that pools features over a window tells which window holds an event, but
+somebody judged (`shards/marks.py`). A network that pools features over a window says which window holds an event, but
 not when: it has no event figures, and detection takes its windows' threshold.
 """
 
@@ -62,7 +62,7 @@ class RecordingEvents(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """A model's answers on some shards.
+    """A model's outputs on some shards.
 
     Attributes:
         patients: of each window.
@@ -89,7 +89,7 @@ def score(
     *,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> Scores:
-    """The model's answers on all labelled windows of `shards`, and its events. Errors as for `predict_shards`."""
+    """The model's outputs on all labelled windows of `shards`, and its events. Errors as for `predict_shards`."""
     predictor, chosen = make_predictor(config, tasks), chosen_tasks(config, tasks)
     predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
     of_events = [task for task in chosen if task.kind == "binary" and any(_recordings(s, task) for s in shards)]

@@ -1,7 +1,7 @@
 """Which electrodes are broken when: each EEG channel of a recording judged second by second, on the host.
 
 A fault is what no brain makes. The limits are wide, so that no discharge, no slow wave of a child and no muscle of a
-chewing patient makes its channel bad; what lies between is left to the network. They are INFERENCE, held against real
+chewing patient makes its channel bad; the network decides between these limits. They are INFERENCE, compared with real
 recordings in the tests.
 """
 
