@@ -20,8 +20,7 @@ other than bckg goes before bckg, then the one on most channels, then the first 
 windows is printed at the end. A window that would cross the edge of its file lies at the edge: the published scripts
 continue at the file's other end. A window's `tuev` is the event nearest to its centre; its `ied` is 1 if that of
 spsw, gped and pled nearest to its centre is a spsw. The default is 4 s, as the presets have; the published scripts
-use 5 s, the event and
-2 s to each side: `--window 5`.
+use 5 s, the event and 2 s to each side: `--window 5`.
 
 Nothing is filtered (US mains: `--preprocess.mains-hz 60`), files of any rate are resampled, and electrodes that a file
 lacks are marked absent: the published scripts take 250 Hz for granted and drop such files.
