@@ -69,7 +69,7 @@ class BlockLogits(NamedTuple):
 
 
 def blocks_of(config: Config, recording: Recording, grid: WindowGrid, *, hop: int, usable: Usable) -> Iterator[Block]:
-    """The blocks of a recording, in order of time, each read when it is asked for."""
+    """The blocks of a recording, in order of time, each read at its turn."""
     dense = config.dense(BLOCK_SECONDS)
     n_times = round(BLOCK_SECONDS * config.data.sfreq) if dense is None else dense.n_times
     n_windows = max(1, (n_times - config.n_times) // hop + 1)
@@ -94,7 +94,7 @@ def batch_shape(config: Config, batch_size: int) -> tuple[int, int, int]:
 def answered(
     predict: Callable[[Iterable[Batch]], Iterator[Logits]], blocks: Iterator[Block], shape: tuple[int, int, int]
 ) -> Iterator[tuple[Block, list[Logits]]]:
-    """Each block with the network's answers to its inputs; blocks share batches.
+    """Each block with the network's outputs for its inputs; blocks share batches.
 
     Args:
         predict: batches in, the logits of each out, without the padding.
@@ -130,7 +130,7 @@ def answered(
 
 
 def block_logits(config: Config, block: Block, answers: list[Logits], *, hop: int) -> BlockLogits:
-    """The logits of a block's windows from the answers to its inputs, of which there is at least one."""
+    """The logits of a block's windows from the outputs for its inputs, of which there is at least one."""
     dense = config.dense(BLOCK_SECONDS)
     if dense is None:
         windows = np.array([one.places.argmax() for one in block.inputs])
