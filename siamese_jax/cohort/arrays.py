@@ -168,7 +168,7 @@ def _labelled(
     data: DataConfig,
 ) -> LabelledRecording:
     """One group's epochs as a recording with a gap between any two."""
-    mine = np.flatnonzero(np.array(owners) == owner)
+    mine = [i for i, other in enumerate(owners) if other == owner]
     held = eeg_uv[mine]
     recording = recording_from_epochs(
         held,

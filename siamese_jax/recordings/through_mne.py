@@ -8,7 +8,7 @@ import datetime
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,7 +89,8 @@ def recording_from_raw(
     eeg_uv = np.empty((raw.n_times, len(labels)), np.float32)
     for start in range(0, raw.n_times, _BLOCK):
         stop = min(start + _BLOCK, raw.n_times)
-        eeg_uv[start:stop] = raw.get_data(picks=labels, start=start, stop=stop).T * 1e6
+        volts: Any = raw.get_data(picks=np.array(labels), start=start, stop=stop)
+        eeg_uv[start:stop] = volts.T * 1e6
     recording = recording_from_array(
         eeg_uv, sfreq=raw.info["sfreq"], ch_names=labels, target_ch_names=ch_names, target_sfreq=sfreq
     )
