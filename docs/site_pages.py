@@ -46,8 +46,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             if not (ROOT / target).exists():
                 return link[0]  # mkdocs warns of it
             return f"{link[2]} (`{target}`)"
-        here = os.path.dirname(page.file.src_uri)
-        return f"{link[1]}[{link[2]}]({os.path.relpath(place, here or '.')}{link[4] or ''})"
+        here = Path(page.file.src_uri).parent
+        return f"{link[1]}[{link[2]}]({os.path.relpath(place, here)}{link[4] or ''})"
 
     return LINK.sub(rewritten, markdown)
 

@@ -1,4 +1,4 @@
-"""Pictures of simulated recordings: a page of EEG with what was detected, stages and IEDs over time, a demo's training."""
+"""Pictures of simulated recordings: EEG with detected events, stages and IEDs over time, the training of a demo."""
 
 import csv
 import json
@@ -115,10 +115,8 @@ def draw_page(axes: Axes, recording: Recording, detected: list[float]) -> None:
     axes.plot([start + 9.9] * 2, [-20.5 * SPACING_UV, -20.5 * SPACING_UV + 100], color="black", lw=2)
     axes.text(start + 9.87, -20.1 * SPACING_UV, "100 µV", ha="right", va="center", fontsize=8)
     axes.set(xlim=(start, start + PAGE_SECONDS), ylim=(-20.7 * SPACING_UV, 1.1 * SPACING_UV), yticks=[])
-    axes.set(
-        xlabel="seconds",
-        title="SIMULATED EEG, common average, negative up: blue triangle = simulated IED, red = detected",
-    )
+    title = "SIMULATED EEG, common average, negative up: blue triangle = simulated IED, red = detected"
+    axes.set(xlabel="seconds", title=title)
 
 
 def _simulated(recording: Recording) -> np.ndarray:

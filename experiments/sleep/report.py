@@ -205,9 +205,7 @@ def draw(path: Path, excerpts: Sequence[ScoredExcerpt]) -> None:
     for row, excerpt in enumerate(excerpts):
         _draw_stages(figure.add_subplot(grid[row, 0]), excerpt, legend=row == 0)
         _draw_spindles(figure.add_subplot(grid[row, 1]), excerpt, legend=row == 0)
-    figure.suptitle(
-        "REAL EEG (DREAMS), negative up: expert 1, and the network, which did not learn from the subject shown"
-    )
+    figure.suptitle("REAL EEG (DREAMS), negative up: expert 1, and the network, which did not learn from the subject")
     write_figure(figure, path)
 
 

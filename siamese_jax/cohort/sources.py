@@ -1,6 +1,6 @@
 """Where recordings come from: what `prepare` needs to know of a folder, a BIDS data set or a public data set.
 
-A source lists recordings by name and opens them one at a time, with their annotations and what it knows about them.
+A source lists recordings by name and opens them one at a time, with their annotations and patients.
 It reads nothing ahead and is pickled to other processes; all else (labels, splits, shards, reports) is the same for all
 sources.
 """
@@ -42,10 +42,10 @@ _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_.])")  # of BIDS
 
 
 class Opened(NamedTuple):
-    """A recording, ready to be read, and what its source knows about it."""
+    """A recording, ready to be read, with what its source states about it."""
 
     recording: Recording
-    """Of the channels and the rate asked for."""
+    """Of the requested channels and rate."""
     annotations: tuple[Annotation, ...]
     """All there are; those that no rule of the source is about are never stored."""
     patient: str
@@ -107,7 +107,7 @@ class Source(ABC):
         return window_grid(opened.recording.segments, window=window, hop=hop)
 
     def notes(self) -> Sequence[str]:
-        """What is to be said about the source as a whole: files that belong to no recording, say."""
+        """Notes on the source as a whole: for example files that belong to no recording."""
         return ()
 
     def options(self) -> dict[str, object]:
@@ -277,7 +277,7 @@ def refuse_link_to_nothing(path: Path, advice: str = "") -> None:
     if not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file():
-        raise ValueError(f"it is no file, or a link to nothing{advice}")
+        raise ValueError(f"it is not a file, or it is a link whose target is missing{advice}")
 
 
 # --- marks in a recording's file and beside it ------------------------------------------------------------------

@@ -205,7 +205,7 @@ def _analyse_in_worker(job: Job, *, analysis: Analysis, with_report: bool) -> di
     analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest), with_report=with_report)
     record = read_record(job.folder, job.file.stem)
     if record is None:
-        raise OSError("its results are gone as soon as they are written: is another process at work there?")
+        raise OSError("its results were removed right after they were written: does another process write there?")
     return record
 
 
