@@ -26,7 +26,7 @@ def test_everything_lands_in_one_folder(finished):
     assert len(list((finished / "recordings").glob("*.edf"))) == 5
     assert len(list((finished / "shards").glob("*/*.h5"))) == 5
     assert json.loads((finished / "metrics.json").read_text())["ied"]
-    assert len(list((finished / "detection").glob("*_annotated.edf"))) == 1
+    assert len(list((finished / "detection").glob("*_detected.edf"))) == 1
 
 
 def test_detection_was_in_a_test_patient(finished):
