@@ -46,7 +46,7 @@ SPINDLE = TaskSpec("spindle", "binary", ("none", "spindle"))
 RATES_HZ = (50, 100, 200)
 SCORED_SECONDS = 5
 EXCERPT_SECONDS = 1800
-"""How long an excerpt is said to be; a hypnogram, where there is one, says it itself."""
+"""Documented length of an excerpt; a hypnogram, where there is one, gives the length."""
 SPARE_SECONDS = SCORED_SECONDS + 1.0
 """By how much signal and hypnogram may differ in length: a stage that was not written and a second. With another rate
 than its own a signal would be twice or half as long."""
@@ -223,7 +223,7 @@ def _table(path: Path, n_columns: int, *, least_rows: int = 1) -> tuple[str, Flo
 
 
 def _stages(path: Path) -> tuple[list[Annotation], int, list[str]]:
-    """Stages as annotations, one for each stretch; the seconds that are scored; what is to be said."""
+    """Stages as annotations, one for each stretch; the seconds that are scored; notes."""
     if not path.exists():
         return [], EXCERPT_SECONDS, ["no hypnogram: no stages"]
     codes = [f"{code:g}" for code in _table(path, 1)[1][:, 0]]

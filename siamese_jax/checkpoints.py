@@ -187,8 +187,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
 def load(folder: Path | None = None) -> Checkpoint:
     """A checkpoint or an exported bundle, ready for inference; None takes the model that comes with the package.
 
-    Whoever made the folder, loading it runs nothing of it: parameters are numbers of safetensors, the rest is JSON. A
-    bundle's StableHLO and ONNX are programs, and what a run needs to resume is for that run: neither is looked at.
+    Loading runs no code of the folder, whoever made it: parameters are numbers of safetensors, the rest is JSON. A
+    bundle's StableHLO and ONNX are programs, and `state/` is for the run alone: neither is read.
 
     Raises:
         ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones
@@ -202,7 +202,7 @@ def load(folder: Path | None = None) -> Checkpoint:
     try:
         target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
     except Exception as error:  # each layer checks what it can: a montage without a row, a filter that leaves nothing
-        raise ValueError(f"{folder / CONFIG} describes no network: {str(error)[:MAX_QUOTED]}") from None
+        raise ValueError(f"{folder / CONFIG} does not describe a network: {str(error)[:MAX_QUOTED]}") from None
     variables, notes = read_tensors(path, target)
     for name, leaf in named(variables).items():
         if not np.isfinite(leaf).all():
@@ -289,7 +289,7 @@ def restore_state(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None
     here = SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        # Looked at first: when one of many arrays does not fit, Orbax leaves the others' reading behind unfinished.
+        # Compared first: when one of many arrays does not fit, Orbax leaves the others' reading behind unfinished.
         if changed := sorted(_shapes(target) ^ _shapes(manager.item_metadata(step).tree)):
             raise ValueError(f"other arrays: {changed[:2]}")
         return manager.restore(step, args=ocp.args.StandardRestore(target))

@@ -1,4 +1,4 @@
-"""The spine: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
+"""The forward pass: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
 
 eeg [batch, n_times + 2 margin, chan], present [batch, chan]
   -> preprocess -> rows [batch, n_times_out + 2 context, row], in training perhaps shuffled

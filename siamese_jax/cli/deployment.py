@@ -40,6 +40,7 @@ def detect(
     hop: float = 1.0,
     units: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    reports: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
 ) -> int:
@@ -59,6 +60,7 @@ def detect(
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
         exclude: Electrodes to take as absent, in all files.
+        reports: Write a review page for each of several files, too; a single file always gets one.
         workers: Processes to work with, on this machine.
         scheduler: Address of a Dask cluster's scheduler to work with instead: tcp://HOST:PORT. Its workers must see
             all files under the same paths.
@@ -92,7 +94,7 @@ def detect(
             print(f"note      {note}")
         found = [standing(job, analysis) for job in jobs]
         if len(files) > 1 or workers > 1 or scheduler or any(file.is_dir() for file in files):
-            code = _detect_many(found, out, analysis, workers, scheduler)
+            code = _detect_many(found, out, analysis, workers, scheduler, with_reports=reports)
         else:
             code = _detect_one(found[0], analysis, loaded)
     print(NOTICE)
@@ -123,6 +125,7 @@ def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> 
                 job.folder,
                 analysis,
                 loaded,
+                with_report=True,
                 on_read=say,
                 on_progress=lambda done: progress("detecting", min(done, seconds), seconds),
             )
@@ -134,7 +137,15 @@ def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> 
     return OK
 
 
-def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
+def _detect_many(
+    found: list["Result"],
+    out: Path,
+    analysis: "Analysis",
+    workers: int,
+    scheduler: str | None,
+    *,
+    with_reports: bool,
+) -> int:
     """With a line for each recording, and those that failed once more at the end."""
     from siamese_jax.detection.archive import detect_each, write_summary
 
@@ -146,6 +157,7 @@ def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers
     done = detect_each(
         due,
         analysis,
+        with_reports=with_reports,
         workers=workers,
         scheduler=scheduler,
         on_retry=lambda job, why: print(f"note      {job.name} will be tried again: {why}"),
@@ -160,6 +172,39 @@ def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers
         print_error(f"{result.job.name}: {result.why}")
     if failed:
         return NOT_ANALYSED if len(failed) == len(results) else SOME_FAILED
+    return OK
+
+
+def review(folder: Positional[Path], verdicts: Positional[tuple[Path, ...]]) -> int:
+    """Merges verdicts that the review page saved into the results: events, EDF+, counts and the archive's summary.
+
+    What `detect` wrote stays. Copied beside its recording, NAME_reviewed.csv gives `prepare` labels.
+
+    Args:
+        folder: What `detect` wrote: its OUT.
+        verdicts: Tables that the page saved, NAME_verdicts.tsv; of several readers the latest verdict counts.
+    """
+    from siamese_jax.detection.archive import update_summary
+    from siamese_jax.detection.verdicts import merge
+    from siamese_jax.locks import locked
+
+    if not folder.is_dir():
+        raise ValueError(f"no such folder: {folder}")
+    with locked(folder) as note:
+        if note:
+            print(f"note      {note}")
+        for one in merge(folder, verdicts):
+            counts = ", ".join(f"{verdict} {n}" for verdict, n in one.counts.items())
+            print(
+                f"{one.name}: {sum(one.counts.values())} of {one.n_events} events judged: {counts}; {one.n_added} new"
+            )
+            if one.n_disputed:
+                print(f"note      readers differ on {one.n_disputed} events: the latest verdict counts")
+            print("wrote     " + "\n          ".join(map(str, one.files)))
+        summary = update_summary(folder)
+    if summary:
+        print(f"wrote     {summary}")
+    print(NOTICE)
     return OK
 
 
@@ -252,7 +297,7 @@ def detection_text(found: "Detections", written: "Written") -> str:
     lines += [
         f"  {row.stage:<4}{row.events:>6} IEDs {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts
     ]
-    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run]
+    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run, written.report]
     lines.append("wrote     " + "\n          ".join(str(path) for path in paths if path is not None))
     lines += [f"note      {note}" for note in written.notes]
     return "\n".join(lines)

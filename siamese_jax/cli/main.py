@@ -7,7 +7,7 @@ from functools import partial
 import tyro
 
 from siamese_jax.cli.console import NOTICE, run
-from siamese_jax.cli.deployment import detect, export, models
+from siamese_jax.cli.deployment import detect, export, models, review
 from siamese_jax.cli.evaluation import evaluate, fix_thresholds
 from siamese_jax.cli.recordings import info, prepare
 from siamese_jax.cli.training import Start, train
@@ -19,6 +19,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "fix-thresholds": fix_thresholds,
     "evaluate": evaluate,
     "detect": detect,
+    "review": review,
     "models": models,
     "export": export,
 }

@@ -199,7 +199,7 @@ class Bids(Folder):
         return _Marks(table, tuple(with_origin(marks)), tuple(sorted(notes)))
 
     def _agreed(self, tables: Sequence[_Marks]) -> tuple[tuple[Annotation, ...], list[str]]:
-        """One set of marks, and what is to be said: of each state those of the first table with some; of events all."""
+        """One set of marks, with notes: of each state those of the first table with some; of events all."""
         kept = [[_plain(mark) for mark in table.marks if not _is_trigger(mark, table)] for table in tables]
         notes = set()
         if any(len(marks) < len(table.marks) for marks, table in zip(kept, tables, strict=True)):

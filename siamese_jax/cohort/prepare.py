@@ -139,7 +139,7 @@ class _Settings(NamedTuple):
         return whole_samples(self.hop_seconds, self.data.sfreq, "the hop")
 
     def check(self) -> None:
-        """Refuse windows or hops that are not whole samples, and tasks that a shard cannot tell apart."""
+        """Refuse windows or hops that are not whole samples, and tasks that a shard cannot distinguish."""
         _ = self.window, self.hop  # refused where they are no whole samples
         tasks = [rule.task.name for rule in self.source.rules]
         wrong = sorted({task for task in tasks if tasks.count(task) > 1 or "/" in task})
@@ -244,14 +244,14 @@ def _without_name(failure: str, name: str) -> str:
 
 
 def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str], list[str]]:
-    """Each patient's split, and what is to be said about it."""
+    """Each patient's split, and notes on it."""
     events = next((rule.task.name for rule in settings.source.rules if isinstance(rule, EventRule)), "")
     fixed: dict[str, str] = {}
     has_event: dict[str, bool] = {}
     for file in files:
         if file.split and fixed.setdefault(file.patient, file.split) != file.split:
             raise ValueError(
-                f"patient {file.patient!r} would be in {fixed[file.patient]} and, by {file.name}, in {file.split}"
+                f"patient {file.patient!r} is in two splits: {fixed[file.patient]} and, by {file.name}, {file.split}"
             )
         counts = events in file.marked and file.looked.get(events, True)
         has_event[file.patient] = has_event.get(file.patient, False) or counts

@@ -1,6 +1,6 @@
 """Where recordings come from: what `prepare` needs to know of a folder, a BIDS data set or a public data set.
 
-A source lists recordings by name and opens them one at a time, with their annotations and what it knows about them.
+A source lists recordings by name and opens them one at a time, with their annotations and patients.
 It reads nothing ahead and is pickled to other processes; all else (labels, splits, shards, reports) is the same for all
 sources.
 """
@@ -29,6 +29,8 @@ DETECTED, ANNOTATED, RUN = "_detected.edf", "_annotated.edf", "_run.json"
 """What `siamese-jax detect` puts after a recording's stem: the first two beside the last are no recordings."""
 RESULT_TABLES: tuple[str, ...] = ("_events.csv", "_hypnogram.csv")
 """What it writes as tables."""
+REVIEWED, REVIEWED_EDF, VERDICTS = "_reviewed.csv", "_reviewed.edf", "_verdicts.tsv"
+"""What `siamese-jax review` puts beside them; the first, beside a recording, holds labels."""
 COMPANIONS: tuple[str, ...] = ("_annotations", "-annotations", "_hypnogram")
 """`<stem><one of these>.edf` beside `<stem>.edf` holds annotations of it, and is no recording."""
 EDF_SUFFIXES: tuple[str, ...] = (".edf", ".bdf")
@@ -40,10 +42,10 @@ _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_.])")  # of BIDS
 
 
 class Opened(NamedTuple):
-    """A recording, ready to be read, and what its source knows about it."""
+    """A recording, ready to be read, with what its source states about it."""
 
     recording: Recording
-    """Of the channels and the rate asked for."""
+    """Of the requested channels and rate."""
     annotations: tuple[Annotation, ...]
     """All there are; those that no rule of the source is about are never stored."""
     patient: str
@@ -105,7 +107,7 @@ class Source(ABC):
         return window_grid(opened.recording.segments, window=window, hop=hop)
 
     def notes(self) -> Sequence[str]:
-        """What is to be said about the source as a whole: files that belong to no recording, say."""
+        """Notes on the source as a whole: for example files that belong to no recording."""
         return ()
 
     def options(self) -> dict[str, object]:
@@ -216,7 +218,9 @@ def few(names: Sequence[str]) -> str:
 
 
 def _is_result(path: Path) -> bool:
-    endings = [ending for ending in (DETECTED, ANNOTATED, *RESULT_TABLES) if path.name.endswith(ending)]
+    endings = [
+        ending for ending in (DETECTED, ANNOTATED, REVIEWED_EDF, VERDICTS, *RESULT_TABLES) if path.name.endswith(ending)
+    ]
     return any(path.with_name(f"{path.name.removesuffix(ending)}{RUN}").is_file() for ending in endings)
 
 
@@ -258,7 +262,7 @@ def _is_companion(path: Path, stems: Set[tuple[Path, str]]) -> bool:
 
 def _sidecars(path: Path) -> list[Path]:
     names = {f"{path.stem}.csv", f"{path.stem}.tsv", f"{path.stem.removesuffix('_eeg')}_events.tsv"}
-    names |= {f"{path.stem}{ending}.edf" for ending in COMPANIONS}
+    names |= {f"{path.stem}{ending}.edf" for ending in COMPANIONS} | {f"{path.stem}{REVIEWED}"}
     beside = listed(path.parent)
     return sorted(p for name in names for p in beside.get(name.lower(), ()) if p.is_file())
 
@@ -273,7 +277,7 @@ def refuse_link_to_nothing(path: Path, advice: str = "") -> None:
     if not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file():
-        raise ValueError(f"it is no file, or a link to nothing{advice}")
+        raise ValueError(f"it is not a file, or it is a link whose target is missing{advice}")
 
 
 # --- marks in a recording's file and beside it ------------------------------------------------------------------
@@ -292,8 +296,14 @@ def annotations_of(recording: Recording) -> tuple[tuple[Annotation, ...], tuple[
             found += with_origin(marks)
             notes += said
         else:
-            found += with_origin(read_annotation_table(sidecar))
+            marks = with_origin(read_annotation_table(sidecar))
+            found += _in_doubt(marks) if sidecar.name.lower().endswith(REVIEWED) else marks
     return tuple(found), tuple(notes)
+
+
+def _in_doubt(marks: Sequence[Annotation]) -> list[Annotation]:
+    """A reviewed table's marks: those that nobody has judged yet are neither labels nor free of discharges."""
+    return [m._replace(text=f"{m.text}?", origin="reviewed") if m.origin == "machine" else m for m in marks]
 
 
 def with_origin(annotations: Sequence[Annotation]) -> list[Annotation]:

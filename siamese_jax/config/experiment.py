@@ -1,7 +1,7 @@
 """One experiment: its sections together, what may not be combined, the geometry of a window, JSON in and out.
 
-Imports the standard library, the vocabulary and its own room. A configuration is hashable, so it may be static
-under `jax.jit`, and it knows the geometry of a window (margins, frames), so that host and device rooms agree on it.
+Imports the standard library, the vocabulary and its own package. A configuration is hashable, so it may be static
+under `jax.jit`, and it gives the geometry of a window (margins, frames), for code with and without JAX.
 """
 
 import dataclasses
@@ -110,7 +110,7 @@ class Config:
                 )
 
     def _check_size(self) -> None:
-        """Refuse what no computer could hold, before anything is made of it: a configuration may come from anyone."""
+        """Refuse sizes that no computer can hold before any array is made: a configuration may come from anyone."""
         for what, n_values in self._sizes.items():
             if n_values > MAX_VALUES:
                 raise ValueError(
@@ -189,7 +189,7 @@ class Config:
         if IED.name in self.tasks and self.training.time_shift_seconds > IED_INSIDE_SECONDS:
             raise ValueError(
                 f"training.time_shift_seconds={self.training.time_shift_seconds} is above {IED_INSIDE_SECONDS}:"
-                " a peak that the label `ied` tells of could leave the window"
+                " the peak that gives the label `ied` could leave the window"
             )
 
     # --- geometry of a window: used by host and device alike ---

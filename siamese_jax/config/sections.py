@@ -10,7 +10,7 @@ Band = tuple[float | None, float | None]
 PAPER_STAGES = 7
 """Stem, then the six stages of EfficientNetV2 rw_t."""
 
-# Bounds that no recording and no network comes near: a configuration may come from anyone, and what it asks for is
+# Bounds far from any real recording or network: a configuration may come from anyone, and what it requests is
 # made before anybody looks. `Config` bounds what these make together.
 MAX_CHANS, MAX_TRANSFORMS, MAX_STAGES = 1024, 8, 64
 
@@ -55,7 +55,7 @@ class PreprocessConfig:
     montage: Literal["referential", "average", "bipolar", "average_bipolar", "paper45"] = "average"
     limit_uv: float | None = None
     """Filtered EEG is cut at this size to both sides before it is referenced: it bounds what a broken electrode, or an
-    amplifier at fault, does to the average and to the answer."""
+    amplifier at fault, does to the average and to the output."""
     scaling: Literal["fixed", "window"] = "fixed"
     """`fixed` divides by a constant per channel kind, `window` by each row's own robust spread."""
     eeg_scale_uv: float = 50.0

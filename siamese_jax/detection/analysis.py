@@ -11,7 +11,8 @@ import numpy as np
 from siamese_jax import weights
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.detect import Detections, detect, event_threshold, excluded
-from siamese_jax.detection.results import Written, check_unchanged, signature, versions, write_detections
+from siamese_jax.detection.report import write_report
+from siamese_jax.detection.results import Written, check_unchanged, sha256, signature, versions, write_detections
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.recording import Recording
 from siamese_jax.tensors import named
@@ -84,6 +85,7 @@ def analyse(
     analysis: Analysis,
     checkpoint: Checkpoint,
     *,
+    with_report: bool = False,
     on_read: Callable[[Recording], None] = lambda recording: None,
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[Detections, Written]:
@@ -94,6 +96,7 @@ def analyse(
         folder: where its results go.
         analysis: how.
         checkpoint: that `analysis` was made for.
+        with_report: write the review page, too.
         on_read: told the recording before anything else is done with it.
         on_progress: told the seconds of signal that are done.
 
@@ -119,4 +122,9 @@ def analyse(
     written = write_detections(
         folder, recording, found, provenance=provenance, source=source, learnt_from=checkpoint.identity.recordings
     )
+    if with_report:
+        digest = sha256(written.events)
+        report = write_report(folder, recording, found, model=analysis.model, events_sha256=digest)
+        said = (f"{report.path.name} holds all signal but {report.left_out_seconds:.0f} s, for which it has no room",)
+        written = written._replace(report=report.path, notes=written.notes + said * (report.left_out_seconds > 0))
     return found, written

@@ -7,6 +7,7 @@ with the same model and the same settings. The summary is made of the run record
 whoever did the work and however often it was interrupted.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -99,6 +100,7 @@ def detect_each(
     jobs: Sequence[Job],
     analysis: Analysis,
     *,
+    with_reports: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     on_retry: Callable[[Job, str], None] = lambda job, why: None,
@@ -108,12 +110,13 @@ def detect_each(
     Args:
         jobs: from `find_jobs`, without those that are finished.
         analysis: from `plan_analysis`.
+        with_reports: write each one's review page, too.
         workers: as for `jobs.run_each`.
         scheduler: likewise; its workers must see checkpoint, recordings and results under the same paths.
         on_retry: told which recording will be tried again, and why.
     """
     there = [job._replace(file=job.file.absolute(), folder=job.folder.absolute()) for job in jobs]
-    function = partial(_analyse_in_worker, analysis=analysis)
+    function = partial(_analyse_in_worker, analysis=analysis, with_report=with_reports)
     outcomes = run_each(
         function, there, workers=workers, scheduler=scheduler, on_retry=lambda index, why: on_retry(jobs[index], why)
     )
@@ -132,6 +135,25 @@ def write_summary(out: Path, results: Sequence[Result]) -> Path:
     return out / SUMMARY
 
 
+def update_summary(out: Path) -> Path | None:
+    """Make the rows of recordings that were analysed anew of their run records, if `out` holds a summary.
+
+    Raises:
+        ValueError: a run record is damaged.
+    """
+    path = out / SUMMARY
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8-sig") as opened:
+        header, *rows = csv.reader(opened)
+    for i, (name, status, *_) in enumerate(rows):
+        job = Job(Path(name), out / Path(name).parent, name)
+        if status == "ok" and (record := read_record(job.folder, Path(name).stem)):
+            rows[i] = list(_summary_row(Result(job, record, "")))
+    write_csv(path, header, rows)
+    return path
+
+
 SUMMARY_COLUMNS = (
     *("file", "status", "note", "ieds", "minutes", "ieds_per_hour"),
     *(f"{value}_{stage}" for stage in SLEEP.classes for value in ("ieds", "minutes", "ieds_per_hour")),
@@ -142,8 +164,10 @@ SUMMARY_COLUMNS = (
 def _summary_row(result: Result) -> tuple[str, ...]:
     if result.record is None:
         return (result.job.name, "failed", result.why, *[""] * (len(SUMMARY_COLUMNS) - 3))
-    record, counted = result.record, {row["stage"]: row for row in result.record["events_by_stage"]}
+    record, review = result.record, result.record.get("review")
+    counted = {row["stage"]: row for row in (review or record)["events_by_stage"]}
     notes = list(record["warnings"])
+    notes += [_review_text(review)] if review else []
     notes += [f"lacks {', '.join(record['channels_missing'])}"] if record["channels_missing"] else []
     notes += ["cut short"] if record["truncated"] else []
     figures = [text for stage in ("all", *SLEEP.classes) for text in _figures(counted.get(stage))]
@@ -155,6 +179,11 @@ def _summary_row(result: Result) -> tuple[str, ...]:
     )
 
 
+def _review_text(review: dict[str, Any]) -> str:
+    judged = sum(review[verdict] for verdict in ("accept", "reject", "unsure"))
+    return f"{judged} of {judged + review['not_judged']} events judged, {review['reject']} rejected and not counted"
+
+
 def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
     if row is None:  # of a model that knows no stages
         return "", "", ""
@@ -162,11 +191,11 @@ def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
     return str(row["events"]), f"{row['minutes']:.2f}", "" if rate is None else f"{rate:.2f}"
 
 
-def _analyse_in_worker(job: Job, *, analysis: Analysis) -> dict[str, Any]:
-    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest))
+def _analyse_in_worker(job: Job, *, analysis: Analysis, with_report: bool) -> dict[str, Any]:
+    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest), with_report=with_report)
     record = read_record(job.folder, job.file.stem)
     if record is None:
-        raise OSError("its results are gone as soon as they are written: is another process at work there?")
+        raise OSError("its results were removed right after they were written: does another process write there?")
     return record
 
 

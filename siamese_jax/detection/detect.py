@@ -10,8 +10,15 @@ from jaxtyping import Float32
 
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config
-from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, probabilities, timelines
-from siamese_jax.evaluation.events import find_events
+from siamese_jax.detection.predict import (
+    Predictions,
+    Timeline,
+    make_predictor,
+    predict_recording,
+    probabilities,
+    timelines,
+)
+from siamese_jax.evaluation.events import Event, find_events
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, FALSE_PER_HOUR, MAX_F1, at_rate
 from siamese_jax.recordings.quality import Quality, QualityReport, judge
 from siamese_jax.recordings.recording import Recording, Segment, read_once
@@ -28,6 +35,10 @@ EDGE_SHARE = 0.2
 """A deflection lasts while it stays above this share of its peak."""
 CRITERIA = (EVENTS_MAX_F1, MAX_F1)
 """Operating points in order of preference: fixed on events, else on windows."""
+MOST_BELOW, BELOW_ODDS = 500, 0.1
+"""Events below the threshold that a reader may still look at: so many at most, down to this share of its odds."""
+APART_SECONDS = 0.2
+"""Least distance of an event below the threshold from one that reaches it."""
 
 
 class Detection(NamedTuple):
@@ -84,6 +95,8 @@ class Detections:
     """Where the threshold comes from, in words."""
     quality: QualityReport = QualityReport()
     """Which electrodes were bad, and when."""
+    below: tuple[Detection, ...] = ()
+    """Events that do not reach the threshold, for a reader who wants to lower it; no result counts them."""
 
     def counts(self) -> tuple[StageCount, ...]:
         """Events and analysed minutes by stage, every stage listed; then `all`."""
@@ -140,21 +153,27 @@ def detect(
     )
     lines = timelines(config, IED.name, predictions, recording.segments, hop=config.hop(hop_seconds))
     events = [(index, event) for line, index in lines for event in find_events(**line._asdict(), threshold=least)]
+    below = _below(lines, events, least)
     epochs = _hypnogram(config, predictions, recording, hop_seconds)
     stage_of_epoch = {round(epoch.onset_seconds / EPOCH_SECONDS): epoch.stage for epoch in epochs}
-    located = []
-    for index, event in events:
-        onset, duration, peak, channel, amplitude = _deflection(recording, quality, index, event.peak_seconds)
-        stage = stage_of_epoch.get(int(peak // EPOCH_SECONDS))
-        located.append(Detection(onset, duration, peak, event.probability, channel, amplitude, stage))
+
+    def located(found: Sequence[tuple[int, Event]]) -> tuple[Detection, ...]:
+        rows = []
+        for index, event in found:
+            onset, duration, peak, channel, amplitude = _deflection(recording, quality, index, event.peak_seconds)
+            stage = stage_of_epoch.get(int(peak // EPOCH_SECONDS))
+            rows.append(Detection(onset, duration, peak, event.probability, channel, amplitude, stage))
+        return tuple(sorted(rows, key=lambda event: event.peak_seconds))
+
     return Detections(
-        events=tuple(sorted(located, key=lambda event: event.peak_seconds)),
+        events=located(events),
         hypnogram=epochs,
         recording_seconds=sum(s.n_times for s in recording.segments) / recording.sfreq,
         analysed_seconds=_covered(predictions, recording.segments, config) / recording.sfreq,
         threshold=least,
         threshold_origin=origin,
         quality=quality.report(),
+        below=located(below),
     )
 
 
@@ -209,6 +228,22 @@ def event_threshold(
             + (f", but for {fixed_for}" if fixed_for else f" or any other number: {advice}")
         )
     return 0.5, "no operating point in the checkpoint: run `siamese-jax fix-thresholds` to fix one"
+
+
+def _below(
+    lines: Sequence[tuple[Timeline, int]], events: Sequence[tuple[int, Event]], threshold: float
+) -> list[tuple[int, Event]]:
+    """The most probable events below a threshold and apart from those that reach it, each with its segment."""
+    odds = BELOW_ODDS * threshold / (1 - threshold)
+    more = [(index, e) for line, index in lines for e in find_events(**line._asdict(), threshold=odds / (1 + odds))]
+    peaks = np.sort([event.peak_seconds for _, event in events])
+    found = []
+    for index, event in more:
+        at = np.searchsorted(peaks, event.peak_seconds)
+        distance = np.abs(peaks[max(at - 1, 0) : at + 1] - event.peak_seconds).min(initial=np.inf)
+        if event.probability < threshold and distance >= APART_SECONDS:
+            found.append((index, event))
+    return sorted(found, key=lambda one: -one[1].probability)[:MOST_BELOW]
 
 
 def _hypnogram(config: Config, predictions: Predictions, recording: Recording, hop_seconds: float) -> tuple[Epoch, ...]:

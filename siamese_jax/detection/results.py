@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from siamese_jax import files
-from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN
+from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN, VERDICTS
 from siamese_jax.config.typed import parse_json
 from siamese_jax.detection.detect import EPOCH_SECONDS, Detection, Detections, Epoch
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
@@ -47,6 +47,8 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
     """What is to be known: that the model learnt from the recording, which electrodes are bad, what of a patient's
     identity is hidden, why there is no copy."""
+    report: Path | None = None
+    """The review page, if one was asked for."""
 
 
 def write_detections(
@@ -99,11 +101,16 @@ def write_detections(
 
 
 def check_unchanged(folder: Path, stem: str) -> None:
-    """Refuse to go on where a result would be overwritten that is not as `detect` wrote it: a reviewer's, say.
+    """Refuse to go on where a result would be overwritten that is not as `detect` wrote it, or that readers judged.
 
     Raises:
         ValueError: there is one; it is named.
     """
+    if (folder / f"{stem}{VERDICTS}").exists():
+        raise ValueError(
+            f"{folder / f'{stem}{VERDICTS}'} holds readers' verdicts on events that would be overwritten."
+            f" Move the results of {stem} to another folder, or give another --out"
+        )
     try:
         written = dict((read_record(folder, stem) or {}).get("files", {}))
     except (ValueError, TypeError, AttributeError):

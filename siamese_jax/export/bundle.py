@@ -1,7 +1,7 @@
 """A checkpoint to a bundle: programs that need neither Flax nor this package, parameters, and data to check them with.
 
     OUT/model.stablehlo          `forward` and its probabilities for cpu, cuda and tpu (`jax.export`), parameters inside
-    OUT/model.onnx               the same for ONNX runtimes, if asked for
+    OUT/model.onnx               the same for ONNX runtimes, if requested
     OUT/interface.json           what goes in and comes out: names, shapes, units, electrodes, classes, thresholds
     OUT/golden.safetensors       inputs, and what the library's own `forward` makes of them
     OUT/run.py                   loads and checks the programs without this package
@@ -88,7 +88,7 @@ def export(
     figures: Mapping[str, Any] | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
-    """Write a bundle, run its programs in a process that knows neither Flax nor this package, compare, only then keep.
+    """Write a bundle, run its programs in a process without Flax and this package, compare, and keep it only then.
 
     Args:
         checkpoint: from `checkpoints.load`.

@@ -132,7 +132,7 @@ class SmallStage(nn.Module):
 
     The first `ROW_STAGES` stages run over each row by itself with the same weights, frequency being their features:
     what a spike looks like is learnt once for all electrodes. The next stage joins the rows: the largest and the mean
-    of each feature over the head, and a weighted sum that knows which row is which. From there on, only time is left.
+    of each feature over the head, and a sum with a weight for each row. From there on, only time is left.
     Maps are [batch, row, frame, feature].
     """
 

@@ -1,7 +1,7 @@
 """Which electrodes are broken when: each EEG channel of a recording judged second by second, on the host.
 
 A fault is what no brain makes. The limits are wide, so that no discharge, no slow wave of a child and no muscle of a
-chewing patient makes its channel bad; what lies between is left to the network. They are INFERENCE, held against real
+chewing patient makes its channel bad; the network decides between these limits. They are INFERENCE, compared with real
 recordings in the tests.
 """
 
@@ -20,7 +20,7 @@ from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import WindowGrid, read_padded
 from siamese_jax.vocabulary import channel_kind
 
-FAULTS = ("flat", "clipped", "mains", "broad noise", "implausible", "alone")
+FAULTS = ("flat", "clipped", "mains", "broad noise", "implausible", "alone", "too large")
 """A second of a channel has one at most: the first that holds."""
 
 FLAT_UV = 1.0
@@ -36,6 +36,9 @@ NOISE_HZ, NOISE_SHARE, NOISE_UV, NOISE_TIMES, NOISE_MOST_UV = 35.0, 0.1, 50.0, 8
 channel's, or beyond a limit."""
 ALONE_TIMES, ALONE_CORRELATION, ALONE_SECONDS, ALONE_CHANNELS = 5.0, 0.3, 10, 8
 """Size against the median channel, largest correlation with any other, in ten seconds; of eight channels or more."""
+LARGE_TIMES, LARGE_SHARE, LARGE_SECONDS = 6.0, 0.8, 30
+"""Size against the median channel, in which share of a block, of so many seconds or more: a wrong gain. No discharges
+and no blinks last that long, and a hole in the skull makes its EEG three times larger at most."""
 BAD_SHARE = 0.5
 """Of electrodes, from which on a stretch is bad; of seconds, above which an electrode is called mostly bad."""
 
@@ -209,13 +212,15 @@ def _judged(eeg: Float32[np.ndarray, "time chan"], sfreq: float) -> UInt8[np.nda
     eeg = eeg - uniform_filter1d(eeg, DRIFT_SECONDS * n, axis=0)
     total, mains, noise = _powers(eeg[margin - n // 2 : len(eeg) - margin + n - n // 2], sfreq)
     limit_uv = np.clip(NOISE_TIMES * np.sqrt(np.median(noise, 1, keepdims=True)), NOISE_UV, NOISE_MOST_UV)
+    smooth = by_second(uniform_filter1d(eeg, max(1, round(SMOOTH_SECONDS * sfreq)), axis=0))
     holds = {
         "flat": size[:, 0] < FLAT_UV,
         "clipped": clipped,
         "mains": (np.sqrt(mains) > MAINS_UV) & (mains > MAINS_SHARE * total),
         "broad noise": (np.sqrt(noise) > limit_uv) & (noise > NOISE_SHARE * total),
         "implausible": np.abs(by_second(eeg)).max(1) > IMPLAUSIBLE_UV,
-        "alone": _alone(by_second(uniform_filter1d(eeg, max(1, round(SMOOTH_SECONDS * sfreq)), axis=0))),
+        "alone": _alone(smooth),
+        "too large": _too_large(smooth),
     }
     return np.select([holds[fault] for fault in FAULTS], range(1, 1 + len(FAULTS)), 0).astype(np.uint8)
 
@@ -252,6 +257,14 @@ def _alone(eeg: Float32[np.ndarray, "second sample chan"]) -> Bool[np.ndarray, "
         agrees = (agreement.max(0) >= ALONE_CORRELATION) | (is_large[seconds].mean(0) <= BAD_SHARE)
         alone[seconds] = is_large[seconds] & ~agrees[None]
     return alone
+
+
+def _too_large(eeg: Float32[np.ndarray, "second sample chan"]) -> Bool[np.ndarray, "second chan"]:
+    """Channels that are much larger than the others all the time, by a size that spikes hardly change."""
+    sizes = np.median(np.abs(eeg - np.median(eeg, 1, keepdims=True)), 1)
+    share = (sizes > LARGE_TIMES * np.median(sizes, 1, keepdims=True)).mean(0)
+    enough = eeg.shape[2] >= ALONE_CHANNELS and len(eeg) >= LARGE_SECONDS
+    return np.broadcast_to((share > LARGE_SHARE)[None] & enough, sizes.shape)
 
 
 def _n_seconds(segment: Segment, sfreq: float) -> int:

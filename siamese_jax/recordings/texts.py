@@ -199,7 +199,7 @@ def _unclear(bare: str, rest: str) -> IedMeaning | None:
 
 
 def _is_beside(word: str) -> bool:
-    """Whether a word tells where or how often a discharge is."""
+    """Whether a word says where or how often a discharge is."""
     return word in _PLACES or word.isdigit() or standard_name(word) is not None
 
 

@@ -1,4 +1,4 @@
-"""The road from EDFs to an annotated EDF, as its user walks it: commands in, sentences and files out."""
+"""All commands from EDFs to an annotated EDF, as a user gives them: commands in, sentences and files out."""
 
 import csv
 import dataclasses

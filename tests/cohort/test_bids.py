@@ -332,7 +332,9 @@ def test_files_that_are_not_here_or_misplaced_are_skipped_by_name(night):
     (night / "sub-03/eeg/sub-03_task-a_eeg.edf").symlink_to("../../.git/annex/objects/x")
     edf(night, "sub-04/eeg/sub-05_eeg.edf")
     edf(night, "sub-04/eeg/night.edf")
-    with pytest.raises(ValueError, match=r"it is no file, or a link to nothing: fetch it first \(datalad get\)"):
+    with pytest.raises(
+        ValueError, match=r"it is not a file, or it is a link whose target is missing: fetch it first \(datalad get\)"
+    ):
         opened(night, "sub-03/eeg/sub-03_task-a_eeg.edf")
     with pytest.raises(ValueError, match="its name is of sub-05, its folder of sub-04"):
         opened(night, "sub-04/eeg/sub-05_eeg.edf")

@@ -1,4 +1,4 @@
-"""The reader of the CinC Challenge 2021: records in the challenge's layout, hostile ones, and real ones."""
+"""The reader of the CinC Challenge 2021: records in the challenge's layout, malformed ones, and real ones."""
 
 import csv
 import io

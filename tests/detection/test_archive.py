@@ -1,4 +1,4 @@
-"""An archive of recordings: what is done, what is kept, and that nobody can tell from the results who did the work."""
+"""An archive of recordings: what is done, what is kept, and that the results do not depend on who did the work."""
 
 import csv
 import dataclasses

@@ -63,7 +63,7 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_is_found_in_its_channel_and_seconds(fault):
     found = broken(BREAKS[fault], 20, 40)
     expected = np.zeros_like(found)
@@ -77,6 +77,17 @@ def test_a_fault_is_found_in_its_channel_and_seconds(fault):
 def test_a_step_that_recovers_slowly_is_implausible_where_it_happens():
     found = broken(lambda x, t: x + 2000 * electrode_pop(t, 0.0, 10.0, RNG), 20, 30)
     assert FAULTS[found[20, T5] - 1] == "implausible" and (np.delete(found, T5, 1) == 0).all()
+
+
+def test_a_channel_with_a_wrong_gain_is_too_large_throughout_and_one_over_a_hole_in_the_skull_is_not():
+    def found(times: float, end: int) -> np.ndarray:
+        return broken(lambda x, t: times * x, 0, end)
+
+    expected = np.zeros((SECONDS, 19), int)
+    expected[:, T5] = 1 + FAULTS.index("too large")
+    np.testing.assert_array_equal(found(10, SECONDS), expected)
+    assert {*BREAKS, "too large"} == set(FAULTS)
+    assert not found(3, SECONDS).any() and not found(10, SECONDS // 2).any()
 
 
 def spikes(uv: float, every: float) -> np.ndarray:

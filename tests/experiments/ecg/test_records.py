@@ -1,4 +1,4 @@
-"""Classes of shards, folds of patients: every class dealt out evenly, nobody on two sides."""
+"""Classes of shards, folds of patients: every class distributed evenly, nobody in two parts."""
 
 import numpy as np
 import pytest
