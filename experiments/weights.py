@@ -119,7 +119,7 @@ def _make(
     prepare = ["prepare", recordings, shards, "--hop", 1, "--source", source]
     _do("siamese-jax", command, prepare, accepted=(OK, SOME_FAILED))
     options = ("--training.steps", steps, "--training.warmup-steps", steps // 24, *LEARNING)
-    options += ("--training.evaluate-every", max(steps // 2, 1))
+    options += ("--training.evaluate-every", steps)
     _do("siamese-jax", command, ["train", shards, out / "run", "--devices", 1, *options])
     _do("siamese-jax", command, ["fix-thresholds", checkpoint, shards])
     return checkpoint
