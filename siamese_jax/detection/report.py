@@ -63,7 +63,7 @@ def write_report(
     """
     stem = recording.path.stem if recording.path else "array"
     present = [name for name, is_there in zip(recording.ch_names, recording.present, strict=True) if is_there]
-    good = [name for name in present if name in POSITIONS and name not in detections.quality.throughout]
+    good = [name for name in present if name in POSITIONS and name not in detections.quality.mostly_bad]
     events = sorted((*detections.events, *detections.below), key=lambda event: event.peak_seconds)
     group, foci = _groups(recording, events, detections.threshold, good)
     data = {
