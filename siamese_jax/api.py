@@ -1,4 +1,4 @@
-"""What Python calls and what the command line calls are the same; here they take what a user has at hand.
+"""The public functions. The command line calls the same code; here it takes paths, arrays and MNE's objects.
 
 `siamese_jax` itself names all that is public.
 """
@@ -139,7 +139,7 @@ def train(
         devices: how many of this machine's; None takes all.
         stop_at: save and end after this step; the same call resumes.
         allow_training_patients: validate on patients that `init_from` learnt from, too.
-        on_start: told what the run starts from.
+        on_start: called with a text on what the run starts from.
         on_step: called after each step with its losses.
 
     Raises:
@@ -167,7 +167,7 @@ def train(
 
 
 def open_for_training(shards: Path) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
-    """The shards to learn from, and those to evaluate on along the way, of which there may be none.
+    """The shards to learn from, and those to evaluate on during training, of which there may be none.
 
     Raises:
         ValueError: there are none to learn from, or preparing them was not finished.

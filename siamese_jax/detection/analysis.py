@@ -132,7 +132,7 @@ def analyse(
     if with_report and analysis.task == IED.name:  # the page asks whether an event is an IED
         digest = sha256(written.events)
         report = write_report(folder, recording, found.detections, model=analysis.model, events_sha256=digest)
-        said = (f"{report.path.name} holds all signal but {report.left_out_seconds:.0f} s, for which it has no room",)
+        said = (f"{report.path.name} holds all signal but {report.left_out_seconds:.0f} s: the limit of its size",)
         written = written._replace(report=report.path, notes=written.notes + said * (report.left_out_seconds > 0))
     return found, written
 
