@@ -137,7 +137,8 @@ def test_a_near_electrode_stands_in_when_asked_wherever_the_signal_comes_from(tm
     bad.info["bads"] = ["FC5"]
     assert "C3" in sj.detect(model, bad, threshold=0.02, nearest=True).recording.report.missing
 
-    path = write_recording(tmp_path / "a.edf", eeg_uv, sfreq=RATE, ch_names=names)
+    path = tmp_path / "a.edf"
+    write_recording(path, eeg_uv, sfreq=RATE, ch_names=names)
     options = ["detect", str(path), "--checkpoint", str(tmp_path / "model"), "--threshold", "0.02"]
     run = tmp_path / "out" / "a_run.json"
     assert command([*options, "--nearest", "--out", str(run.parent)]) == 0
