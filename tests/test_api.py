@@ -143,7 +143,7 @@ def test_a_near_electrode_stands_in_when_asked_wherever_the_signal_comes_from(tm
     run = tmp_path / "out" / "a_run.json"
     assert command([*options, "--nearest", "--out", str(run.parent)]) == 0
     record = json.loads(run.read_text())
-    assert record["channels_used"]["C3"] == "FC5" and record["settings"]["nearest"] is True
+    assert record["channels_used"]["C3"] == "EEG FC5-Ref" and record["settings"]["nearest"] is True
     assert command([*options, "--out", str(run.parent)]) == 0  # other settings: it is done again
     assert json.loads(run.read_text())["channels_missing"] == ["C3"]
 
