@@ -141,8 +141,8 @@ class Tuev(Source):
         notes = [*reading_notes(recording), *_said(rows, inside, recording, data)]
         split = "test" if part == "eval" else "validation" if patient in self.validation else "train"
         whose = "evaluation session" if part == "eval" else "folder"
-        looked = {IED.name: True, TUEV.name: True}
-        return Opened(recording, events, patient, whose, split, looked, tuple(notes))
+        searched = {IED.name: True, TUEV.name: True}
+        return Opened(recording, events, patient, whose, split, searched, tuple(notes))
 
     def grid(self, opened: Opened, *, window: int, hop: int) -> WindowGrid:
         """A window about each event's middle, moved inside its file where that is near; `hop` does not matter."""

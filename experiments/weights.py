@@ -38,7 +38,7 @@ from siamese_jax.files import finite, write_text
 from siamese_jax.identity import Origin, Training
 from siamese_jax.recordings.sidecars import MANIFEST, read_manifest
 
-PATIENTS, MINUTES, COPIES, STEPS = 200, 15.0, 20, 4000
+PATIENTS, MINUTES, COPIES, STEPS = 200, 15.0, 20, 3600
 LEARNING = (
     *("--training.faults", "0.35", "--preprocess.limit-uv", "500", "--training.electrode-dropout", "0.15"),
     *("--training.checkpoint-every", "200"),

@@ -1,4 +1,4 @@
-"""The list of commands, and the way in."""
+"""The list of commands, and the entry point."""
 
 import os
 import sys
@@ -51,7 +51,7 @@ def command(arguments: Sequence[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="siamese-jax",
-        description="IEDs and sleep stages from scalp EEG. `siamese-jax --version` tells the version;"
+        description="IEDs and sleep stages from scalp EEG. `siamese-jax --version` prints the version;"
         " `siamese-jax --import MODULE COMMAND ...` imports your own networks first. " + NOTICE,
         args=arguments,
     )

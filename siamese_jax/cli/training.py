@@ -74,7 +74,7 @@ class Processes:
 
     @property
     def several(self) -> bool:
-        """Whether anything was asked for."""
+        """Whether any option was given."""
         return self.cluster or any(x is not None for x in (self.coordinator, self.process_id, self.num_processes))
 
 

@@ -128,12 +128,14 @@ class Bids(Folder):
         )
         row = self.manifest.get(name, ManifestRow())
         patient, patient_from = (row.patient, "manifest") if row.patient else (name.split("/")[0], "BIDS participant")
-        looked = self._looked(marks, meanings, has_table=any(_of_ending(e, beside) for e in ("events", "annotations")))
-        looked |= {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
+        searched = self._searched(
+            marks, meanings, has_table=any(_of_ending(e, beside) for e in ("events", "annotations"))
+        )
+        searched |= {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         notes = dict.fromkeys(note for t in tables for note in t.notes)
         notes |= dict.fromkeys([*said, *sorted(said_of_units), *_channel_notes(recording, table)])
         notes = (*notes, *reading_notes(recording))
-        return Opened(recording, (*marks, *machine), patient, patient_from, row.split, looked, notes)
+        return Opened(recording, (*marks, *machine), patient, patient_from, row.split, searched, notes)
 
     def notes(self) -> Sequence[str]:
         """What of the data set is not used, and which pipelines are."""
@@ -216,19 +218,19 @@ class Bids(Folder):
         every = {(round(m.onset_seconds, 3), m.text, m.channel): m for marks in kept[::-1] for m in marks}
         return tuple(sorted(every.values(), key=lambda mark: mark.onset_seconds)), sorted(notes)
 
-    def _looked(
+    def _searched(
         self, marks: Sequence[Annotation], meanings: Mapping[str, Mapping[str, str]], *, has_table: bool
     ) -> dict[str, bool]:
         """Events were looked for where some are marked or their dictionary knows them; not where states alone are."""
         states = [rule for rule in self.rules if isinstance(rule, StateRule)]
         others = {mark.text for mark in marks if all(rule.class_of(mark.text) is None for rule in states)}
         texts = others | {text for column in meanings.values() for text in column.values()}
-        looked = {}
+        searched = {}
         for rule in (rule for rule in self.rules if isinstance(rule, EventRule)):
             if any(rule.class_of(text) is not None for text in texts):
-                looked[rule.task.name] = True
+                searched[rule.task.name] = True
             elif not (others or has_table):
-                looked[rule.task.name] = False
+                searched[rule.task.name] = False
         return looked
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from siamese_jax.cohort.pseudonyms import Pseudonyms, laboratory_pseudonyms
+from siamese_jax.cohort.pseudonyms import Pseudonyms, stored_pseudonyms
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.edf import read_annotations
 from siamese_jax.recordings.edf_records import Layout, read_layout, start_datetime
@@ -54,7 +54,7 @@ class Opened(NamedTuple):
     """How that is known: `manifest`, `file name`, ..."""
     split: str | None = None
     """`train`, `validation` or `test` if the source says so; else prepare decides."""
-    looked: Mapping[str, bool] = {}
+    searched: Mapping[str, bool] = {}
     """By task, whether somebody looked for it in all of the recording. Of a task that is not named: for events, yes if
     they are annotated in any recording of the source; for states and findings, yes if this recording has some."""
     notes: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Folder(Source):
     """Units to read channels in instead of the header's, as for `read_recording`."""
     more_rules: tuple[Rule, ...] = ()
     """Tasks besides IEDs, sleep and state."""
-    pseudonyms: Pseudonyms = field(default_factory=laboratory_pseudonyms)
+    pseudonyms: Pseudonyms = field(default_factory=stored_pseudonyms)
     """Of patients whom only an EDF patient code names."""
 
     @property
@@ -173,9 +173,9 @@ class Folder(Source):
         annotations, notes = annotations_of(recording)
         row = self.manifest.get(name, ManifestRow())
         patient, patient_from = self._patient(name, recording.patient_code, row)
-        looked = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
+        searched = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         notes = (*notes, *reading_notes(recording))
-        return Opened(recording, annotations, patient, patient_from, row.split, looked, notes)
+        return Opened(recording, annotations, patient, patient_from, row.split, searched, notes)
 
     def _patient(self, name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
         """Who a recording is of, and how that is known."""

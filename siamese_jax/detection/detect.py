@@ -30,7 +30,7 @@ EPOCH_SECONDS = 30.0
 """AASM sleep-scoring epoch; epochs count from the recording's start."""
 HOP_SECONDS = 1.0
 NEAR_SECONDS, AROUND_SECONDS = 0.1, 0.5
-"""From where the network found an event: where its deflection is looked for, and what that is measured against (the
+"""From where the network found an event: where its deflection is searched for, and what that is measured against (the
 median)."""
 EDGE_SHARE = 0.2
 """A deflection lasts while it stays above this share of its peak."""
@@ -58,7 +58,7 @@ class Detection(NamedTuple):
     amplitude_uv: float
     """That deflection; negative is surface-negative."""
     stage: str | None
-    """Of the epoch that holds the peak; None if the checkpoint knows no stages or the epoch has none."""
+    """Of the epoch that holds the peak; None if the checkpoint has no stages or the epoch has none."""
 
 
 class Epoch(NamedTuple):
@@ -85,7 +85,7 @@ class StageCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one recording, and what was looked at."""
+    """What was found in one recording, and what was analysed."""
 
     events: tuple[Detection, ...]
     hypnogram: tuple[Epoch, ...]

@@ -99,7 +99,7 @@ class Found:
         )
 
     def __repr__(self) -> str:
-        n, task = len(self.detections.events), event_label(self.detections) or "no events asked for"
+        n, task = len(self.detections.events), event_label(self.detections) or "no events requested"
         minutes = self.detections.analysed_seconds / 60
         return f"Found({n} {task}, {len(self.detections.hypnogram)} epochs, {minutes:.1f} min analysed)"
 

@@ -34,7 +34,7 @@ ENDINGS = (EVENTS, HYPNOGRAM, DETECTED, ANNOTATED)
 EVENT_COLUMNS = ("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage")
 EPOCH_COLUMNS = ("onset", "duration", "label", "origin", "stage", "probability")
 MACHINE = "machine"
-LEARNT = "the model learnt from this recording: what it finds here does not show how it does on others"
+LEARNT = "the model learnt from this recording: what it finds here does not show how it performs on others"
 
 
 class Written(NamedTuple):
@@ -46,10 +46,10 @@ class Written(NamedTuple):
     copy: Path | None
     run: Path
     notes: tuple[str, ...]
-    """What is to be known: that the model learnt from the recording, which electrodes are bad, what of a patient's
+    """Notes: that the model learnt from the recording, which electrodes are bad, what of a patient's
     identity is hidden, why there is no copy."""
     report: Path | None = None
-    """The review page, if one was asked for."""
+    """The review page, if requested."""
 
 
 def write_detections(
@@ -246,7 +246,7 @@ def _staged(folder: Path, stem: str) -> Iterator[Path]:
 def _write_parts(
     parts: Mapping[str, Path], recording: Recording, detections: Detections, *, copy: bool
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Write all but the run record; the recording's SHA-256, that of each part, and what is to be said of them."""
+    """Write all but the run record; the recording's SHA-256, that of each part, and notes on them."""
     annotations, stem = annotations_of(detections), recording.path.stem if recording.path else "array"
     label = event_label(detections)
     write_csv(parts[EVENTS], EVENT_COLUMNS, (_event_row(event, label) for event in detections.events))

@@ -60,7 +60,7 @@ class RecordingEvents(NamedTuple):
     annotated_seconds: Float64[np.ndarray, "event"]
     hours: float
     is_run: Bool[np.ndarray, "event"]
-    """Of the annotated ones: which are runs, so that no time tells how near the found one is."""
+    """Of the annotated ones: which are runs, which have no time to compare the found one with."""
 
 
 class Scores(NamedTuple):
