@@ -49,7 +49,7 @@ OWNERS = {
     "filelock": ["siamese_jax/locks.py"],
     "pyedflib": [],  # another implementation, for tests alone
     "wfdb": [],  # likewise
-    "mne": ["siamese_jax/cohort/bids.py"],
+    "mne": ["siamese_jax/cohort/bids.py", "experiments/pieces.py"],
     "torch": ["experiments/parity/theirs.py"],
     "torchvision": ["experiments/parity/theirs.py"],
     "timm": ["experiments/parity/theirs.py"],
