@@ -11,6 +11,7 @@ IS_311 := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11)
 
 help:
 	@echo "make demo     simulate a cohort, train, evaluate, detect: about 10 minutes on 2 cores"
+	@echo "              RECORDING=your.edf looks for IEDs in a recording of yours first"
 	@echo "make install  set up .venv alone; for a GPU or TPU then: .venv/bin/pip install -e '.[cuda]' (or '.[tpu]')"
 	@echo "make test     run the tests        make lint   ruff        make types   pyright"
 	@echo "make format   let ruff rewrite     make lock   renew the lock files (Python 3.11)"
@@ -21,7 +22,7 @@ help:
 install: .venv/.installed
 
 demo: install
-	$(BIN)/python -m experiments.demo
+	$(BIN)/python -m experiments.demo $(if $(RECORDING),--recording "$(RECORDING)")
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -127,7 +127,7 @@ class Cinc2021(Source):
             annotations=(*(Annotation(0.0, seconds, code) for code in codes), *ecg.bad),
             patient=Path(name).stem,
             patient_from="record name",
-            looked={_RULE.task.name: bool(codes)},
+            searched={_RULE.task.name: bool(codes)},
             notes=tuple(notes),
         )
 

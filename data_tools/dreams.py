@@ -130,11 +130,11 @@ class Dreams(Source):
     def opened(self, name: str, excerpt: Excerpt, recording: Recording) -> Opened:
         """A recording made of an excerpt, with what is known of it."""
         path = self.root / name
-        looked = {SPINDLE.name: path.with_name(f"Visual_scoring{self.expert}_{path.name}").exists()}
+        searched = {SPINDLE.name: path.with_name(f"Visual_scoring{self.expert}_{path.name}").exists()}
         split = ("test" if _number(path) in self.test else "train") if self.test else None
         notes = (*excerpt.notes, *reading_notes(recording))
         patient = f"DREAMS-{_number(path)}"
-        return Opened(recording, excerpt.annotations, patient, "excerpt", split, looked, notes)
+        return Opened(recording, excerpt.annotations, patient, "excerpt", split, searched, notes)
 
     def notes(self) -> Sequence[str]:
         """Files of the folder that are of no excerpt."""

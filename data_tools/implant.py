@@ -144,7 +144,7 @@ def implant(
         raise ValueError(f"{out} lies in {folder}, where its files would be taken for recordings: choose another")
     rows = manifest_rows(folder, manifest)
     kind = Bids if (folder / DESCRIPTION).exists() else Folder
-    source = kind(folder, rows, pseudonyms=Pseudonyms("distinguishes persons, and is never written"))
+    source = kind(folder, rows, pseudonyms=Pseudonyms("tells persons apart, and is never written"))
     found, skipped = find(source)
     copies = _copies(found, config)
     files = [(one.name, one.person, source.files(one.name)[0].stat().st_size) for one in found]

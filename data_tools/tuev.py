@@ -15,12 +15,12 @@ window free of discharges either.
 
 Windows. Only parts of a file are annotated, so windows are not laid end to end: there is one about the middle of each
 event. An event is a stretch of time; a row for each channel says the same thing again, and the published scripts make
-each such row a sample, copies with unlike labels among them (LaBraM, issue 46). Where channels disagree, a class other
-than bckg goes before bckg, then the one on most channels, then the first in the order above; the number of such windows
-is printed at the end. A window that would cross the edge of its file lies at the edge: the published scripts continue
-at the file's other end. A window's `tuev` is the event nearest to its centre; its `ied` is 1 if that of spsw, gped and
-pled nearest to its centre is a spsw. The default is 4 s, as the presets have; the published scripts use 5 s, the event
-and 2 s to each side: `--window 5`.
+each such row a sample, copies with unlike labels among them (LaBraM, issue 46). Where channels disagree, a class
+other than bckg goes before bckg, then the one on most channels, then the first in the order above; the number of such
+windows is printed at the end. A window that would cross the edge of its file lies at the edge: the published scripts
+continue at the file's other end. A window's `tuev` is the event nearest to its centre; its `ied` is 1 if that of
+spsw, gped and pled nearest to its centre is a spsw. The default is 4 s, as the presets have; the published scripts
+use 5 s, the event and 2 s to each side: `--window 5`.
 
 Nothing is filtered (US mains: `--preprocess.mains-hz 60`), files of any rate are resampled, and electrodes that a file
 lacks are marked absent: the published scripts take 250 Hz for granted and drop such files.
@@ -141,8 +141,8 @@ class Tuev(Source):
         notes = [*reading_notes(recording), *_said(rows, inside, recording, data)]
         split = "test" if part == "eval" else "validation" if patient in self.validation else "train"
         whose = "evaluation session" if part == "eval" else "folder"
-        looked = {IED.name: True, TUEV.name: True}
-        return Opened(recording, events, patient, whose, split, looked, tuple(notes))
+        searched = {IED.name: True, TUEV.name: True}
+        return Opened(recording, events, patient, whose, split, searched, tuple(notes))
 
     def grid(self, opened: Opened, *, window: int, hop: int) -> WindowGrid:
         """A window about each event's middle, moved inside its file where that is near; `hop` does not matter."""

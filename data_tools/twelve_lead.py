@@ -162,7 +162,7 @@ class TwelveLead(Source):
         return self._sources[key].files(own)
 
     def open(self, name: str, data: DataConfig) -> Opened:
-        """A record with what was found, what was not, and silence about what nobody looked for."""
+        """A record with what was found, what was not, and nothing about what nobody looked for."""
         key, _, own = name.partition("/")
         source = self._sources[key]
         opened = source.open(own, data)
@@ -170,14 +170,14 @@ class TwelveLead(Source):
         there = {rule.class_of(annotation.text) for annotation in opened.annotations}
         bad = [a for a in opened.annotations if rule.class_of(a.text) is None and a.text.startswith("BAD")]
         seconds = opened.recording.segments[0].n_times / data.sfreq
-        labelled = opened.looked[rule.task.name]
-        looked = {f.name: labelled and _looks(key, own, f) for f in FINDINGS}
+        labelled = opened.searched[rule.task.name]
+        searched = {f.name: labelled and _looks(key, own, f) for f in FINDINGS}
         marks = [
             Annotation(0.0, seconds, f.name if there & set(_classes(key, f)) else f"no {f.name}")
             for f in FINDINGS
-            if looked[f.name]
+            if searched[f.name]
         ]
-        return opened._replace(annotations=(*marks, *bad), looked=looked)
+        return opened._replace(annotations=(*marks, *bad), searched=searched)
 
     def notes(self) -> Sequence[str]:
         """What each data set has to say."""

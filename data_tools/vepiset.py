@@ -161,9 +161,9 @@ class Vepiset(Source):
         if length % EPOCH_SAMPLES and data.window_seconds == EPOCH_SECONDS:
             notes = (*notes, "its last epoch is shorter than 4 s: left out")
         labels = _published(name, self.found[name])
-        looked = {IED.name: True, REGION.name: bool(epochs)}
+        searched = {IED.name: True, REGION.name: bool(epochs)}
         annotations = (*marks, *labels)
-        return Opened(recording, annotations, name, "file name", None, looked, (*notes, *reading_notes(recording)))
+        return Opened(recording, annotations, name, "file name", None, searched, (*notes, *reading_notes(recording)))
 
     def grid(self, opened: Opened, *, window: int, hop: int) -> WindowGrid:
         """Windows end to end or as told; of a recording without marks, the epochs and nothing else."""

@@ -23,10 +23,9 @@ import tyro
 from jaxtyping import Float32
 from scipy.signal import ShortTimeFFT, lfilter, oaconvolve
 
-import siamese_jax as sj
 from experiments.pages import number, table, write_page
 from experiments.provenance import made_by
-from siamese_jax.checkpoints import Checkpoint
+from siamese_jax.checkpoints import Checkpoint, load
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.analysis import analyse, plan_analysis
 from siamese_jax.detection.predict import make_predictor
@@ -76,9 +75,8 @@ def pieces(model: Checkpoint, file: Path, out: Path) -> list[Piece]:
     length = dense.n_times + 2 * dense.margin
     eeg = eeg_of(BLOCKS * length, len(dense.data.ch_names), seed=1).reshape(BLOCKS, length, -1)
     present = jnp.ones((BLOCKS, eeg.shape[2]), bool)
-    filtering, converting = (
-        jax.jit(f) for f in (lambda x: preprocess(dense, x, present)[0], lambda x: convert(dense, x))
-    )
+    filtering = jax.jit(lambda x: preprocess(dense, x, present)[0])
+    converting = jax.jit(lambda x: convert(dense, x))
     rows = jax.block_until_ready(filtering(eeg))
     taps = filter_taps(dense, "eeg").astype(np.float32)[:, None]
     plan = plan_analysis(Path("the package's"), model, threshold=0.9, hop_seconds=1.0, units={})
@@ -206,7 +204,7 @@ def main(*, minutes: float = 20.0, rounds: int = 7, out: Path = RESULTS) -> None
     """
     if rounds < 5:
         raise SystemExit(f"--rounds must be 5 or more, given {rounds}: a median of fewer says little")
-    model, load = sj.load(), os.getloadavg()[0]
+    model, load_before = load(), os.getloadavg()[0]
     peak = peak_operations()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "night.edf")
@@ -223,7 +221,7 @@ def main(*, minutes: float = 20.0, rounds: int = 7, out: Path = RESULTS) -> None
         "jax": jax.__version__,
         "mne": version("mne"),
         "gflops": peak / 1e9,
-        "load_before": load,
+        "load_before": load_before,
         "load_after": os.getloadavg()[0],
     }
     command = f"taskset -c 0 python -m experiments.pieces --minutes {minutes:g} --rounds {rounds}"

@@ -31,7 +31,7 @@ from siamese_jax.checkpoints import Checkpoint, Thresholds
 from siamese_jax.cli.console import OK, SOME_FAILED, run, use_compilation_cache
 from siamese_jax.cli.main import command
 from siamese_jax.cohort.bids_files import DESCRIPTION
-from siamese_jax.cohort.sources import edf_files
+from siamese_jax.cohort.sources import recording_files
 from siamese_jax.detection.results import sha256
 from siamese_jax.evaluation.metrics import at_rate
 from siamese_jax.files import finite, write_text
@@ -154,7 +154,7 @@ def _manifest(backgrounds: Path, out: Path) -> Path:
         return backgrounds / MANIFEST
     if (backgrounds / DESCRIPTION).exists():
         raise ValueError(f"{backgrounds} is a BIDS data set: it needs a {MANIFEST} with columns file, patient, split")
-    files = [path.relative_to(backgrounds) for path in edf_files(backgrounds)]
+    files = [path.relative_to(backgrounds) for path in recording_files(backgrounds)]
     n_files = Counter(path.stem.rpartition("_")[0] for path in files)
     rows = []
     for path in files:

@@ -1,5 +1,6 @@
 """The pages that people read: links lead somewhere, the README is short, its figures are those of the model's card."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -61,3 +62,22 @@ def test_notebooks_run_and_are_stored_without_outputs(path, tmp_path, monkeypatc
     names = {"__name__": "__main__"}
     for cell in cells:
         exec(compile("".join(cell["source"]), f"{path.name}", "exec"), names)
+
+
+def texts_in_source():
+    """Every text of the package's source; one line for each, with `{}` for a value in it."""
+    for path in (ROOT / "siamese_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_in_troubleshooting_are_those_of_the_package():
+    rows = [line for line in (ROOT / "docs/troubleshooting.md").read_text().splitlines() if line.startswith("| `")]
+    messages = [re.findall(r"`([^`]*)`", row.split("|")[1]) for row in rows]
+    pieces = [piece.strip() for row in messages for message in row for piece in message.split("...")]
+    texts = "\n".join(texts_in_source())
+    assert len(rows) > 25
+    assert [piece for piece in pieces if piece not in texts] == []

@@ -18,7 +18,7 @@ import pytest
 from siamese_jax import checkpoints, files
 from siamese_jax.cli import console
 from siamese_jax.cli import deployment as cli
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.tensors import named, read_tensors, write_tensors
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.identities import learnt_from, thresholds_of

@@ -20,10 +20,11 @@ LAYERS = (
     {"tensors", "jobs"},
     {"recordings", "config"},
     {"shards", "evaluation", "models", "signals"},
-    {"cohort", "forward", "identity", "review"},
+    {"cohort", "pipeline", "identity", "review"},
     {"checkpoints"},
     {"detection"},
     {"training", "export"},
+    {"api"},
     {"cli", "data_tools", "experiments", "siamese_jax"},
 )
 """A part may import itself and the layers below its own; `siamese_jax` is the package's `__init__`."""
@@ -49,7 +50,13 @@ OWNERS = {
     "filelock": ["siamese_jax/locks.py"],
     "pyedflib": [],  # another implementation, for tests alone
     "wfdb": [],  # likewise
-    "mne": ["siamese_jax/cohort/bids.py", "experiments/pieces.py"],
+    "mne": [
+        "siamese_jax/recordings/through_mne.py",
+        "siamese_jax/detection/found.py",
+        "siamese_jax/api.py",
+        "experiments/pieces.py",
+    ],
+    "pandas": ["siamese_jax/detection/found.py"],
     "torch": ["experiments/parity/theirs.py"],
     "torchvision": ["experiments/parity/theirs.py"],
     "timm": ["experiments/parity/theirs.py"],
@@ -102,7 +109,7 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/export/model_card.py": "tests/export/test_bundle.py",
     "siamese_jax/export/onnx.py": "tests/export/test_bundle.py",
     "siamese_jax/export/run_bundle.py": "tests/export/test_bundle.py",
-    "siamese_jax/forward.py": "tests/detection/test_predict.py",
+    "siamese_jax/pipeline.py": "tests/detection/test_predict.py",
     "siamese_jax/models/blocks.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/build.py": "tests/models/test_siamese_es.py",
     "siamese_jax/models/efficientnet.py": "tests/models/test_siamese_es.py",
@@ -111,6 +118,9 @@ TESTED_WITH: dict[str, str] = {
     "siamese_jax/config/presets.py": "tests/config/test_experiment.py",
     "siamese_jax/cohort/splits.py": "tests/cohort/test_prepare.py",
     "siamese_jax/recordings/recording.py": "tests/recordings/test_edf.py",
+    "siamese_jax/recordings/read.py": "tests/recordings/test_through_mne.py",
+    "siamese_jax/detection/evaluation.py": "tests/cli/test_main.py",
+    "siamese_jax/detection/found.py": "tests/test_api.py",
     "siamese_jax/recordings/resample.py": "tests/recordings/test_edf.py",
     "siamese_jax/cohort/report.py": "tests/cohort/test_prepare.py",
     "siamese_jax/shards/write.py": "tests/shards/test_schema.py",
@@ -233,7 +243,7 @@ def test_every_flag_exists():
 
 
 def test_public_names_are_no_modules():
-    # `siamese_jax.forward` is a module once anything has imported it, and hides a function of that name.
+    # `siamese_jax.pipeline` is a module once anything has imported it, and hides a function of that name.
     program = (
         "import siamese_jax, types\nfor name in siamese_jax.__all__ * 2:\n"
         "    if isinstance(getattr(siamese_jax, name), types.ModuleType): print(name)"

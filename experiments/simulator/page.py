@@ -12,7 +12,7 @@ Tree = dict[str, Any]
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with two digits after the point, if no others are asked for."""
+    """A number with two digits after the point, unless given otherwise."""
     return pages.number(value, digits)
 
 

@@ -135,7 +135,7 @@ def with_known_sleep(runs: Sequence[Run], fold: Fold) -> list[Run]:
 
 
 def resized(given: Run, options: Options) -> Run:
-    """A run with as many updates of as many windows as were asked for."""
+    """A run with as many updates of as many windows as were requested."""
     training = given.config.training
     steps, batch = options.steps or training.steps, options.batch_size or training.batch_size
     warmup = min(training.warmup_steps, max(steps // 10, 1))

@@ -81,7 +81,7 @@ def with_fewer(fold: Fold, seed: int, *, n_patients: int | None = None, n_marked
         n_marked: whose labels for IEDs are; the others keep the labels of other tasks. Default all.
 
     Raises:
-        ValueError: the fold has fewer, or less than one is asked for.
+        ValueError: the fold has fewer, or less than one is requested.
     """
     names = sorted(patients_of(fold.train))
     drawn = [names[i] for i in np.random.default_rng([seed, fold.number]).permutation(len(names))]

@@ -253,7 +253,7 @@ def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str],
             raise ValueError(
                 f"patient {file.patient!r} is in two splits: {fixed[file.patient]} and, by {file.name}, {file.split}"
             )
-        counts = events in file.marked and file.looked.get(events, True)
+        counts = events in file.marked and file.searched.get(events, True)
         has_event[file.patient] = has_event.get(file.patient, False) or counts
     splits = split_patients(has_event, fractions=settings.fractions, seed=settings.seed, fixed=fixed)
     origins = sorted({file.patient_from for file in files})
@@ -274,7 +274,7 @@ def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
     tasks = labelled_for(files, rules)
     for rule in rules:
         task = rule.task.name
-        free = [f for f in files if task in tasks[f.name] and task not in f.marked and task not in f.looked]
+        free = [f for f in files if task in tasks[f.name] and task not in f.marked and task not in f.searched]
         if free:
             hint = f" ({MANIFEST}: ied_labelled=no if unseen)" if task == IED.name else ""
             lines.append(

@@ -36,7 +36,7 @@ class Pseudonyms:
         return f"edf-{digest[:10]}"
 
 
-def laboratory_pseudonyms(environment: Mapping[str, str] = os.environ) -> Pseudonyms:
+def stored_pseudonyms(environment: Mapping[str, str] = os.environ) -> Pseudonyms:
     """With the salt of the environment, else of the user's configuration folder, made there if there is none."""
     if given := environment.get(VARIABLE, ""):
         short = f"{VARIABLE} must be {LEAST_CHARACTERS} characters or more: a short salt can be tried"

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from siamese_jax.config.montages import can_be_made, row_electrodes
+from siamese_jax.config.own import is_own
 from siamese_jax.config.samples import exact, whole_samples
 from siamese_jax.config.sections import (
     LEAST_SAMPLES,
@@ -139,7 +140,9 @@ class Config:
 
     def _check_network(self) -> None:
         name, kind = self.model.name, self.converter.kind
-        if name in LEAST_SAMPLES:
+        if is_own(name):
+            pass  # it says itself what it needs
+        elif name in LEAST_SAMPLES:
             if kind != "none":
                 raise ValueError(
                     f"model.name={name!r} reads rows as they are: set converter.kind='none', given {kind!r}"
@@ -155,7 +158,7 @@ class Config:
                 f" converter.band_hz={self.converter.band_hz} gives {self.n_bins}"
             )
         has_sleep = any(task in self.model.sleep_tasks for task in self.tasks)
-        if self.model.fusion != "none" and not has_sleep:
+        if self.model.fusion != "none" and not has_sleep and not is_own(name):
             raise ValueError(
                 f"model.fusion={self.model.fusion!r} needs a sleep task in tasks={self.tasks}"
                 f" (one of {self.model.sleep_tasks}); for one task alone set model.fusion='none'"

@@ -8,7 +8,7 @@ whoever did the work and however often it was interrupted.
 """
 
 import csv
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.cohort.sources import edf_files
+from siamese_jax.cohort.sources import recording_files
 from siamese_jax.detection.analysis import Analysis, analyse, model_digest
 from siamese_jax.detection.results import read_record, sha256, signature, write_csv
 from siamese_jax.jobs import run_each
+from siamese_jax.recordings.read import SUFFIXES
 from siamese_jax.vocabulary import SLEEP
 
 SUMMARY = "summary.csv"
@@ -35,13 +36,12 @@ class Job(NamedTuple):
 
 
 def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
-    """Each file given, and each EDF and BDF file in the folders given, in the order of their names.
+    """Each file given, and each recording in the folders given, in the order of their names.
 
     Left out of a folder is what `detect` wrote there, what holds nothing but another file's annotations, and `out`.
 
     Raises:
-        ValueError: nothing given; a path to nothing; a folder without a recording; two recordings whose results would
-            overwrite one another.
+        ValueError: nothing given; a path to nothing; a folder without a recording.
     """
     if not given:
         raise ValueError("give at least one file or folder to analyse")
@@ -53,16 +53,12 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
             jobs.append(Job(path, out, path.name))
             continue
         is_inside = _lies_in(out, path) and not _lies_in(path, out)
-        found = [file for file in edf_files(path) if not (is_inside and _lies_in(file, out))]
+        found = [file for file in recording_files(path) if not (is_inside and _lies_in(file, out))]
         if not found:
-            raise ValueError(f"{path}: no .edf or .bdf file to analyse")
+            raise ValueError(f"{path}: nothing to analyse (no file ends in {', '.join(SUFFIXES)})")
         for file in found:
             inside = file.relative_to(path)
             jobs.append(Job(file, out / inside.parent, inside.as_posix()))
-    n_of = Counter(job.folder / job.file.stem for job in jobs)
-    same = sorted({job.name for job in jobs if n_of[job.folder / job.file.stem] > 1})
-    if same:
-        raise ValueError(f"several files are named {', '.join(same)}: their results would overwrite one another")
     return tuple(sorted(jobs, key=lambda job: job.name))
 
 
@@ -74,6 +70,20 @@ class Result(NamedTuple):
     """Its run record, if it is finished."""
     why: str
     """If it is not: why it failed, or what has changed since it was done; nothing if it was never done."""
+
+
+def refused(jobs: Sequence[Job]) -> dict[Job, str]:
+    """The recordings whose results would overwrite one another's, and why each is left out."""
+    same: dict[Path, list[Job]] = defaultdict(list)
+    for job in jobs:
+        same[job.folder / job.file.stem].append(job)
+    return {
+        job: f"its results would overwrite those of {', '.join(sorted(str(o.file) for o in group if o is not job))}:"
+        " rename it, or give another --out"
+        for group in same.values()
+        if len(group) > 1
+        for job in group
+    }
 
 
 def standing(job: Job, analysis: Analysis) -> Result:
@@ -175,7 +185,7 @@ def _summary_row(result: Result) -> tuple[str, ...]:
     return (
         *(result.job.name, "ok", "; ".join(notes)),
         *figures,
-        *(f"{settings['threshold']:.6g}", settings["model_sha256"]),
+        *("" if settings["threshold"] is None else f"{settings['threshold']:.6g}", settings["model_sha256"]),
     )
 
 
@@ -200,7 +210,7 @@ def _analyse_in_worker(job: Job, *, analysis: Analysis, with_report: bool) -> di
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, digest: str) -> Checkpoint:
+def _loaded(folder: Path | None, digest: str) -> Checkpoint:
     """A worker's checkpoint, read once."""
     checkpoint = checkpoints.load(folder)
     if model_digest(checkpoint) != digest:

@@ -70,7 +70,7 @@ class BlockLogits(NamedTuple):
 
 
 def blocks_of(config: Config, recording: Recording, grid: WindowGrid, *, hop: int, choose: Choose) -> Iterator[Block]:
-    """The blocks of a recording, in order of time, each read when it is asked for."""
+    """The blocks of a recording, in order of time, each read at its turn."""
     dense = config.dense(BLOCK_SECONDS)
     n_times = round(BLOCK_SECONDS * config.data.sfreq) if dense is None else dense.n_times
     n_windows = max(1, (n_times - config.n_times) // hop + 1)

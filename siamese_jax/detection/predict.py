@@ -19,9 +19,9 @@ from siamese_jax.detection.passes import (
     blocks_of,
     single_logits,
 )
-from siamese_jax.forward import Variables, forward
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import Variables, forward
 from siamese_jax.recordings.quality import Quality
 from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import WindowGrid, window_grid

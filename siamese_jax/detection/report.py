@@ -47,7 +47,7 @@ def write_report(
     """Write `<stem>_report.html`: clusters, averages, pages and the whole timeline, for a browser without a network.
 
     It holds the signal around each event, the most probable first, and then all of it, up to `limit` bytes of text; the
-    page says what it does not hold. Of a patient's identity it holds what the recording's name tells and the time of
+    page says what it does not hold. Of a patient's identity it holds the recording's name and the time of
     day; of marks in the recording what they mean, if that is a discharge or a stage.
 
     Args:

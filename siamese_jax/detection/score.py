@@ -31,8 +31,8 @@ from siamese_jax.evaluation import metrics, statistics
 from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc, match_peaks, pool_counts
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
 from siamese_jax.evaluation.statistics import patient_bootstrap
-from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks
+from siamese_jax.pipeline import Variables
 from siamese_jax.recordings.intervals import Stretch, holding, without
 from siamese_jax.recordings.recording import Segment
 from siamese_jax.shards.marks import Mark, TaskMarks, events_of
@@ -60,7 +60,7 @@ class RecordingEvents(NamedTuple):
     annotated_seconds: Float64[np.ndarray, "event"]
     hours: float
     is_run: Bool[np.ndarray, "event"]
-    """Of the annotated ones: which are runs, so that no time tells how near the found one is."""
+    """Of the annotated ones: which are runs, which have no time to compare the found one with."""
 
 
 class Scores(NamedTuple):

@@ -31,7 +31,7 @@ LABELS = {"accept": IED.name.upper(), "reject": f"no {IED.name.upper()}", "unsur
 
 
 class Verdict(NamedTuple):
-    """What one reader said of one event; all as the table holds it."""
+    """One reader's verdict on one event; all as the table holds it."""
 
     recording: str
     events_sha256: str
@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What became of a recording's verdicts."""
+    """The merged verdicts of a recording."""
 
     name: str
     """Its results' place in the folder, with slashes, without an ending."""
@@ -65,7 +65,7 @@ class Merged(NamedTuple):
     n_added: int
     """Verdicts that were not merged before."""
     n_disputed: int
-    """Events of which readers said different things; the latest counts."""
+    """Events on which readers differ; the latest verdict counts."""
     files: tuple[Path, ...]
 
 
@@ -98,7 +98,7 @@ def merge(folder: Path, tables: Sequence[Path]) -> list[Merged]:
     """Merge tables of verdicts into the results of `detect` in a folder and the folders inside.
 
     Raises:
-        ValueError: a table that is none; verdicts on events that are none of this folder's. Then nothing is written.
+        ValueError: a malformed table; verdicts on events that are not in this folder. Then nothing is written.
         OSError: a file cannot be read or written.
     """
     given = [verdict for path in tables for verdict in read_verdicts(path)]

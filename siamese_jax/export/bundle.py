@@ -38,8 +38,8 @@ from siamese_jax.export.golden import golden_inputs
 from siamese_jax.export.model_card import model_card
 from siamese_jax.export.onnx import check_onnx, onnx_config, to_onnx
 from siamese_jax.files import replacing_folder, write_json, write_text
-from siamese_jax.forward import forward
 from siamese_jax.models.build import build_model, chosen_tasks
+from siamese_jax.pipeline import forward
 from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.tensors import write_tensors
 from siamese_jax.vocabulary import TaskSpec

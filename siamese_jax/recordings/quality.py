@@ -171,7 +171,7 @@ class Quality:
 
 
 def judge(recording: Recording) -> Quality:
-    """The faults of each EEG channel in each second: each block is read and judged when it is first asked for.
+    """The faults of each EEG channel in each second: each block is read and judged at first use.
 
     What all electrodes share is the reference's, and a montage takes it out: of four channels or more, all but `flat`
     and `clipped` is judged after the median channel is taken away.

@@ -1,7 +1,7 @@
 """Events grouped by focus: those whose fields on the head look alike.
 
 The field of an event is its potential at the electrodes at its peak, against their average. Two fields are compared by
-the cosine of the angle between them, which takes no notice of size and tells negative from positive. Readers judge
+the cosine of the angle between them, which ignores size and distinguishes negative from positive. Readers judge
 groups faster and more reliably than events one by one (Kural et al. 2022, Epilepsia: 93-97 % specificity).
 """
 

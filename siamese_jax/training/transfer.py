@@ -10,9 +10,9 @@ from jaxtyping import Array, PyTree
 
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config, differences
-from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks, frozen_parameters
 from siamese_jax.models.inputs import Path, for_scaled_input, row_axis
+from siamese_jax.pipeline import Variables
 from siamese_jax.signals.converter import frequencies
 from siamese_jax.signals.preprocess import row_names
 from siamese_jax.vocabulary import TaskSpec

@@ -85,7 +85,7 @@ def test_the_users_tasks_and_manifest_hold_here_too(night):
     found = opened(night, manifest=manifest_rows(night, rows), more_rules=(eyes, blink))
     assert [mark.text for mark in found.annotations] == ["eyes open", "blink", "eyes closed"]
     assert (found.patient, found.patient_from, found.split) == ("P1", "manifest", "test")
-    assert found.looked == {"ied": False, "blink": True}
+    assert found.searched == {"ied": False, "blink": True}
 
 
 # --- marks -----------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_a_window_across_a_boundary_counts_for_nothing(night, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "levels", "looked"),
+    ("rows", "levels", "searched"),
     [
         (None, {}, {"ied": False}),  # nobody marked anything
         ([(1, 0, "square")], {}, {}),  # somebody did: the other recordings tell
@@ -223,13 +223,13 @@ def test_a_window_across_a_boundary_counts_for_nothing(night, tmp_path):
         ([(1, 0, "spike")], {}, {"ied": True}),
     ],
 )
-def test_who_looked_for_events(night, rows, levels, looked):
+def test_who_looked_for_events(night, rows, levels, searched):
     if rows is not None:
         table(night, f"{NIGHT}_events.tsv", HEAD, *rows)
     (night / "task-sleep_events.json").write_text(json.dumps({"trial_type": {"Levels": levels}}))
-    assert opened(night).looked == looked
+    assert opened(night).searched == searched
     table(night, "derivatives/a/sub-01/sub-01_task-sleep_hypnogram.tsv", ("onset", "stage"), (0, "N2"))
-    assert opened(night).looked == looked  # who scores sleep looks for nothing else
+    assert opened(night).searched == searched  # who scores sleep looks for nothing else
 
 
 # --- channels --------------------------------------------------------------------------------------------------

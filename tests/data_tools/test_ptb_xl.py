@@ -164,7 +164,7 @@ def test_lines_may_end_as_on_windows_after_a_byte_order_mark(tmp_path):
     source = pickle.loads(pickle.dumps(PtbXl(tmp_path / "in")))  # noqa: S301
     assert len(source.names()) == 6 and source.rules[0].task.classes == SUPERCLASSES
     opened = source.open(source.names()[0], DEFAULT_DATA)
-    assert (opened.patient, opened.split, opened.looked) == ("PTB-XL-15709", "train", {"diagnosis": True})
+    assert (opened.patient, opened.split, opened.searched) == ("PTB-XL-15709", "train", {"diagnosis": True})
 
 
 def test_what_cannot_be_used_is_skipped_by_name_and_the_rest_goes_on(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.analysis import analyse, plan_analysis
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, LEADS_29, SLEEP
 from tests.identities import learnt_from
@@ -62,9 +62,10 @@ def test_a_recording_is_read_twice_at_most_and_its_copy_once(tiny, tmp_path, byt
     size = len(whole) - 100
     tasks = (IED, SLEEP)
     model = Checkpoint(tiny, tasks, initialise(tiny, tasks, jax.random.key(0)), 1, learnt_from("nothing"))
-    analysis = plan_analysis(tmp_path, model, threshold=0.9999, hop_seconds=1.0, units={})
+    analysis = plan_analysis(model, threshold=0.9999, copy=True)
     bytes_read.clear()
-    found, written = analyse(tmp_path / "night.edf", tmp_path / "out", analysis, model)
+    result, written = analyse(tmp_path / "night.edf", tmp_path / "out", analysis, model)
+    found = result.detections
     assert found.events == () and found.analysed_seconds == seconds - 1 and written.copy is not None
     assert 2 * size <= bytes_read["night.edf"] < 2.1 * size + STRETCHES / seconds * size
     copy = written.copy.stat().st_size

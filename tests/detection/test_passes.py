@@ -9,8 +9,8 @@ import pytest
 
 from siamese_jax.detection.passes import answered, batch_shape, block_logits, blocks_of
 from siamese_jax.detection.predict import Predictions, make_predictor, predict_recording, timelines
-from siamese_jax.forward import initialise
 from siamese_jax.models.blocks import Logits
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.recording import read_once
 from siamese_jax.recordings.windows import WindowGrid, read_padded, window_grid
 from siamese_jax.vocabulary import IED, SLEEP

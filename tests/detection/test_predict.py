@@ -19,9 +19,9 @@ from siamese_jax.detection.predict import (
     timelines,
 )
 from siamese_jax.evaluation.events import find_events
-from siamese_jax.forward import forward, forward_training, initialise
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import forward, forward_training, initialise
 from siamese_jax.recordings.recording import Recording, Segment, recording_from_array
 from siamese_jax.recordings.windows import WindowGrid, window_grid
 from siamese_jax.shards.marks import TaskMarks

@@ -78,7 +78,7 @@ def test_nothing_of_a_patient_stands_in_it_but_the_time_of_day(tmp_path):
     assert not re.search(r"Smith|SECRET|2020", outside) and str(tmp_path) not in outside
 
 
-def test_electrodes_that_are_absent_or_bad_throughout_are_in_no_average(tmp_path):
+def test_electrodes_that_are_absent_or_mostly_bad_are_in_no_average(tmp_path):
     eeg = eeg_of(SPIKES, 120)
     names = [name for name in TEN_TWENTY if name != "Fp1"]
     there = [TEN_TWENTY.index(name) for name in names]

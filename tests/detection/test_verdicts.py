@@ -6,7 +6,7 @@ import json
 import pytest
 
 from siamese_jax.cli.main import command
-from siamese_jax.cohort.sources import annotations_of, edf_files
+from siamese_jax.cohort.sources import annotations_of, recording_files
 from siamese_jax.detection.archive import Job, Result, update_summary, write_summary
 from siamese_jax.detection.results import read_record, sha256, write_detections
 from siamese_jax.detection.verdicts import COLUMNS, merge, read_verdicts
@@ -198,5 +198,5 @@ def test_reviewed_events_are_labels_and_those_not_judged_are_in_doubt(tmp_path):
 def test_what_review_writes_is_no_recording(tmp_path):
     out = results(tmp_path)
     merge(out, [table(out, [(0, "accept", "A", "10:00")])])
-    assert edf_files(out) == []
+    assert recording_files(out) == []
     assert json.loads((out / "night_run.json").read_text())["review"]["readers"] == ["A"]

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-import siamese_jax as sj
 from experiments.pieces import eeg_of, in_turns, main, page, windows_and_blocks
+from siamese_jax.checkpoints import load
 from siamese_jax.detection.predict import make_predictor
 
 
@@ -33,7 +33,7 @@ def test_few_rounds_are_refused():
 
 
 def test_both_sides_of_a_minute_are_the_same_model_and_operations_are_counted():
-    model = sj.load()
+    model = load()
     _, (_, ours), (_, theirs), operations = windows_and_blocks(model)
     assert [x.window["ied"].shape[0] for x in (ours(), theirs())] == [1, 57]
     dense = model.config.dense(60.0)

@@ -19,9 +19,9 @@ from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.export import bundle as room
 from siamese_jax.export import onnx, run_bundle
-from siamese_jax.forward import forward, initialise
 from siamese_jax.models import efficientnet
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import forward, initialise
 from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 from tests.identities import learnt_from, thresholds_of

@@ -11,12 +11,12 @@ import pytest
 
 from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.config.presets import PAPER, SMALL
-from siamese_jax.forward import forward, initialise
 from siamese_jax.models import efficientnet
 from siamese_jax.models.blocks import DepthwiseConv, Dropout
 from siamese_jax.models.build import build_model, frozen_parameters
 from siamese_jax.models.efficientnet import RwtStage
 from siamese_jax.models.siamese_es import ROW_STAGES, SmallStage
+from siamese_jax.pipeline import forward, initialise
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
 TASKS = (IED, SLEEP)

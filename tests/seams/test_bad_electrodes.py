@@ -12,7 +12,7 @@ from siamese_jax.detection.analysis import analyse, plan_analysis
 from siamese_jax.detection.archive import Job, standing
 from siamese_jax.detection.detect import detect
 from siamese_jax.detection.predict import make_predictor, predict_recording, timelines
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.recordings.quality import judge
 from siamese_jax.recordings.recording import Recording, recording_from_array
@@ -122,19 +122,19 @@ def test_the_files_say_what_was_bad_and_what_was_excluded(model, tmp_path):
     file = tmp_path / "night.edf"
     write_recording(file, with_noise(noise(SECONDS), 40, 50), sfreq=100.0, ch_names=CH_NAMES)
     plan = {"threshold": 0.2, "hop_seconds": 1.0, "units": {}}
-    analysis = plan_analysis(tmp_path, model, **plan)
-    found, written = analyse(file, tmp_path / "out", analysis, model)
+    analysis = plan_analysis(model, **plan)
+    result, written = analyse(file, tmp_path / "out", analysis, model)
     record = json.loads(written.run.read_text())
-    (note,) = found.quality.notes()
+    (note,) = result.detections.quality.notes()
     assert note in written.notes and note in record["warnings"] and "C3 10 s, 8.3% (broad noise)" in note
     assert record["quality"]["channel_seconds"] == {"C3": {"broad noise": 10}} and record["settings"]["exclude"] == []
 
     job = Job(file, tmp_path / "out", file.name)
     assert standing(job, analysis).record == record
-    without = plan_analysis(tmp_path, model, **plan, exclude=("c3", "Cz"))
+    without = plan_analysis(model, **plan, exclude=("c3", "Cz"))
     assert standing(job, without).why == "exclude was [], is ['C3', 'Cz']"
     with pytest.raises(ValueError, match="cannot exclude Pz, X9: the model's electrodes are F3, F4, C3, C4, Cz"):
-        plan_analysis(tmp_path, model, **plan, exclude=("Pz", "C3", "X9"))
+        plan_analysis(model, **plan, exclude=("Pz", "C3", "X9"))
 
 
 def test_a_recording_that_is_bad_throughout_is_refused_with_what_to_do(model):
