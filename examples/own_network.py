@@ -53,5 +53,7 @@ def main(out: Path) -> sj.Found:
 
 
 if __name__ == "__main__":
+    from examples.own_network import main  # the checkpoint keeps the module's name, which must not be `__main__`
+
     found = main(Path(sys.argv[1]))
     print(found, found.events, sep="\n")
