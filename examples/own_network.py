@@ -43,7 +43,7 @@ def main(out: Path) -> sj.Found:
         data=sj.DataConfig(ch_names=("O1", "O2"), sfreq=100.0),
         tasks=("alpha",),
     )
-    config = sj.config_for(out / "shards", config, steps=60, warmup_steps=5, batch_size=32)
+    config = sj.config_for(out / "shards", config, steps=200, warmup_steps=20, batch_size=32)
     sj.train(out / "shards", out / "run", config)
     model = sj.load(out / "run")
     print(sj.evaluate(model, out / "shards")["alpha"]["auroc"])
