@@ -44,6 +44,7 @@ def detect(
     task: str | None = None,
     hop_seconds: float = HOP_SECONDS,
     exclude: Sequence[str] = (),
+    nearest: bool = False,
     units: Mapping[str, str] | None = None,
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> Found:
@@ -61,6 +62,7 @@ def detect(
         task: which events, if the model knows several kinds.
         hop_seconds: from one window to the next.
         exclude: electrodes to take as absent.
+        nearest: let a near electrode of the 10-10 system stand in for one of the model's that is missing.
         units: of an EDF or BDF file: units to read channels in instead of the header's.
         on_progress: called with the seconds of signal done.
 
@@ -69,7 +71,7 @@ def detect(
             threshold, hop, task or electrode that cannot be.
         OSError: a file that cannot be opened.
     """
-    recording, bad = _recording(source, model.config, sfreq, ch_names, units)
+    recording, bad = _recording(source, model.config, sfreq, ch_names, units, nearest=nearest)
     analysis = plan_analysis(
         model,
         threshold=threshold,
@@ -78,6 +80,7 @@ def detect(
         hop_seconds=hop_seconds,
         units=units,
         exclude=tuple(dict.fromkeys((*exclude, *bad))),
+        nearest=nearest,
     )
     before = signature(recording.path) if recording.path and recording.path.is_file() else None
     return find(recording, analysis, model, source=before, on_progress=on_progress)
@@ -198,20 +201,28 @@ def evaluate(
 
 
 def _recording(
-    source: Any, config: Config, sfreq: float | None, ch_names: Sequence[str] | None, units: Mapping[str, str] | None
+    source: Any,
+    config: Config,
+    sfreq: float | None,
+    ch_names: Sequence[str] | None,
+    units: Mapping[str, str] | None,
+    *,
+    nearest: bool,
 ) -> tuple[Recording, tuple[str, ...]]:
     """A source as a recording of the model's channels and rate, and its electrodes that are bad."""
     data = config.data
+    wanted: dict[str, Any] = {"ch_names": data.ch_names, "sfreq": data.sfreq, "nearest": nearest}
     if isinstance(source, Recording):
         return source, ()
     if isinstance(source, str | Path):
-        return read_recording(source, ch_names=data.ch_names, sfreq=data.sfreq, units=units), ()
+        return read_recording(source, **wanted, units=units), ()
     if hasattr(source, "get_data") and hasattr(source, "info") and hasattr(source, "n_times"):
         from siamese_jax.recordings.through_mne import recording_from_raw
 
         bad = (standard_name(name) or name for name in source.info["bads"])
-        wanted = tuple(name for name in dict.fromkeys(bad) if name in data.ch_names)
-        return recording_from_raw(source, ch_names=data.ch_names, sfreq=data.sfreq), wanted
+        absent = tuple(name for name in dict.fromkeys(bad) if name in data.ch_names)
+        others = {name for name in source.info["bads"] if (standard_name(name) or name) not in data.ch_names}
+        return recording_from_raw(source, **wanted, skips=others.__contains__), absent
     if not isinstance(source, np.ndarray):
         raise ValueError(
             f"detect takes a path, an mne.io.Raw, a Recording or an array [time, channel], not {type(source).__name__}"
@@ -225,7 +236,12 @@ def _recording(
         )
     return (
         recording_from_array(
-            source, sfreq=sfreq, ch_names=ch_names, target_ch_names=data.ch_names, target_sfreq=data.sfreq
+            source,
+            sfreq=sfreq,
+            ch_names=ch_names,
+            target_ch_names=data.ch_names,
+            target_sfreq=data.sfreq,
+            nearest=nearest,
         ),
         (),
     )

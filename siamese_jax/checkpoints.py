@@ -210,8 +210,9 @@ def load(folder: str | Path | None = None) -> Checkpoint:
 
     A run's folder gives its checkpoint; the name of a model that comes with the package gives that model.
 
-    Loading runs no code of the folder, whoever made it: parameters are numbers of safetensors, the rest is JSON. A
-    bundle's StableHLO and ONNX are programs, and `state/` is for the run alone: neither is read.
+    Loading runs no code of the folder, whoever made it (`config/own.py`): parameters are numbers of
+    safetensors, the rest is JSON. A bundle's StableHLO and ONNX are programs, and `state/` is for the run alone:
+    neither is read.
 
     Raises:
         ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones

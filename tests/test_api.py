@@ -1,6 +1,7 @@
 """What a user calls: `siamese_jax` as `sj`, from arrays and MNE's objects to tables and files."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 import siamese_jax as sj
 from siamese_jax import checkpoints
+from siamese_jax.cli.main import command
 from siamese_jax.config.sections import ConverterConfig, DataConfig, ModelConfig, PreprocessConfig
 from siamese_jax.pipeline import initialise
+from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 from tests.identities import learnt_from
 
@@ -123,6 +126,28 @@ def test_bad_channels_are_absent_and_bad_stretches_gaps():
     np.testing.assert_allclose(found.recording.read(1, 0, 100), eeg[3000:3100], rtol=1e-5)
 
 
+def test_a_near_electrode_stands_in_when_asked_wherever_the_signal_comes_from(tmp_path):
+    model, eeg_uv, names = model_of(IED, folder=tmp_path / "model"), signal(), ("FC5", "C4", "Cz")
+    straight = sj.detect(model, eeg_uv, sfreq=RATE, ch_names=NAMES, threshold=0.02).events
+    of_array = sj.detect(model, eeg_uv, sfreq=RATE, ch_names=names, threshold=0.02, nearest=True)
+    np.testing.assert_allclose(of_array.events.probability, straight.probability, atol=1e-6)
+    assert of_array.recording.report.used["C3"] == "FC5"
+    assert len(sj.detect(model, raw_of(eeg_uv, names), threshold=0.02, nearest=True).events) == len(straight)
+    bad = raw_of(eeg_uv, names)
+    bad.info["bads"] = ["FC5"]
+    assert "C3" in sj.detect(model, bad, threshold=0.02, nearest=True).recording.report.missing
+
+    path = tmp_path / "a.edf"
+    write_recording(path, eeg_uv, sfreq=RATE, ch_names=names)
+    options = ["detect", str(path), "--checkpoint", str(tmp_path / "model"), "--threshold", "0.02"]
+    run = tmp_path / "out" / "a_run.json"
+    assert command([*options, "--nearest", "--out", str(run.parent)]) == 0
+    record = json.loads(run.read_text())
+    assert record["channels_used"]["C3"] == "EEG FC5-Ref" and record["settings"]["nearest"] is True
+    assert command([*options, "--out", str(run.parent)]) == 0  # other settings: it is done again
+    assert json.loads(run.read_text())["channels_missing"] == ["C3"]
+
+
 def test_found_events_become_annotations_of_the_raw():
     raw = raw_of(signal())
     found = sj.detect(model_of(IED, SLEEP), raw, threshold=0.05)
@@ -170,7 +195,7 @@ def test_an_own_network_is_trained_saved_loaded_and_used(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="examples.own_network is not imported. Import it first"):
         sj.load(tmp_path / "run")
     monkeypatch.setenv("SIAMESE_JAX_IMPORT", "examples.own_network")
-    assert sj.load(tmp_path / "run").step == 60
+    assert sj.load(tmp_path / "run").step == 200
 
 
 def test_a_preset_takes_what_the_shards_have(tmp_path):

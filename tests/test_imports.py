@@ -50,7 +50,12 @@ OWNERS = {
     "filelock": ["siamese_jax/locks.py"],
     "pyedflib": [],  # another implementation, for tests alone
     "wfdb": [],  # likewise
-    "mne": ["siamese_jax/recordings/through_mne.py", "siamese_jax/detection/found.py", "siamese_jax/api.py"],
+    "mne": [
+        "siamese_jax/recordings/through_mne.py",
+        "siamese_jax/detection/found.py",
+        "siamese_jax/api.py",
+        "experiments/pieces.py",
+    ],
     "pandas": ["siamese_jax/detection/found.py"],
     "torch": ["experiments/parity/theirs.py"],
     "torchvision": ["experiments/parity/theirs.py"],

@@ -42,6 +42,7 @@ def detect(
     hop: float = 1.0,
     units: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    nearest: bool = False,
     copy: bool = False,
     reports: bool = False,
     workers: int = 1,
@@ -64,6 +65,7 @@ def detect(
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
         exclude: Electrodes to take as absent, in all files.
+        nearest: Let a near electrode of the 10-10 system (AF3) stand in for one of the model's that is missing (Fp1).
         copy: Also write NAME_annotated.edf, a copy of each EDF file with the annotations in it.
         reports: Write a review page for each of several files, too; a single file always gets one.
         workers: Processes to work with, on this machine.
@@ -85,6 +87,7 @@ def detect(
         hop_seconds=hop,
         units=channel_units(units),
         exclude=exclude,
+        nearest=nearest,
         copy=copy,
     )
     print(f"model     {analysis.model}")

@@ -5,7 +5,7 @@ reflected at its ends, and never those of a neighbour.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ _KNOWN = {task.name: task for task in (IED, SLEEP, STATE)}
 def shards_from_arrays(
     out: str | Path,
     epochs: Any,
-    labels: Sequence[Any] | Mapping[str, Sequence[Any]],
-    groups: Sequence[Any],
+    labels: Collection[Any] | Mapping[str, Collection[Any]],
+    groups: Collection[Any],
     *,
     task: str = "ied",
     classes: Sequence[str] | None = None,
@@ -136,7 +136,7 @@ def _arrays(
     return eeg_uv.astype(np.float32, copy=False), float(sfreq), tuple(ch_names)
 
 
-def _task(name: str, values: Sequence[Any], classes: Sequence[str] | None) -> TaskSpec:
+def _task(name: str, values: Collection[Any], classes: Sequence[str] | None) -> TaskSpec:
     if classes is None and name in _KNOWN:
         return _KNOWN[name]
     held = tuple(classes or sorted({str(value) for value in values if value is not None}))
@@ -168,7 +168,7 @@ def _labelled(
     data: DataConfig,
 ) -> LabelledRecording:
     """One group's epochs as a recording with a gap between any two."""
-    mine = np.flatnonzero(np.array(owners) == owner)
+    mine = [i for i, other in enumerate(owners) if other == owner]
     held = eeg_uv[mine]
     recording = recording_from_epochs(
         held,

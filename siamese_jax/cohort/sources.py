@@ -337,8 +337,8 @@ def _companion_marks(path: Path, recording: Recording) -> tuple[Sequence[Annotat
     ours, theirs, end = recording.start_datetime, start_datetime(layout), end_seconds(recording)
     what = f"its {next((e for e in COMPANIONS if path.stem.lower().endswith(e)), path.suffix)} file"
     if ours is None or theirs is None:
-        path = recording.path
-        same_clock = path is not None and is_edf(path) and _clock(read_layout(path)) == _clock(layout)
+        signal = recording.path
+        same_clock = signal is not None and is_edf(signal) and _clock(read_layout(signal)) == _clock(layout)
         return marks, [] if same_clock else [f"{what} or the recording hides its date: taken to start together"]
     late = (theirs - ours).total_seconds()
     if not late:

@@ -245,9 +245,9 @@ class Config:
 
         Its reach, rounded up until window and margins have an FFT-friendly length.
         """
-        step, margin = self.decimation.denominator, self.reach
+        step, margin, n_times = self.decimation.denominator, self.reach, self.n_times
         # In steps: a prime factor of the step itself is in every length there is.
-        while not _is_smooth((self.n_times + 2 * margin) // step):
+        while not _is_smooth((n_times + 2 * margin) // step):
             margin += step
         return margin
 

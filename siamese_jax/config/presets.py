@@ -67,7 +67,7 @@ _SIGNAL = PreprocessConfig(sfreq=128.0, eeg_band_hz=(0.5, 50.0))
 _MAPS = ConverterConfig(n_fft=(128,), hop=10, band_hz=(0.0, 50.0))
 
 
-def _compared(name: str, *, reads_maps: bool = False, montage: Any = "average", **model: Any) -> Config:
+def _compared(name: str, *, reads_maps: bool = False, montage: Any = "average", dropout: float = 0.5) -> Config:
     """A network that Siamese-ES is compared with, on the electrodes and windows of `small`: one task, one trunk.
 
     Those of signals see 128 Hz, those of images maps of 33 bins.
@@ -77,7 +77,7 @@ def _compared(name: str, *, reads_maps: bool = False, montage: Any = "average", 
         tasks=(IED.name,),
         preprocess=signal,
         converter=_MAPS if reads_maps else ConverterConfig(kind="none"),
-        model=ModelConfig(name=name, fusion="none", pooling="average", **({"dropout": 0.5} | model)),
+        model=ModelConfig(name=name, fusion="none", pooling="average", dropout=dropout),
     )
 
 

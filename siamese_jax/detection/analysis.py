@@ -50,6 +50,7 @@ def plan_analysis(
     false_per_hour: float | None = None,
     task: str | None = None,
     exclude: Sequence[str] = (),
+    nearest: bool = False,
     copy: bool = False,
 ) -> Analysis:
     """What is to be done, checked before any recording is read.
@@ -63,6 +64,7 @@ def plan_analysis(
         false_per_hour: take the threshold that was fixed for so many false events an hour.
         task: binary task whose events are wanted; None takes `event_task`.
         exclude: electrodes to take as absent.
+        nearest: let a near electrode stand in for one that is missing.
         copy: write a copy of each recording with the annotations in it.
 
     Raises:
@@ -78,7 +80,7 @@ def plan_analysis(
     least, _ = event_threshold(checkpoint, threshold, false_per_hour=false_per_hour, task=task)
     settings = {"model_sha256": digest, "threshold": None if math.isnan(least) else least, "hop_seconds": hop_seconds}
     settings |= {"units": dict(units or {}), "exclude": sorted(excluded(checkpoint.config, exclude)), "copy": copy}
-    settings |= {"task": task} | versions()
+    settings |= {"task": task, "nearest": nearest} | versions()
     title = "a model" if folder is None else weights.title(folder)
     words = f"{title}, step {checkpoint.step}, trained on: {'; '.join(checkpoint.trained_on)}"
     return Analysis(folder and folder.absolute(), digest, words, threshold, false_per_hour, task, settings)
@@ -121,7 +123,8 @@ def analyse(
     """
     check_unchanged(folder, file.stem)  # before the work; once more before anything is written
     data, settings = checkpoint.config.data, analysis.settings
-    recording = read_recording(file, ch_names=data.ch_names, sfreq=data.sfreq, units=settings["units"])
+    wanted = {"ch_names": data.ch_names, "sfreq": data.sfreq, "nearest": settings["nearest"]}
+    recording = read_recording(file, **wanted, units=settings["units"])
     source = signature(file)
     on_read(recording)
     found = find(recording, analysis, checkpoint, source=source, on_progress=on_progress)

@@ -7,7 +7,7 @@ by less than a window.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,16 +17,17 @@ from jaxtyping import Bool, Float32, Int64
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import Logits
-from siamese_jax.models.siamese_es import pool_logits
+from siamese_jax.models.siamese_es import adds_odds
 from siamese_jax.recordings.recording import Recording
 from siamese_jax.recordings.windows import WindowGrid, read_padded
 
 BLOCK_SECONDS = 60.0
 """About: whole windows."""
 
-Usable = Callable[[WindowGrid, int, int], tuple[Bool[np.ndarray, "place chan"], Bool[np.ndarray, "place"]]]
-"""Of places, their length and their reach to either side in samples: which electrodes can be used, and which places
-cannot."""
+Choices = tuple[Bool[np.ndarray, "choice chan"], Int64[np.ndarray, "place"]]
+"""Some choices of electrodes, and which of them each place takes; -1 where a place cannot be used."""
+Choose = Callable[[WindowGrid, int, int], Choices]
+"""Of places, their length and their reach to either side in samples."""
 Batch = tuple[Float32[np.ndarray, "batch time chan"], Bool[np.ndarray, "batch chan"], int]
 """Signal, electrodes, and how many rows are not padding."""
 
@@ -68,7 +69,7 @@ class BlockLogits(NamedTuple):
     frame_grid: WindowGrid
 
 
-def blocks_of(config: Config, recording: Recording, grid: WindowGrid, *, hop: int, usable: Usable) -> Iterator[Block]:
+def blocks_of(config: Config, recording: Recording, grid: WindowGrid, *, hop: int, choose: Choose) -> Iterator[Block]:
     """The blocks of a recording, in order of time, each read at its turn."""
     dense = config.dense(BLOCK_SECONDS)
     n_times = round(BLOCK_SECONDS * config.data.sfreq) if dense is None else dense.n_times
@@ -78,9 +79,9 @@ def blocks_of(config: Config, recording: Recording, grid: WindowGrid, *, hop: in
         for first in range(0, len(starts), n_windows):
             some = starts[first : first + n_windows]
             if dense is None:
-                yield Block(segment, some, _windows(config, recording, segment, some, usable))
+                yield Block(segment, some, _windows(config, recording, segment, some, choose))
             else:
-                yield Block(segment, some, _frames(dense, recording, segment, int(some[0]), usable))
+                yield Block(segment, some, _frames(dense, recording, segment, int(some[0]), choose))
 
 
 def batch_shape(config: Config, batch_size: int) -> tuple[int, int, int]:
@@ -94,7 +95,7 @@ def batch_shape(config: Config, batch_size: int) -> tuple[int, int, int]:
 def answered(
     predict: Callable[[Iterable[Batch]], Iterator[Logits]], blocks: Iterator[Block], shape: tuple[int, int, int]
 ) -> Iterator[tuple[Block, list[Logits]]]:
-    """Each block with the network's outputs for its inputs; blocks share batches.
+    """Each block with the network's answers to its inputs; blocks share batches.
 
     Args:
         predict: batches in, the logits of each out, without the padding.
@@ -130,7 +131,7 @@ def answered(
 
 
 def block_logits(config: Config, block: Block, answers: list[Logits], *, hop: int) -> BlockLogits:
-    """The logits of a block's windows from the outputs for its inputs, of which there is at least one."""
+    """The logits of a block's windows from the answers to its inputs, of which there is at least one."""
     dense = config.dense(BLOCK_SECONDS)
     if dense is None:
         windows = np.array([one.places.argmax() for one in block.inputs])
@@ -144,31 +145,30 @@ def block_logits(config: Config, block: Block, answers: list[Logits], *, hop: in
         for task, x in frames.items():
             x[one.places] = answer.frame[task][one.places]
     index = _frames_of_windows(config, dense, hop)[: len(block.starts)]
-    window = {task: x[: len(index)] for task, x in _pooled(config, hop)(frames).items()}
-    kept = _finite(window)
+    kept = _finite(frames)[index].all(1)
+    window = {task: _pooled(x[index[kept]], odds=adds_odds(config.model, task)) for task, x in frames.items()}
     unseen = np.ones(dense.n_frames, bool)
     unseen[index[kept]] = False
     frame = {task: np.where(unseen[:, None], np.nan, x)[None] for task, x in single_logits(frames).items()}
-    window = {task: x[kept] for task, x in window.items()}
     return BlockLogits(_grid(block, np.flatnonzero(kept)), window, frame, _grid(block, np.zeros(1, int)))
 
 
 def _windows(
-    config: Config, recording: Recording, segment: int, starts: Int64[np.ndarray, "window"], usable: Usable
+    config: Config, recording: Recording, segment: int, starts: Int64[np.ndarray, "window"], choose: Choose
 ) -> list[Input]:
     """Each window that can be used by itself."""
     grid = WindowGrid(np.full(len(starts), segment, np.int32), starts)
-    present, lost = usable(grid, config.n_times, config.margin)
-    begin, length = int(starts[0]) - config.margin, config.n_times + 2 * config.margin
-    n_times = recording.segments[segment].n_times
-    eeg = read_padded(partial(recording.read, segment), n_times, begin, int(starts[-1]) - config.margin + length)
+    choices, which = choose(grid, config.n_times, config.margin)
+    n_times, length = recording.segments[segment].n_times, config.n_times + 2 * config.margin
+    begins = starts - config.margin
+    eeg = read_padded(partial(recording.read, segment), n_times, int(begins[0]), int(begins[-1]) + length)
     return [
-        Input(eeg[starts[i] - config.margin - begin :][:length], present[i], np.arange(len(starts)) == i)
-        for i in np.flatnonzero(~lost)
+        Input(eeg[begins[i] - begins[0] :][:length], choices[which[i]], np.arange(len(starts)) == i)
+        for i in np.flatnonzero(which >= 0)
     ]
 
 
-def _frames(dense: Config, recording: Recording, segment: int, start: int, usable: Usable) -> list[Input]:
+def _frames(dense: Config, recording: Recording, segment: int, start: int, choose: Choose) -> list[Input]:
     """A dense block once for each choice of electrodes, with the frames for which it holds.
 
     A frame takes the electrodes that are good in every second that it sees.
@@ -176,15 +176,12 @@ def _frames(dense: Config, recording: Recording, segment: int, start: int, usabl
     n_times, length = recording.segments[segment].n_times, dense.n_times + 2 * dense.margin
     offsets = np.rint(np.arange(dense.n_frames) * dense.frame_seconds * dense.data.sfreq).astype(np.int64)
     grid = WindowGrid(np.full(len(offsets), segment, np.int32), start + offsets)
-    present, lost = usable(grid, 1, dense.reach)
+    choices, which = choose(grid, 1, dense.reach)
     begin = start - dense.margin
     eeg = np.zeros((length, len(dense.data.ch_names)), np.float32)
     seen = min(length, n_times + dense.margin - begin)  # no frame of a window sees more
     eeg[:seen] = read_padded(partial(recording.read, segment), n_times, begin, begin + seen)
-    choices, which = np.unique(present[~lost], axis=0, return_inverse=True)
-    number = np.full(len(lost), -1)
-    number[~lost] = which.ravel()
-    inputs = [Input(eeg, choice, number == i) for i, choice in enumerate(choices)]
+    inputs = [Input(eeg, choice, which == i) for i, choice in enumerate(choices) if (which == i).any()]
     return inputs if np.isfinite(eeg).all() else [_without_nonfinite(dense, one, offsets) for one in inputs]
 
 
@@ -203,20 +200,14 @@ def _frames_of_windows(config: Config, dense: Config, hop: int) -> Int64[np.ndar
     return np.rint(first).astype(np.int64)[:, None] + np.arange(config.n_frames)
 
 
-@lru_cache(maxsize=8)
-def _pooled(
-    config: Config, hop: int
-) -> Callable[[dict[str, np.ndarray]], dict[str, Float32[np.ndarray, "window _logits"]]]:
-    """The logits of all windows of a dense block from those of its frames; compiled once for however many files."""
-    dense = config.dense(BLOCK_SECONDS)
-    assert dense is not None
-    index = _frames_of_windows(config, dense, hop)
-    pool = jax.jit(lambda frames: {task: pool_logits(config.model, task, x[index]) for task, x in frames.items()})
-    return lambda frames: jax.tree.map(np.asarray, pool(frames))
+def _pooled(frames: Float32[np.ndarray, "window frame _k"], *, odds: bool) -> Float32[np.ndarray, "window _k"]:
+    """As the network pools the frames of a window; on the host, where the frames are put together."""
+    pooled = np.logaddexp.reduce(frames, axis=1, dtype=np.float64) if odds else frames.mean(1)
+    return pooled.astype(np.float32)
 
 
-def _finite(window: dict[str, np.ndarray]) -> Bool[np.ndarray, "window"]:
-    return np.all([np.isfinite(logits).all(-1) for logits in window.values()], axis=0)
+def _finite(by_task: dict[str, np.ndarray]) -> Bool[np.ndarray, "place"]:
+    return np.all([np.isfinite(logits).all(-1) for logits in by_task.values()], axis=0)
 
 
 def single_logits(frame: Mapping[str, Any]) -> dict[str, Any]:

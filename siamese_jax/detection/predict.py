@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Float32, Int
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.passes import (
     BLOCK_SECONDS,
     BlockLogits,
+    Choices,
     answered,
     batch_shape,
     block_logits,
@@ -101,7 +102,7 @@ def predict_recording(
     *,
     hop_seconds: float,
     quality: Quality | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> Predictions:
     """Logits of every window of a recording, read once from start to end.
@@ -123,7 +124,7 @@ def predict_recording(
         quality: of this recording: an electrode that is bad in a second that a frame sees (a window, if each is seen
             by itself), or in one beside it, is absent there. Judged on the way. None takes all that are present as
             good.
-        batch_size: windows at a time, or as much signal in blocks.
+        batch_size: windows at a time, or as much signal in blocks; None takes what the device likes.
         on_progress: called with the seconds of signal done.
 
     Raises:
@@ -138,9 +139,9 @@ def predict_recording(
         longest = max((s.n_times for s in recording.segments), default=0) / config.data.sfreq
         raise ValueError(f"{name} has no gap-free stretch of {seconds} s (the longest is {longest:.1f} s)")
     predict = partial(predict_batches, predictor, variables)
-    blocks = blocks_of(config, recording, grid, hop=hop, usable=partial(_usable, config, recording, quality))
+    blocks = blocks_of(config, recording, grid, hop=hop, choose=partial(_chosen, config, recording, quality))
     parts, n_asked, done = list[BlockLogits](), 0, 0
-    for block, answers in answered(predict, blocks, batch_shape(config, batch_size)):
+    for block, answers in answered(predict, blocks, batch_shape(config, batch_size or _batch_size())):
         n_asked, done = n_asked + len(answers), done + len(block.starts)
         part = block_logits(config, block, answers, hop=hop) if answers else None
         if part is not None and len(part.grid.start):
@@ -164,7 +165,7 @@ def predict_shards(
     variables: Variables,
     shards: Sequence[Shard],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> list[tuple[Int[np.ndarray, "window"], Predictions]]:
     """For each shard, the windows that `evaluation_batches` takes, and their logits.
@@ -174,7 +175,7 @@ def predict_shards(
         config: its tasks and geometry must be those of the shards.
         variables: `params` and `batch_stats`.
         shards: of whatever patients.
-        batch_size: windows at a time.
+        batch_size: windows at a time; None takes what the device likes.
         on_progress: called with the number of windows done.
 
     Raises:
@@ -183,7 +184,7 @@ def predict_shards(
     places = []
 
     def inputs() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        for batch, shard, window in evaluation_batches(shards, config, batch_size):
+        for batch, shard, window in evaluation_batches(shards, config, batch_size or _batch_size()):
             real = shard >= 0
             places.append((shard[real], window[real]))
             yield batch.eeg, batch.present, int(real.sum())
@@ -279,6 +280,11 @@ def probabilities(task: TaskSpec, logits: Float32[np.ndarray, "*batch _logits"])
     return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
 
 
+def _batch_size() -> int:
+    """Windows at a time: on a CPU no more than its caches hold (64 took 1.7 times as long), else enough to do."""
+    return 16 if jax.default_backend() == "cpu" else 64
+
+
 def _merged(logits: Float32[np.ndarray, "row frame"], first: Int[np.ndarray, "row"]) -> Float32[np.ndarray, "_"]:
     """Rows of logits on one axis, averaged where they overlap; `first` is where each row begins."""
     known = ~np.isnan(logits)
@@ -294,22 +300,26 @@ def _row_finder(config: Config) -> Callable[[np.ndarray], jax.Array]:
     return jax.jit(partial(rows_present, config))
 
 
-def _has_rows(config: Config, present: Bool[np.ndarray, "chan"]) -> bool:
+@lru_cache(maxsize=1024)
+def _has_rows(config: Config, present: tuple[bool, ...]) -> bool:
     """Whether these electrodes make any row of the montage."""
-    return bool(_row_finder(config)(present[None]).any())
+    return bool(_row_finder(config)(np.array([present])).any())
 
 
-def _usable(
+def _chosen(
     config: Config, recording: Recording, quality: Quality | None, places: WindowGrid, length: int, reach: int
-) -> tuple[Bool[np.ndarray, "place chan"], Bool[np.ndarray, "place"]]:
-    """The electrodes that each place takes, and the places that are left out."""
+) -> Choices:
+    """The electrodes that each place takes."""
     if quality is None:
-        return np.repeat(recording.present[None], len(places.start), 0), np.zeros(len(places.start), bool)
+        return recording.present[None], np.zeros(len(places.start), np.int64)
     reach = max(reach, round(REACH_SECONDS * config.data.sfreq))
     present, lost = quality.within(places, window=length, reach=reach)
-    distinct, which = np.unique(present, axis=0, return_inverse=True)
-    has_rows = np.array([_has_rows(config, row) for row in distinct])
-    return present, lost | ~has_rows[which.ravel()]
+    # Neighbours mostly take the same: compared before they are sorted.
+    is_first = np.concatenate([[True], (present[1:] != present[:-1]).any(1)])
+    choices, which = np.unique(present[is_first], axis=0, return_inverse=True)
+    has_rows = np.array([_has_rows(config, tuple(choice.tolist())) for choice in choices])
+    which = which.ravel()[is_first.cumsum() - 1]
+    return choices, np.where(lost | ~has_rows[which], -1, which)
 
 
 def _check_recording(config: Config, recording: Recording) -> None:
@@ -321,7 +331,7 @@ def _check_recording(config: Config, recording: Recording) -> None:
             f" {recording.sfreq:g} Hz; the checkpoint needs {', '.join(data.ch_names)} in this order, at"
             f" {data.sfreq:g} Hz"
         )
-    if not _has_rows(config, recording.present):
+    if not _has_rows(config, tuple(recording.present.tolist())):
         there = [name for name, present in zip(data.ch_names, recording.present, strict=True) if present]
         raise ValueError(
             f"{recording.path or 'the recording'}: of the electrodes {', '.join(there) or '(none)'} not one row of the"

@@ -71,7 +71,7 @@ def check_logits(config: Config, tasks: Sequence[TaskSpec], logits: Any) -> None
         ValueError: other tasks, shapes or types; what is wanted is named.
     """
     for task in chosen_tasks(config, tasks):
-        wanted = {"window": (1, task.n_logits)}
+        wanted: dict[str, tuple[int, ...]] = {"window": (1, task.n_logits)}
         if config.keeps_frames:
             wanted["frame"] = (1, config.n_frames, task.n_logits)
         for part, shape in wanted.items():

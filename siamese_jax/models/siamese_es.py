@@ -46,14 +46,8 @@ def is_frozen(config: Config, layer: str) -> bool:
     return layer.split("_")[0] in {OWNERS[part] for part in config.freeze}
 
 
-def pool_logits(
-    config: ModelConfig, task: str, by_frame: Float[Array, "*batch frame _logits"]
-) -> Float[Array, "*batch _logits"]:
-    """A window's logits of those of its frames: their odds added up, or their mean for a task of state."""
-    return jax.nn.logsumexp(by_frame, -2) if _adds_odds(config, task) else by_frame.mean(-2)
-
-
-def _adds_odds(config: ModelConfig, task: str) -> bool:
+def adds_odds(config: ModelConfig, task: str) -> bool:
+    """Whether a window's odds are the sum of its frames'; else its logits are the mean of theirs, if it has several."""
     return config.pooling == "frames" and task not in config.sleep_tasks
 
 
@@ -83,12 +77,13 @@ class SiameseES(nn.Module):
             of_state = sleep is not None and task.name in config.sleep_tasks
             features = Dropout(config.dropout, salt=salt)(sleep if of_state else fused, keys)
             # Odds of frames add up over the window; starting at minus the log of their number makes them sum to 1.
-            bias = -math.log(features.shape[1]) if _adds_odds(config, task.name) else 0.0
+            of_events = adds_odds(config, task.name)
+            bias = -math.log(features.shape[1]) if of_events else 0.0
             head = nn.Dense(
                 task.n_logits, dtype=jnp.float32, bias_init=nn.initializers.constant(bias), name=f"head_{task.name}"
             )
             by_frame = head(features)
-            logits.window[task.name] = pool_logits(config, task.name, by_frame)
+            logits.window[task.name] = jax.nn.logsumexp(by_frame, 1) if of_events else by_frame.mean(1)
             if config.pooling == "frames":
                 logits.frame[task.name] = by_frame
         return logits

@@ -20,7 +20,12 @@ def is_edf(path: Path) -> bool:
 
 
 def read_recording(
-    path: Path | str, *, ch_names: Sequence[str], sfreq: float, units: Mapping[str, str] | None = None
+    path: Path | str,
+    *,
+    ch_names: Sequence[str],
+    sfreq: float,
+    units: Mapping[str, str] | None = None,
+    nearest: bool = False,
 ) -> Recording:
     """The channels `ch_names` of a file, in microvolts at `sfreq` Hz.
 
@@ -30,6 +35,7 @@ def read_recording(
         ch_names: electrodes wanted, in the order wanted; the recording has their standard names.
         sfreq: samples per second wanted.
         units: of EDF and BDF: units to read channels in instead of the header's, by label, standard name or `*`.
+        nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
 
     Raises:
         ValueError: the file cannot be read or analysed; MNE is needed and not installed; units of a file that is
@@ -38,10 +44,10 @@ def read_recording(
     """
     path = Path(path)
     if is_edf(path) or (path.is_file() and not path.suffix):
-        return edf.read_recording(path, ch_names=ch_names, sfreq=sfreq, units=units)
+        return edf.read_recording(path, ch_names=ch_names, sfreq=sfreq, units=units, nearest=nearest)
     if units:
         raise ValueError(f"{path.name}: units can be given for EDF and BDF alone; MNE reads those of {path.suffix}")
-    return through_mne.read_through_mne(path, ch_names=ch_names, sfreq=sfreq)
+    return through_mne.read_through_mne(path, ch_names=ch_names, sfreq=sfreq, nearest=nearest)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -149,6 +149,7 @@ def recording_from_array(
     ch_names: Sequence[str],
     target_ch_names: Sequence[str],
     target_sfreq: float,
+    nearest: bool = False,
 ) -> Recording:
     """An array of MICROVOLTS as a recording of `target_ch_names` at `target_sfreq` Hz.
 
@@ -160,6 +161,7 @@ def recording_from_array(
         ch_names: its channels' names, as in a file's labels.
         target_ch_names: electrodes wanted, in order; the recording has their standard names.
         target_sfreq: samples per second wanted.
+        nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
 
     Raises:
         ValueError: names and columns differ in number, samples are not finite, an electrode is wanted twice, or no
@@ -181,6 +183,7 @@ def recording_from_array(
         units={},
         source="the array",
         spreads=lambda indices: spreads_of({i: signal[a : a + n_sampled, i] for i in indices} for a in starts),
+        nearest=nearest,
     )
     columns = [(target_ch_names.index(name), one.index) for name, one in chosen.items()]
     ratio = exact_rate(target_sfreq) / rate

@@ -8,12 +8,12 @@ import datetime
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array, without_stretches
-from siamese_jax.vocabulary import standard_name
+from siamese_jax.vocabulary import NEIGHBOURS, standard_name
 
 if TYPE_CHECKING:
     import mne
@@ -29,7 +29,12 @@ _BLOCK = 1 << 20  # samples of a channel that MNE holds in float64 at a time
 
 
 def read_through_mne(
-    path: Path, *, ch_names: Sequence[str], sfreq: float, skips: Callable[[str], bool] = lambda label: False
+    path: Path,
+    *,
+    ch_names: Sequence[str],
+    sfreq: float,
+    nearest: bool = False,
+    skips: Callable[[str], bool] = lambda label: False,
 ) -> Recording:
     """The channels `ch_names` of a file that `mne.io.read_raw` reads, in memory.
 
@@ -37,6 +42,7 @@ def read_through_mne(
         path: the file.
         ch_names: electrodes wanted, in order.
         sfreq: samples per second wanted.
+        nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
         skips: whether the channel of a label must not be used.
 
     Raises:
@@ -56,7 +62,7 @@ def read_through_mne(
         except Exception as error:  # of any kind: MNE's readers let out what a damaged file makes of them
             said = f"{type(error).__name__}: {error}".replace(str(path.parent), "").splitlines()[0]
             raise ValueError(f"MNE cannot read it: {said}") from error
-        recording = recording_from_raw(raw, ch_names=ch_names, sfreq=sfreq, bad=GAP, skips=skips)
+        recording = recording_from_raw(raw, ch_names=ch_names, sfreq=sfreq, nearest=nearest, bad=GAP, skips=skips)
     return dataclasses.replace(recording, path=path)
 
 
@@ -65,6 +71,7 @@ def recording_from_raw(
     *,
     ch_names: Sequence[str],
     sfreq: float,
+    nearest: bool = False,
     bad: str = "bad",
     skips: Callable[[str], bool] = lambda label: False,
 ) -> Recording:
@@ -74,6 +81,7 @@ def recording_from_raw(
         raw: of any reader. Its electrodes in `info["bads"]` are read: say which to leave out with `skips`.
         ch_names: electrodes wanted, in order.
         sfreq: samples per second wanted.
+        nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
         bad: annotations whose text begins so, in small or capital letters, are taken as gaps.
         skips: whether the channel of a label must not be used.
 
@@ -81,6 +89,7 @@ def recording_from_raw(
         ValueError: none of the electrodes is there; nothing is left between the gaps; samples that are not finite.
     """
     wanted = {standard_name(name) or name for name in ch_names}
+    wanted |= {near for name in wanted for near in NEIGHBOURS.get(name, ()) if nearest}
     kinds = zip(raw.ch_names, raw.get_channel_types(), strict=True)
     labels = [label for label, kind in kinds if kind in _KINDS and not skips(label)]
     labels = [label for label in labels if wanted & {name := standard_name(label) or label, name.partition("-")[0]}]
@@ -89,9 +98,15 @@ def recording_from_raw(
     eeg_uv = np.empty((raw.n_times, len(labels)), np.float32)
     for start in range(0, raw.n_times, _BLOCK):
         stop = min(start + _BLOCK, raw.n_times)
-        eeg_uv[start:stop] = raw.get_data(picks=labels, start=start, stop=stop).T * 1e6
+        volts: Any = raw.get_data(picks=np.array(labels), start=start, stop=stop)
+        eeg_uv[start:stop] = volts.T * 1e6
     recording = recording_from_array(
-        eeg_uv, sfreq=raw.info["sfreq"], ch_names=labels, target_ch_names=ch_names, target_sfreq=sfreq
+        eeg_uv,
+        sfreq=raw.info["sfreq"],
+        ch_names=labels,
+        target_ch_names=ch_names,
+        target_sfreq=sfreq,
+        nearest=nearest,
     )
     marks = _annotations(raw)
     gaps = [(mark.onset_seconds, mark.duration_seconds) for mark in marks if mark.text.lower().startswith(bad)]

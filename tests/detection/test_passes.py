@@ -24,8 +24,8 @@ def variables(tiny):
     return initialise(tiny, TASKS, jax.random.key(0))
 
 
-def all_usable(places: WindowGrid, length: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.ones((len(places.start), 5), bool), np.zeros(len(places.start), bool)
+def all_of_them(places: WindowGrid, length: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.ones((1, 5), bool), np.zeros(len(places.start), int)
 
 
 def grid_of(recording, config, hop: int) -> WindowGrid:
@@ -64,7 +64,7 @@ def test_every_window_lies_in_one_block_and_blocks_hardly_overlap(tiny, pooling)
     reads = []
     source = lambda segment, a, b: reads.append(b - a) or recording.source(segment, a, b)  # noqa: E731
     spied, grid = dataclasses.replace(recording, source=source), grid_of(recording, config, 25)
-    blocks = list(blocks_of(config, spied, grid, hop=25, usable=all_usable))
+    blocks = list(blocks_of(config, spied, grid, hop=25, choose=all_of_them))
     np.testing.assert_array_equal(np.concatenate([block.starts for block in blocks]), grid.start)
     assert all(np.ptp(block.starts) + 100 <= 6000 for block in blocks)
     n_inputs, length = sum(len(block.inputs) for block in blocks), batch_shape(config, 64)[1]
@@ -78,13 +78,13 @@ def test_a_block_is_seen_once_for_each_choice_of_electrodes(tiny):
     """Each frame by the electrodes that are good where it is, and by no others."""
     recording = recording_of(noise(55))
 
-    def usable(places, length, reach):
+    def choose(places, length, reach):
         assert length == 1 and reach >= tiny.reach
-        seconds = places.start[:, None] / 100
-        present = (CHANS != 1) | (seconds < 10) | (seconds >= 20) & (seconds < 30)
-        return present, (places.start >= 3000) & (places.start < 3500)
+        seconds = places.start / 100
+        which = np.where((seconds < 10) | (seconds >= 20) & (seconds < 30), 0, 1)
+        return np.array([CHANS >= 0, CHANS != 1]), np.where((seconds >= 30) & (seconds < 35), -1, which)
 
-    ((_, starts, inputs),) = blocks_of(tiny, recording, grid_of(recording, tiny, 100), hop=100, usable=usable)
+    ((_, starts, inputs),) = blocks_of(tiny, recording, grid_of(recording, tiny, 100), hop=100, choose=choose)
     seconds = np.arange(tiny.dense(60.0).n_frames) * tiny.frame_seconds
     assert len(starts) == 55 and len(inputs) == 2
     without, whole = sorted(inputs, key=lambda one: one.present.sum())
@@ -96,10 +96,10 @@ def test_a_block_is_seen_once_for_each_choice_of_electrodes(tiny):
 def test_windows_that_hold_a_frame_without_logits_are_left_out_and_so_are_frames_that_no_window_holds(tiny):
     recording, hop, dense = recording_of(noise(30)), 100, tiny.dense(60.0)
 
-    def usable(places, length, reach):
-        return all_usable(places, length, reach)[0], (places.start >= 1230) & (places.start <= 1250)
+    def choose(places, length, reach):
+        return np.ones((1, 5), bool), np.where((places.start >= 1230) & (places.start <= 1250), -1, 0)
 
-    (block,) = blocks_of(tiny, recording, grid_of(recording, tiny, hop), hop=hop, usable=usable)
+    (block,) = blocks_of(tiny, recording, grid_of(recording, tiny, hop), hop=hop, choose=choose)
     ramp = np.arange(dense.n_frames, dtype=np.float32)[:, None]
     answers = [Logits({"ied": np.zeros(1)}, {"ied": ramp, "sleep": np.repeat(ramp, 5, 1)})]
     found = block_logits(tiny, block, answers, hop=hop)
@@ -114,12 +114,12 @@ def test_blocks_share_batches_and_come_back_in_order_with_their_own_answers(tiny
     """Those without an input too, wherever they stand."""
     recording = recording_of(noise(500))
 
-    def usable(places, length, reach):
+    def choose(places, length, reach):
         block = int(places.start[0]) // 6000
-        present = (CHANS != 0) | (places.start[:, None] % 2 == 0) & (block % 3 == 1)
-        return present, np.full(len(present), block in (0, 4, 8))
+        which = places.start % 2 if block % 3 == 1 else 0 * places.start
+        return np.array([CHANS >= 0, CHANS != 0]), np.full_like(which, -1) if block in (0, 4, 8) else which
 
-    blocks = list(blocks_of(tiny, recording, grid_of(recording, tiny, 100), hop=100, usable=usable))
+    blocks = list(blocks_of(tiny, recording, grid_of(recording, tiny, 100), hop=100, choose=choose))
     sizes, number = [], {id(one): i for i, one in enumerate(one for block in blocks for one in block.inputs)}
     assert 0 in {len(block.inputs) for block in blocks}
 
