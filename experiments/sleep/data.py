@@ -105,7 +105,7 @@ class Central(Source):
         searched = opened.searched[SPINDLE.name] and not slow
         stages = tuple(a for a in excerpt.annotations if SPINDLE_RULE.class_of(a.text) is None)
         annotations = with_rest(excerpt.annotations, _seconds(recording)) if searched else stages
-        return opened._replace(annotations=annotations, split="train", searched={SPINDLE.name: looked})
+        return opened._replace(annotations=annotations, split="train", searched={SPINDLE.name: searched})
 
     def options(self) -> dict[str, object]:
         """The filter decides the signal."""
