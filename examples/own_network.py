@@ -37,13 +37,13 @@ def main(out: Path) -> sj.Found:
     config = sj.PRESETS["small"]
     config = dataclasses.replace(
         config,
-        preprocess=sj.PreprocessConfig(eeg_band_hz=(0.5, 40.0), filter_half_seconds=1.0, mains_hz=None),
+        preprocess=sj.PreprocessConfig(eeg_band_hz=(0.5, 40.0), mains_hz=None, montage="referential"),
         converter=sj.ConverterConfig(band_hz=(0.0, 40.0)),
         model=sj.ModelConfig(name=f"{__name__}:Spectrum", pooling="average"),
         data=sj.DataConfig(ch_names=("O1", "O2"), sfreq=100.0),
         tasks=("alpha",),
     )
-    config = sj.config_for(out / "shards", config, steps=60, warmup_steps=5, batch_size=32, negatives_per_positive=None)
+    config = sj.config_for(out / "shards", config, steps=200, warmup_steps=20, batch_size=32)
     sj.train(out / "shards", out / "run", config)
     model = sj.load(out / "run")
     print(sj.evaluate(model, out / "shards")["alpha"]["auroc"])
@@ -53,5 +53,7 @@ def main(out: Path) -> sj.Found:
 
 
 if __name__ == "__main__":
+    from examples.own_network import main  # the checkpoint keeps the module's name, which must not be `__main__`
+
     found = main(Path(sys.argv[1]))
     print(found, found.events, sep="\n")

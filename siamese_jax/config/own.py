@@ -36,9 +36,12 @@ def own_object(name: str, where: str) -> Any:
     """The object that `module:name` names.
 
     Raises:
-        ValueError: the module was not imported and nobody allowed it; it cannot be imported; it has no such object.
+        ValueError: a module of Python's standard library, or one that was not imported and that nobody allowed, or that
+            cannot be imported; a module without such an object.
     """
     module, _, attribute = name.partition(":")
+    if module.partition(".")[0] in sys.stdlib_module_names:  # always imported, and nobody's own: `os:system`
+        raise ValueError(f"{where} is {name!r}: a module of Python itself is not your own")
     if module not in sys.modules:
         if module not in os.environ.get(IMPORTS, "").split(","):
             raise ValueError(

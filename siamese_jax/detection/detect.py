@@ -224,7 +224,7 @@ def event_task(checkpoint: Checkpoint, given: str | None = None) -> str | None:
 
 
 def event_threshold(
-    checkpoint: Checkpoint, given: float | None, *, false_per_hour: float | None = None, task: str | None = None
+    checkpoint: Checkpoint, given: float | None, *, task: str | None, false_per_hour: float | None = None
 ) -> tuple[float, str]:
     """The least probability of an event of a task, and where it comes from in words; NaN without a task.
 

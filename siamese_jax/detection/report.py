@@ -20,7 +20,7 @@ from siamese_jax.vocabulary import POSITIONS, standard_name
 REPORT = "_report.html"
 BLOCK_SECONDS = 10
 LIMIT_BYTES = 40_000_000
-"""Of packed signal: some five hours of 19 electrodes at 200 Hz. What browsers and mail still take."""
+"""Of packed signal: some two hours of 19 electrodes at 200 Hz, which browsers open in two seconds."""
 PAGE_SECONDS = 10.0
 MAP_SIZE, MAP_STEP = 41, 1e-4
 

@@ -398,6 +398,17 @@ def _counts(events: Sequence[RecordingEvents], threshold: float) -> list[EventCo
     return rows
 
 
+def found_and_real(
+    one: RecordingEvents,
+) -> tuple[Float64[np.ndarray, "event"], Bool[np.ndarray, "event"]]:
+    """The probability of each event found in a recording, and whether it matches an annotated one."""
+    chance = np.array([event.probability for event in one.found], np.float64)
+    peaks = np.array([event.peak_seconds for event in one.found], np.float64)
+    real = np.zeros(len(peaks), bool)
+    real[match_peaks(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS)[:, 0]] = True
+    return chance, real
+
+
 def _errors(one: RecordingEvents, threshold: float) -> Float64[np.ndarray, "pair"]:
     """How far the found events lie from the single ones that they match, in seconds."""
     peaks = np.array([e.peak_seconds for e in one.found if e.probability >= threshold], np.float64)

@@ -851,6 +851,12 @@ function stepGroup(by) {
   const groups = [...lists.keys()], other = groups[groups.indexOf(state.group) + by];
   if (other !== undefined) choose(other); else if (dirty) select(state.event);
 }
+/* To the next event that nobody has judged, in whatever cluster. */
+function stepToOpen() {
+  const all = [...lists.values()].flat(), from = all.indexOf(state.event) + 1;
+  const next = [...all.slice(from), ...all.slice(0, from)].find((e) => !e.verdict);
+  if (next) { dirty ||= next.group !== state.group; select(next); } else say("every event is judged: s saves");
+}
 function judge(verdict) {
   if (!state.event) return;
   give([state.event], verdict);
@@ -928,7 +934,7 @@ function leaveSummary() { document.body.classList.remove("summary"); refresh(); 
 const KEYS = {
   j: () => step(1), k: () => step(-1), J: () => stepGroup(1), K: () => stepGroup(-1),
   a: () => judge("accept"), r: () => judge("reject"), u: () => judge("unsure"), A: () => judgeGroup("accept"), R: () => judgeGroup("reject"),
-  z: () => { dirty = true; undo(); }, s: save, o: () => $("file").click(), "?": help, p: summary,
+  g: stepToOpen, z: () => { dirty = true; undo(); }, s: save, o: () => $("file").click(), "?": help, p: summary,
   "+": () => gain(-1), "=": () => gain(-1), "-": () => gain(1), ">": () => span(1), "<": () => span(-1), ".": () => span(1), ",": () => span(-1),
   "[": () => setThreshold(logit(state.threshold) - 0.25), "]": () => setThreshold(logit(state.threshold) + 0.25),
   f: () => { state.filter = (state.filter + 1) % FILTERS.length; refresh(); }, n: () => { state.notch = (state.notch + 1) % NOTCHES.length; refresh(); },

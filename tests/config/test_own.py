@@ -38,8 +38,11 @@ def test_what_cannot_be_imported_is_named(tmp_path, monkeypatch):
         own_object(name, "model.name")
     with pytest.raises(ValueError, match="my_absent cannot be imported"):
         own_object("my_absent:Network", "model.name")
-    with pytest.raises(ValueError, match="json has no 'Network'"):
-        own_object("json:Network", "model.name")
+    with pytest.raises(ValueError, match="pytest has no 'Network'"):
+        own_object("pytest:Network", "model.name")
+    for name in ("os:system", "os.path:join", "builtins:exec"):
+        with pytest.raises(ValueError, match="a module of Python itself is not your own"):
+            own_object(name, "converter.kind")
 
 
 @pytest.mark.parametrize("name", ["", "net", "my net:N", "my_net:", ":N", "my_net:N.M", "../net:N", "a:b:c"])

@@ -16,6 +16,7 @@ from siamese_jax.detection.score import (
     _events,
     _recording_events,
     fix_operating_points,
+    found_and_real,
     report,
     report_text,
     score,
@@ -143,6 +144,13 @@ def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
     low = point.__class__(**{**point.__dict__, "threshold": 0.3})
     tree = report(tiny, TASKS, scores(mine), [low], n_resamples=10)["ied"]["events_max_f1"]
     assert tree["false_detections_per_hour"]["value"] == 2 / 0.5
+
+
+def test_each_event_is_real_or_not():
+    found = (event(10.0), event(20.2), event(20.3, 0.4), event(50.0, 0.8))
+    chance, real = found_and_real(recording_events("a", found, np.array([10.1, 20.3, 90.0]), 0.5))
+    assert chance.tolist() == [0.9, 0.9, 0.4, 0.8]
+    assert real[[0, 3]].tolist() == [True, False] and real[1:3].sum() == 1  # one event, one partner
 
 
 def by_rate(tiny, *recordings: RecordingEvents):

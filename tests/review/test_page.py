@@ -156,6 +156,15 @@ def test_events_and_clusters_are_walked_through_by_keys(opened):
 
 
 @needs_browser
+def test_a_key_leads_to_what_is_not_judged_yet(opened):
+    opened.press("j", "A", "A")
+    opened.press("z", "a", "g")  # the first of O2 is judged, the next one of it is open
+    assert opened.text(".row.chosen").startswith("22:30:40")
+    opened.press("A", "g")
+    assert "every event is judged" in opened.text("#message")
+
+
+@needs_browser
 def test_the_threshold_changes_counts_and_averages_at_once(opened):
     for _ in range(40):
         opened.press("[")
@@ -256,6 +265,8 @@ def test_the_summary_stands_on_a_page_of_its_own(opened):
     opened.press("r", "p")
     opened.wait("document.getElementById('summary').dataset.ready === 'yes'")
     assert "17" in opened.text("#summary table") and "F7 left: 11" in opened.text("#summary .focus")
+    printed = base64.b64decode(opened.send("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert len(re.findall(rb"/Type /Page\b(?!s)", printed)) == 1
     opened.press("Escape")
     assert not opened.do("document.body.classList.contains('summary')")
 
