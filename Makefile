@@ -7,20 +7,22 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 IS_311 := $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 
-.PHONY: help install demo test lint format types lock parity clean
+.PHONY: help install demo test lint format types docs lock parity clean
 
 help:
 	@echo "make demo     simulate a cohort, train, evaluate, detect: about 10 minutes on 2 cores"
+	@echo "              RECORDING=your.edf looks for IEDs in a recording of yours first"
 	@echo "make install  set up .venv alone; for a GPU or TPU then: .venv/bin/pip install -e '.[cuda]' (or '.[tpu]')"
 	@echo "make test     run the tests        make lint   ruff        make types   pyright"
 	@echo "make format   let ruff rewrite     make lock   renew the lock files (Python 3.11)"
-	@echo "make parity   hold our networks against PyTorch's, in .venv-parity"
+	@echo "make docs     build the pages of docs/ as a site in build/site"
+	@echo "make parity   compare our networks with PyTorch's, in .venv-parity"
 	@echo "make clean    remove caches and builds; .venv and runs stay"
 
 install: .venv/.installed
 
 demo: install
-	$(BIN)/python -m experiments.demo
+	$(BIN)/python -m experiments.demo $(if $(RECORDING),--recording "$(RECORDING)")
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -35,6 +37,16 @@ format: .venv/.installed-dev
 
 types: .venv/.installed-dev
 	$(BIN)/pyright
+
+# mkdocs reads the sources and imports nothing of the package. --strict: any warning is an error.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
+
+.venv-docs/.installed: pyproject.toml | $(BIN)/python
+	test -x .venv-docs/bin/python || $(BIN)/python -m venv .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check install -e '.[docs]'
+	@touch $@
 
 # The first lock holds what running needs, the second what developing needs besides, at the same versions.
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe \

@@ -4,13 +4,13 @@
 physionet.org/content/challenge-2021; CC BY 4.0). ROOT holds, in whatever folders,
 
     E00001.hea   a WFDB header at 500 Hz (257 and 1000 Hz in others), with diagnoses as SNOMED CT codes in a comment
-                 `#Dx: 164889003,59118001`; letters tell the collection: A and Q CPSC, I St Petersburg, S PTB,
+                 `#Dx: 164889003,59118001`; letters name the collection: A and Q CPSC, I St Petersburg, S PTB,
                  HR PTB-XL, JS Chapman-Shaoxing and Ningbo, E Georgia
     E00001.mat   the samples, which the header finds after 24 bytes
 
 Classes are the 26 diagnoses that the challenge scored, in the order of its table; four pairs of codes that it scored as
 one are one class here. Traps. Other codes are left out, and a record with none but those is free of all 26. What a
-collection never looked for counts as absent there: PTB-XL knows no poor R wave progression. WHO THE PATIENTS ARE IS
+collection never looked for counts as absent there: PTB-XL has no poor R wave progression. WHO THE PATIENTS ARE IS
 NOT PUBLISHED: each record counts as a patient of its own, so that one patient may stand in two splits. Lengths are 5 s
 to half an hour; a record's diagnoses count for each of its windows. Dates have a form that WFDB does not know: not
 used.
@@ -127,7 +127,7 @@ class Cinc2021(Source):
             annotations=(*(Annotation(0.0, seconds, code) for code in codes), *ecg.bad),
             patient=Path(name).stem,
             patient_from="record name",
-            looked={_RULE.task.name: bool(codes)},
+            searched={_RULE.task.name: bool(codes)},
             notes=tuple(notes),
         )
 

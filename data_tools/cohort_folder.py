@@ -21,7 +21,7 @@ from siamese_jax.cli.console import OK, SOME_FAILED, print_error
 from siamese_jax.jobs import run_each
 
 SPARE = 1.02
-"""Annotations and headers take less than a fiftieth of the signals' room."""
+"""Annotations and headers take less than a fiftieth of the signals' space."""
 
 
 class Made(NamedTuple):
@@ -80,13 +80,13 @@ class CohortFolder:
         Args:
             make: writes the recording of an item; defined at a module's top level, or a partial of such a function.
             items: by code.
-            n_bytes: room that a recording's samples take, in the mean.
+            n_bytes: space that a recording's samples take, in the mean.
             workers: processes that make recordings at once.
             on_retry: told which recording is tried again, and why.
 
         Raises:
             ValueError: a folder with recordings of other settings, or of somebody else's.
-            OSError: not enough room on the disk; nothing has been written then, unless others filled it meanwhile.
+            OSError: not enough space on the disk; nothing has been written then, unless others filled it meanwhile.
             Unfinished: at the end, if recordings failed three times, as when a worker is lost each time.
         """
         out = self.path
@@ -132,7 +132,7 @@ class CohortFolder:
             raise ValueError(f"{out} holds a cohort of other settings ({'; '.join(other)}): empty it or choose another")
 
     def check_room(self, n_recordings: int, n_bytes: float) -> None:
-        """Refuse a disk without room for so many recordings, of whose samples one takes `n_bytes`; OSError."""
+        """Refuse a disk without space for so many recordings, of whose samples one takes `n_bytes`; OSError."""
         needed, out = SPARE * n_recordings * n_bytes, self.path
         parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
         free = shutil.disk_usage(parent).free
@@ -187,7 +187,7 @@ def follow(cohort: Iterator[Path], *, doing: str, total: int) -> tuple[int, int]
 
 
 def say_retry(code: str, why: str) -> None:
-    """Tell the user that a recording is tried again."""
+    """Print that a recording is tried again."""
     print(f"{code} is tried again: {why}", file=sys.stderr)
 
 

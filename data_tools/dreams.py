@@ -46,7 +46,7 @@ SPINDLE = TaskSpec("spindle", "binary", ("none", "spindle"))
 RATES_HZ = (50, 100, 200)
 SCORED_SECONDS = 5
 EXCERPT_SECONDS = 1800
-"""How long an excerpt is said to be; a hypnogram, where there is one, says it itself."""
+"""Documented length of an excerpt; a hypnogram, where there is one, gives the length."""
 SPARE_SECONDS = SCORED_SECONDS + 1.0
 """By how much signal and hypnogram may differ in length: a stage that was not written and a second. With another rate
 than its own a signal would be twice or half as long."""
@@ -130,11 +130,11 @@ class Dreams(Source):
     def opened(self, name: str, excerpt: Excerpt, recording: Recording) -> Opened:
         """A recording made of an excerpt, with what is known of it."""
         path = self.root / name
-        looked = {SPINDLE.name: path.with_name(f"Visual_scoring{self.expert}_{path.name}").exists()}
+        searched = {SPINDLE.name: path.with_name(f"Visual_scoring{self.expert}_{path.name}").exists()}
         split = ("test" if _number(path) in self.test else "train") if self.test else None
         notes = (*excerpt.notes, *reading_notes(recording))
         patient = f"DREAMS-{_number(path)}"
-        return Opened(recording, excerpt.annotations, patient, "excerpt", split, looked, notes)
+        return Opened(recording, excerpt.annotations, patient, "excerpt", split, searched, notes)
 
     def notes(self) -> Sequence[str]:
         """Files of the folder that are of no excerpt."""
@@ -223,7 +223,7 @@ def _table(path: Path, n_columns: int, *, least_rows: int = 1) -> tuple[str, Flo
 
 
 def _stages(path: Path) -> tuple[list[Annotation], int, list[str]]:
-    """Stages as annotations, one for each stretch; the seconds that are scored; what is to be said."""
+    """Stages as annotations, one for each stretch; the seconds that are scored; notes."""
     if not path.exists():
         return [], EXCERPT_SECONDS, ["no hypnogram: no stages"]
     codes = [f"{code:g}" for code in _table(path, 1)[1][:, 0]]

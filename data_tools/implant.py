@@ -2,7 +2,7 @@
 
 FOLDER holds EDF files or a BIDS data set of people without discharges: yours or public ones. Each recording is copied
 several times, and each time other simulated discharges, look-alikes and faults of electrodes are put into it, through
-the fields of the simulator's head and as large as the background there asks for. What is real stays real: background,
+the fields of the simulator's head and as large as fits the background there. What is real stays unchanged: background,
 artefacts, amplifier. What is marked is known, so that nobody need mark anything.
 
 The copies are those of one person in OUT/manifest.csv, so that no split parts them. They are labelled for discharges.

@@ -150,7 +150,7 @@ class Ludb(Source):
             annotations=(*(Annotation(0.0, seconds, text) for text in texts), *ecg.bad),
             patient=f"LUDB-{subject}",
             patient_from="record number",
-            looked={_RULE.task.name: bool(texts)},
+            searched={_RULE.task.name: bool(texts)},
             notes=tuple(notes),
         )
 

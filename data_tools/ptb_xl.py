@@ -115,7 +115,7 @@ class PtbXl(Source):
             patient=f"PTB-XL-{patient}",
             patient_from="patient_id",
             split=SPLITS[fold],
-            looked={rule.task.name: any(rule.class_of(mark.text) is not None for mark in marks)},
+            searched={rule.task.name: any(rule.class_of(mark.text) is not None for mark in marks)},
             notes=(*ecg.notes, *notes),
         )
 

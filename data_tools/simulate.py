@@ -64,17 +64,17 @@ def simulate_cohort(
 ) -> Iterator[Path]:
     """Write a cohort to the folder `out`, yielding the path of each EDF+ file once it is there, in whatever order.
 
-    Files are `SIM0001.edf` and so on; `patients.csv` tells who they are, `events.csv` everything that was put into
+    Files are `SIM0001.edf` and so on; `patients.csv` describes the patients, `events.csv` everything that was put into
     them, both complete when the iterator ends, `manifest.csv` tells `prepare` whose each file is, so that splits depend
     on no laboratory's salt, and `simulation.json` how they were made. `round(patients * ied_free)`
     of the patients have no IED. The same arguments give the same bytes, whatever the number of workers. Recordings
-    that an earlier call with the same settings finished are kept. `on_retry` is told which patient's recording is tried
-    again, and why.
+    that an earlier call with the same settings finished are kept. `on_retry` is called with the patient whose recording
+    is tried again, and why.
 
     Raises:
         ValueError: no patients or workers, a negative seed, a share outside 0..1, a folder with recordings of other
             settings.
-        OSError: not enough room on the disk; nothing has been written then, unless others filled it meanwhile.
+        OSError: not enough space on the disk; nothing has been written then, unless others filled it meanwhile.
         Unfinished: at the end, if recordings failed three times, as when a worker is lost each time.
     """
     if patients < 1 or workers < 1 or seed < 0 or not 0 <= ied_free <= 1:
@@ -82,7 +82,7 @@ def simulate_cohort(
         raise ValueError(f"{wanted}, given {patients}, {workers}, {seed} and {ied_free}")
     folder = _folder(out, config, patients=patients, ied_free=ied_free, seed=seed)
     n_bytes = len(config.ch_names) * 2 * config.seconds * config.sfreq  # 16 bits a sample
-    folder.check_room(patients - len(folder.finished()), n_bytes)  # before millions of patients are drawn in vain
+    folder.check_room(patients - len(folder.finished()), n_bytes)  # before millions of patients are drawn for nothing
     regions = draw_regions(patients, ied_free=ied_free, rng=np.random.default_rng([seed, *b"regions"]))
     yield from folder.write(
         partial(_make, out, config, seed),

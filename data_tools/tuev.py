@@ -15,12 +15,12 @@ window free of discharges either.
 
 Windows. Only parts of a file are annotated, so windows are not laid end to end: there is one about the middle of each
 event. An event is a stretch of time; a row for each channel says the same thing again, and the published scripts make
-each such row a sample, copies with unlike labels among them (LaBraM, issue 46). Where channels disagree, a class other
-than bckg goes before bckg, then the one on most channels, then the first in the order above; how often is said at the
-end. A window longer than the way to the edge of its file lies at the edge: the published scripts wrap round to the
-file's other end. A window's `tuev` is the event nearest to its centre; its `ied` is 1 if that of spsw, gped and pled
-nearest to its centre is a spsw. The default is 4 s, as the presets have; the published scripts use 5 s, the event and
-2 s to each side: `--window 5`.
+each such row a sample, copies with unlike labels among them (LaBraM, issue 46). Where channels disagree, a class
+other than bckg goes before bckg, then the one on most channels, then the first in the order above; the number of such
+windows is printed at the end. A window that would cross the edge of its file lies at the edge: the published scripts
+continue at the file's other end. A window's `tuev` is the event nearest to its centre; its `ied` is 1 if that of
+spsw, gped and pled nearest to its centre is a spsw. The default is 4 s, as the presets have; the published scripts
+use 5 s, the event and 2 s to each side: `--window 5`.
 
 Nothing is filtered (US mains: `--preprocess.mains-hz 60`), files of any rate are resampled, and electrodes that a file
 lacks are marked absent: the published scripts take 250 Hz for granted and drop such files.
@@ -28,8 +28,8 @@ lacks are marked absent: the published scripts take 250 Hz for granted and drop 
 Splits. eval is the test set. Validation patients are not published: BIOT's and LaBraM's seed does not fix theirs, since
 they draw from an unordered set. Here they are the last fifth of the training patients by name (CBraMod's rule). A list
 of them cannot be shipped with this program, as the two releases name them differently and the corpus is not public;
-`--write-split FILE` writes it for the tree at hand with its hash, and `--split FILE` uses a file of that form, so that
-two laboratories can tell whether theirs is the same.
+`--write-split FILE` writes it for the given tree with its hash, and `--split FILE` uses a file of that form, so that
+two laboratories can check that theirs is the same.
 
 To train: `siamese-jax train SHARDS RUN --tasks tuev --model.fusion none --preprocess.mains-hz 60`.
 """
@@ -124,7 +124,7 @@ class Tuev(Source):
         return [self.root / name, (self.root / name).with_suffix(".rec")]
 
     def open(self, name: str, data: DataConfig) -> Opened:
-        """A file and its events; patients are told apart by folder in train, sessions in eval."""
+        """A file and its events; patients are identified by folder in train, sessions in eval."""
         path, rec = self.files(name)
         patient, part = _whose(path.relative_to(self.edf))
         if not rec.is_file():
@@ -141,8 +141,8 @@ class Tuev(Source):
         notes = [*reading_notes(recording), *_said(rows, inside, recording, data)]
         split = "test" if part == "eval" else "validation" if patient in self.validation else "train"
         whose = "evaluation session" if part == "eval" else "folder"
-        looked = {IED.name: True, TUEV.name: True}
-        return Opened(recording, events, patient, whose, split, looked, tuple(notes))
+        searched = {IED.name: True, TUEV.name: True}
+        return Opened(recording, events, patient, whose, split, searched, tuple(notes))
 
     def grid(self, opened: Opened, *, window: int, hop: int) -> WindowGrid:
         """A window about each event's middle, moved inside its file where that is near; `hop` does not matter."""
@@ -314,7 +314,7 @@ def read_split(path: Path, patients: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         path: CSV with a header `patient,split`; the hash above it is checked if it is there.
-        patients: the training patients of the tree at hand; the file must name these and no others.
+        patients: the training patients of the tree that is there; the file must name these and no others.
 
     Raises:
         ValueError: another form, another hash, or other patients.

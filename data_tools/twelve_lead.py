@@ -6,7 +6,7 @@ in both is one finding (`FINDINGS` says why); the rest are labelled in one of th
 
 The challenge is seven collections, and they differ too. A collection is taken to have looked for a diagnosis if it
 gives it to one in 500 of its records or more, by the challenge's own table (`GIVEN`, FACT; the limit is ours). So CPSC
-knows no sinus bradycardia and PTB-XL no ventricular extrasystoles, under the codes that were scored. In Ningbo, 7615
+has no sinus bradycardia and PTB-XL no ventricular extrasystoles, under the codes that were scored. In Ningbo, 7615
 of 34,905 have a flutter and none a fibrillation: fibrillation and flutter are one finding here. Chapman-Shaoxing ends
 at JS10646, then Ningbo begins (RECALL).
 
@@ -54,10 +54,10 @@ FINDINGS: tuple[Finding, ...] = (
     Finding("STach", ("STach",), ("STach",), _SAME),
     Finding("SB", ("SB",), ("SB",), _SAME),
     Finding("SA", ("SA", "irregular"), ("SA",), "LUDB's irregular sinus rhythm is a sinus arrhythmia"),
-    Finding("AF", ("AF", "AFL"), ("AF", "AFL"), "fibrillation or flutter: Ningbo does not tell them apart"),
+    Finding("AF", ("AF", "AFL"), ("AF", "AFL"), "fibrillation or flutter: Ningbo does not distinguish them"),
     Finding("PAC", ("PAC",), ("PAC",), "atrial and supraventricular premature beats; the challenge scored them as one"),
     Finding("PVC", ("PVC",), ("PVC",), "ventricular premature beats, single or in groups"),
-    Finding("PR", ("PR",), ("PR",), "any pacing: the challenge does not tell atrial from ventricular"),
+    Finding("PR", ("PR",), ("PR",), "any pacing: the challenge does not distinguish atrial from ventricular"),
     # conduction
     Finding("IAVB", ("IAVB",), ("IAVB",), _SAME),
     Finding("IRBBB", ("IRBBB",), ("IRBBB",), _SAME),
@@ -74,7 +74,7 @@ FINDINGS: tuple[Finding, ...] = (
     # hypertrophy
     Finding("LAH", ("LAH",), (), _LUDB),
     Finding("LAO", ("LAO",), (), _LUDB),
-    Finding("LVH", ("LVH",), (), "in LUDB alone: the challenge's headers have it, but nobody says who looked"),
+    Finding("LVH", ("LVH",), (), "in LUDB alone: the challenge has it, but does not say who searched for it"),
     Finding("LVO", ("LVO",), (), _LUDB),
     Finding("RAO", ("RAO",), (), _LUDB),
     # ischemia
@@ -85,7 +85,7 @@ FINDINGS: tuple[Finding, ...] = (
     # repolarisation and waves
     Finding("repolarisation", ("repolarisation",), (), "in LUDB alone: changes of ST and T together, so not `TAb`"),
     Finding("early-repolarisation", ("early-repolarisation",), (), _LUDB),
-    Finding("TAb", (), ("TAb",), "in the challenge alone: LUDB does not tell T from ST"),
+    Finding("TAb", (), ("TAb",), "in the challenge alone: LUDB does not distinguish T from ST"),
     Finding("TInv", (), ("TInv",), _CINC),
     Finding("LQT", (), ("LQT",), _CINC),
     Finding("QAb", (), ("QAb",), _CINC),
@@ -162,7 +162,7 @@ class TwelveLead(Source):
         return self._sources[key].files(own)
 
     def open(self, name: str, data: DataConfig) -> Opened:
-        """A record with what was found, what was not, and silence about what nobody looked for."""
+        """A record with what was found, what was not, and nothing about what nobody looked for."""
         key, _, own = name.partition("/")
         source = self._sources[key]
         opened = source.open(own, data)
@@ -170,14 +170,14 @@ class TwelveLead(Source):
         there = {rule.class_of(annotation.text) for annotation in opened.annotations}
         bad = [a for a in opened.annotations if rule.class_of(a.text) is None and a.text.startswith("BAD")]
         seconds = opened.recording.segments[0].n_times / data.sfreq
-        labelled = opened.looked[rule.task.name]
-        looked = {f.name: labelled and _looks(key, own, f) for f in FINDINGS}
+        labelled = opened.searched[rule.task.name]
+        searched = {f.name: labelled and _looks(key, own, f) for f in FINDINGS}
         marks = [
             Annotation(0.0, seconds, f.name if there & set(_classes(key, f)) else f"no {f.name}")
             for f in FINDINGS
-            if looked[f.name]
+            if searched[f.name]
         ]
-        return opened._replace(annotations=(*marks, *bad), looked=looked)
+        return opened._replace(annotations=(*marks, *bad), searched=searched)
 
     def notes(self) -> Sequence[str]:
         """What each data set has to say."""

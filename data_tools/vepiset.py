@@ -27,7 +27,7 @@ Traps, by the file-level audit of eng-rodriguez/dissertation-research (FACT) unl
     short last epochs  65, left out and counted: padding would invent signal
     marks and labels   12 IED epochs hold no mark, 50 others hold one: counted, the published label stands
     confounding        IED recordings are asleep 64 % of the time, others 36 %; five hold 42 % of the IED epochs:
-                       said at the end, for the recordings at hand
+                       printed at the end, for the recordings that are there
 
 To train: `siamese-jax train SHARDS RUN --tasks ied --model.fusion none --preprocess.mains-hz None`.
 """
@@ -75,7 +75,7 @@ CORRECTIONS: dict[str, dict[int, str]] = {
     "DA001031": {110000: "none"},
 }
 """The group's own corrections, by recording and first sample (FACT: vepiset_dataset, mat2npy.py, `fix_label`). They are
-in the published labels; where an epoch's is not at hand, they stand for it."""
+in the published labels; where an epoch's is missing, they replace it."""
 ODD_REFERENCE = ("DA00100Y", "DA00103U")
 """Whose reference is not near (C3+C4)/2 (FACT: the audit)."""
 
@@ -161,9 +161,9 @@ class Vepiset(Source):
         if length % EPOCH_SAMPLES and data.window_seconds == EPOCH_SECONDS:
             notes = (*notes, "its last epoch is shorter than 4 s: left out")
         labels = _published(name, self.found[name])
-        looked = {IED.name: True, REGION.name: bool(epochs)}
+        searched = {IED.name: True, REGION.name: bool(epochs)}
         annotations = (*marks, *labels)
-        return Opened(recording, annotations, name, "file name", None, looked, (*notes, *reading_notes(recording)))
+        return Opened(recording, annotations, name, "file name", None, searched, (*notes, *reading_notes(recording)))
 
     def grid(self, opened: Opened, *, window: int, hop: int) -> WindowGrid:
         """Windows end to end or as told; of a recording without marks, the epochs and nothing else."""
@@ -202,7 +202,7 @@ def main(root: Positional[Path], out: Positional[Path], options: Options = Shard
 
 
 def _published(name: str, found: Found) -> tuple[Annotation, ...]:
-    """The published labels as annotations, and the group's corrections of epochs that are not at hand."""
+    """The published labels as annotations, and the group's corrections of epochs that are missing."""
     corrected = {start: (start + EPOCH_SAMPLES, label) for start, label in CORRECTIONS.get(name, {}).items()}
     labels = corrected | {epoch.start: (epoch.stop, epoch.label) for epoch in found.epochs}
     begins = _IED_EPOCH if found.mat is None else _EPOCH  # without marks, a discharge is somewhere in its epoch
@@ -277,7 +277,7 @@ def _confounding(tallies: Sequence[_Tally]) -> list[str]:
         shares = [sum(t.asleep for t in g) / max(sum(t.awake + t.asleep for t in g), 1) for g in (having, free)]
         lines.append(
             f"asleep {shares[0]:.0%} of the scored time in recordings with IEDs, {shares[1]:.0%} in those without: as"
-            " far as these differ, state alone tells of the disease, so report scores by state and within patients"
+            " far as these differ, state alone indicates the disease, so report scores by state and within patients"
         )
     return lines
 

@@ -100,7 +100,7 @@ def _epoch(path: Path, named: re.Match[str]) -> Epoch:
     folder = path.parent.name.lower()
     if folder in _FOLDERS and _FOLDERS.index(folder) != label:
         raise ValueError(f"{path.name} lies in {path.parent.name}, but its name says {LABELS[label]}")
-    # Outside the published folders the group's converter (mat2npy.py) may have written it, which knows 0 and 1 only.
+    # Outside the published folders the group's converter (mat2npy.py) may have written it, which has 0 and 1 only.
     return Epoch(str(path), start, stop, LABELS[label] if folder in _FOLDERS or label != 1 else SOME_IED)
 
 
@@ -160,7 +160,7 @@ def mat_length(path: Path) -> int:
 
 
 def read_marks(path: Path, seconds: float) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
-    """The events of a MAT file, and what is to be said about them.
+    """The events of a MAT file, and notes on them.
 
     Args:
         path: the file.
@@ -243,7 +243,7 @@ def _number(text: str) -> float | None:
 
 
 def rebuilt(epochs: Sequence[Epoch], data: DataConfig) -> tuple[Recording, tuple[str, ...]]:
-    """A recording from its epochs, a segment for each stretch without a gap; and what is to be said about it.
+    """A recording from its epochs, a segment for each stretch without a gap; and notes on it.
 
     Raises:
         ValueError: not one epoch can be read, or they hold no usable channel.

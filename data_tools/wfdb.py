@@ -10,7 +10,7 @@ from the gain on may be missing. `16+24` is format 16 after 24 bytes: so the hea
 into MATLAB files. LUDB, PTB-XL and the challenge of 2021 have format 16 alone, so no other is read.
 
 Why not the wfdb package: it reads on where a header is wrong (version 4.3.1, measured: the rate `fast` becomes 250 Hz
-and `1e3` 1 Hz, the gain `loud` 200, and checksums are not looked at), so that each header would have to be parsed here
+and `1e3` 1 Hz, the gain `loud` 200, and checksums are not verified), so that each header would have to be parsed here
 before it is.
 
 `read_ecg` makes the leads of the standard electrocardiogram in such a record a recording, with what is missing in it.
@@ -229,11 +229,11 @@ def _microvolts(header: Header, i: int, digital: Int16[np.ndarray, "time"]) -> F
 
 
 def read_ecg(path: Path, data: DataConfig, *, gain: float | None = None) -> Ecg:
-    """The leads of a record that `data.ch_names` asks for, at `data.sfreq`, in microvolts.
+    """The leads of a record that `data.ch_names` names, at `data.sfreq`, in microvolts.
 
     Leads are known by their names, in whatever order and case. One without a sample or without movement is absent.
     Missing samples of others are bridged by straight lines, and the seconds with them are bad. A record shorter than a
-    window is lengthened by its mirror image. Samples are read again when they are asked for.
+    window is lengthened by its mirror image. Samples are read again each time.
 
     Args:
         path: the header.
@@ -241,7 +241,7 @@ def read_ecg(path: Path, data: DataConfig, *, gain: float | None = None) -> Ecg:
         gain: integers in a millivolt, of every lead, instead of what the header says.
 
     Raises:
-        ValueError: as `read_header` and `read_samples`; no lead that is asked for; shorter than half a window.
+        ValueError: as `read_header` and `read_samples`; no requested lead; shorter than half a window.
         OSError: a file cannot be opened.
     """
     samples = _Lazy(path, _stamp(read_header(path)), data, gain)
@@ -254,7 +254,7 @@ _Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class _Lazy:
-    """A record's samples, read when they are asked for: a shard opens hundreds before it reads the first."""
+    """A record's samples, read when they are used: a shard opens hundreds before it reads the first."""
 
     path: Path
     stamp: _Stamp
@@ -269,7 +269,7 @@ class _Lazy:
 
 
 def _stamp(header: Header) -> _Stamp:
-    """What tells a record's files from those that may replace them."""
+    """What distinguishes a record's files from those that may replace them."""
     states = ((path.name, path.stat()) for path in (header.path, *header.files))
     return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
 
@@ -332,7 +332,7 @@ def _bridged(signal: Float32[np.ndarray, "time chan"]) -> Float32[np.ndarray, "t
 def _lengthened(
     signal: Float32[np.ndarray, "time chan"], header: Header, data: DataConfig
 ) -> tuple[Float32[np.ndarray, "time chan"], list[str]]:
-    """A signal of a window at least, and what is to be said about its length."""
+    """A signal of a window at least, and a note on its length."""
     seconds, window = len(signal) / header.sfreq, data.window_seconds
     if seconds < SHORTEST_SHARE * window:
         raise ValueError(f"{header.path.name} lasts less than half of a window of {window:g} s")

@@ -92,7 +92,7 @@ def main(
 
 
 def examine(task: str, arguments: Sequence[str], finished: str, reference: tuple[Path, Run], files: int) -> Row:
-    """Two workers, one of them killed after a third of the files; then again; then held against one worker's bytes."""
+    """Two workers, one of them killed after a third of the files; then again; then compared with one worker's bytes."""
     folder = reference[0].with_name(f"{task}-two")
     first = run(arguments, folder, workers=2, kill=(finished, files // 3))
     written = {path: path.stat().st_mtime_ns for path in folder.rglob(finished)}

@@ -1,5 +1,6 @@
 """`make demo`: every step once, on simulated recordings, in minutes on two cores.
 
+    detect with the model of the package, in `make demo RECORDING=your.edf` or else in a simulated recording
     simulate -> prepare -> train -> fix-thresholds -> evaluate -> detect -> one picture
 
 Every step but the first and the last is the command that a researcher types for their own recordings; the demo prints
@@ -30,6 +31,7 @@ SOURCE = "SIMULATED recordings (data_tools.simulate)"
 def main(
     out: Path = Path("runs/demo"),
     *,
+    recording: Path | None = None,
     devices: int | None = None,
     patients: int = PATIENTS,
     minutes: float = MINUTES,
@@ -39,6 +41,7 @@ def main(
 
     Args:
         out: Everything lands here; what an earlier demo left is replaced.
+        recording: A recording of yours, in which the model of the package looks for IEDs first.
         devices: How many devices to train on; default all there are. On a CPU, N devices are forced.
         patients: Size of the simulated cohort.
         minutes: Length of each recording.
@@ -47,10 +50,12 @@ def main(
     began = time.monotonic()
     if out.exists():
         _clear(out)
-    recordings, shards, checkpoint, detection = (
-        out / name for name in ("recordings", "shards", "checkpoint", "detection")
+    recordings, shards, checkpoint, detection, packaged = (
+        out / name for name in ("recordings", "shards", "checkpoint", "detection", "detection-of-the-package")
     )
-    print("Everything in this demo is SIMULATED: the figures show that the machinery works, not clinical accuracy.\n")
+    if recording is not None:
+        _detect(recording, packaged)
+    print("Everything that follows is SIMULATED: the figures show that the steps work, not clinical accuracy.\n")
 
     _show(f"python -m data_tools.simulate {recordings} --patients {patients} --minutes {minutes:g} --seed {SEED}")
     simulation = SimulationConfig(minutes=minutes)
@@ -58,6 +63,8 @@ def main(
         for i, _ in enumerate(simulate_cohort(recordings, simulation, patients=patients, seed=SEED), 1):
             progress("simulating", i, patients)
     print(f"{patients} simulated recordings of {minutes:g} min in {recordings}")
+    if recording is None:
+        _detect(recordings / "SIM0001.edf", packaged)
 
     _show(f"siamese-jax prepare {recordings} {shards} --source {shlex.quote(SOURCE)}")
     _check_exit_code(cli.prepare(recordings, shards, source=SOURCE))
@@ -81,24 +88,31 @@ def main(
     return console.OK
 
 
+def _detect(recording: Path, out: Path) -> None:
+    """What the model of the package finds."""
+    _show(f"siamese-jax detect {shlex.quote(str(recording))} --out {out}")
+    _check_exit_code(cli.detect((recording,), out=out))
+
+
 def _summary(out: Path, picture: Path, minutes: float) -> str:
     return f"""
-Done in {minutes:.1f} min. All data are SIMULATED.
+Done in {minutes:.1f} min. All data but yours are SIMULATED.
   recordings  {out / "recordings"}  (EDF+ with annotations; events.csv and patients.csv hold the truth)
   shards      {out / "shards"}
   checkpoint  {out / "checkpoint"}
   figures     {out / "metrics.json"}
-  detection   {out / "detection"}
+  detection   {out / "detection"}, and {out / "detection-of-the-package"} by the model of the package
   picture     {picture}
 Next:
   siamese-jax info YOUR.edf
-  siamese-jax detect YOUR.edf --checkpoint {out / "checkpoint"} --out detection
+  siamese-jax detect YOUR.edf --out detection
   siamese-jax prepare YOUR_FOLDER YOUR_SHARDS && siamese-jax train YOUR_SHARDS runs/mine"""
 
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo, and nothing that is not one."""
-    known = {".lock", "recordings", "shards", "checkpoint", "detection", "training.jsonl", "metrics.json", "demo.png"}
+    known = {".lock", "recordings", "shards", "checkpoint", "training.jsonl", "metrics.json", "demo.png"}
+    known |= {"detection", "detection-of-the-package"}
     strange = sorted(path.name for path in out.iterdir() if path.name not in known)
     if strange:
         raise ValueError(f"{out} holds {', '.join(strange)}, which no demo made: name another folder")

@@ -11,7 +11,7 @@ from siamese_jax.training.parallel import Device
 
 CODE = (
     *("siamese_jax/config/experiment.py", "siamese_jax/config/sections.py", "siamese_jax/vocabulary.py"),
-    *("siamese_jax/signals", "siamese_jax/models", "siamese_jax/forward.py", "siamese_jax/detection/predict.py"),
+    *("siamese_jax/signals", "siamese_jax/models", "siamese_jax/pipeline.py", "siamese_jax/detection/predict.py"),
     *("siamese_jax/training/loop.py", "siamese_jax/training/losses.py", "siamese_jax/training/parallel.py"),
     *("siamese_jax/training/step.py", "siamese_jax/training/transfer.py"),
     *("siamese_jax/shards/batches.py", "siamese_jax/shards/schema.py"),

@@ -10,6 +10,7 @@ on where an earlier one stopped.
 import csv
 import dataclasses
 import io
+import itertools
 import re
 import shlex
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from data_tools import implant, simulate
@@ -31,19 +33,25 @@ from siamese_jax.checkpoints import Checkpoint, Thresholds
 from siamese_jax.cli.console import OK, SOME_FAILED, run, use_compilation_cache
 from siamese_jax.cli.main import command
 from siamese_jax.cohort.bids_files import DESCRIPTION
-from siamese_jax.cohort.sources import edf_files
+from siamese_jax.cohort.sources import recording_files
 from siamese_jax.detection.results import sha256
+from siamese_jax.detection.score import found_and_real, score
 from siamese_jax.evaluation.metrics import at_rate
 from siamese_jax.files import finite, write_text
 from siamese_jax.identity import Origin, Training
 from siamese_jax.recordings.sidecars import MANIFEST, read_manifest
+from siamese_jax.shards.schema import open_shards
+from siamese_jax.vocabulary import IED
 
-PATIENTS, MINUTES, COPIES, STEPS = 200, 15.0, 20, 4000
+PATIENTS, MINUTES, COPIES, STEPS = 200, 15.0, 20, 3600
 LEARNING = (
     *("--training.faults", "0.35", "--preprocess.limit-uv", "500", "--training.electrode-dropout", "0.15"),
     *("--training.checkpoint-every", "200"),
 )
 SOURCE = "SIMULATED recordings (data_tools.simulate), and SIMULATED discharges (data_tools.implant) in recordings of {}"
+
+PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.01)
+"""Edges of what the card tells apart."""
 
 People = dict[str, dict[str, list[str]]]
 """By split and person their recordings, as paths in the folder."""
@@ -90,7 +98,7 @@ def main(
         checkpoint = _make(backgrounds, manifest, out, SOURCE.format(source), **amounts)
     model = _published(checkpoints.load(checkpoint), backgrounds, people)
     checkpoints.write(to, model)
-    write_text(to / weights.CARD, _card(model, people, source, real, given=given))
+    write_text(to / weights.CARD, _card(model, people, source, real, out / "shards" / "validation", given=given))
     print(f"\nwrote {to}, with its card")
     return OK
 
@@ -119,7 +127,7 @@ def _make(
     prepare = ["prepare", recordings, shards, "--hop", 1, "--source", source]
     _do("siamese-jax", command, prepare, accepted=(OK, SOME_FAILED))
     options = ("--training.steps", steps, "--training.warmup-steps", steps // 24, *LEARNING)
-    options += ("--training.evaluate-every", max(steps // 2, 1))
+    options += ("--training.evaluate-every", steps)
     _do("siamese-jax", command, ["train", shards, out / "run", "--devices", 1, *options])
     _do("siamese-jax", command, ["fix-thresholds", checkpoint, shards])
     return checkpoint
@@ -154,7 +162,7 @@ def _manifest(backgrounds: Path, out: Path) -> Path:
         return backgrounds / MANIFEST
     if (backgrounds / DESCRIPTION).exists():
         raise ValueError(f"{backgrounds} is a BIDS data set: it needs a {MANIFEST} with columns file, patient, split")
-    files = [path.relative_to(backgrounds) for path in edf_files(backgrounds)]
+    files = [path.relative_to(backgrounds) for path in recording_files(backgrounds)]
     n_files = Counter(path.stem.rpartition("_")[0] for path in files)
     rows = []
     for path in files:
@@ -215,7 +223,7 @@ def _published(model: Checkpoint, backgrounds: Path, people: People) -> Checkpoi
     return model._replace(identity=dataclasses.replace(model.identity, runs=runs), thresholds=fixed)
 
 
-def _card(model: Checkpoint, people: People, source: str, real: Path | None, *, given: bool) -> str:
+def _card(model: Checkpoint, people: People, source: str, real: Path | None, shards: Path, *, given: bool) -> str:
     """Markdown: what it is, what it learnt from, thresholds, figures, where it fails."""
     config, thresholds = model.config, model.thresholds
     n_learnt, n_fixed = (len(people[split]) for split in ("train", "validation"))
@@ -240,6 +248,10 @@ def _card(model: Checkpoint, people: People, source: str, real: Path | None, *, 
         "",
         *_threshold_table(thresholds),
         "",
+        "## Probabilities",
+        "",
+        *_reliability(model, shards),
+        "",
         "## Real recordings",
         "",
         *_figures(model, real),
@@ -250,7 +262,8 @@ def _card(model: Checkpoint, people: People, source: str, real: Path | None, *, 
         " are no better than that.",
         f"- Its backgrounds come from {n_learnt} people. Other amplifiers, ages, states and illnesses may raise more"
         " false events than the rates above.",
-        "- Probabilities are not calibrated for a clinic's prevalence.",
+        "- Probabilities are those of the simulated discharges above: where discharges are rarer, fewer of the events"
+        " of one probability are real.",
         "- The shapes of the simulated discharges and the faults in training were chosen with these real recordings at"
         " hand, the faults after a look at false events in the people of EEGMAT that are scored: on recordings from"
         " elsewhere it may do worse.",
@@ -275,6 +288,22 @@ def _threshold_table(thresholds: Thresholds | None) -> list[str]:
     hours = max((point.hours for point in points if point.of_events), default=0.0)
     words = f" Events: {hours:.1f} h." if hours else ""
     return [*table(head, rows), "", f"They were {thresholds.text()}.{words}" if thresholds else "None."]
+
+
+def _reliability(model: Checkpoint, shards: Path) -> list[str]:
+    """How many events of each probability are real, where thresholds were fixed."""
+    if not shards.exists():
+        return ["Not measured: the shards on which thresholds were fixed are not there."]
+    events = score(model.config, model.tasks, model.variables, open_shards(shards)).events[IED.name]
+    chance, real = (np.concatenate(column) for column in zip(*(found_and_real(one) for one in events), strict=True))
+    rows = []
+    for low, high in itertools.pairwise(PROBABILITIES):
+        inside = (chance >= low) & (chance < high)
+        if inside.any():
+            means = number(float(chance[inside].mean()), 2), number(float(real[inside].mean()), 2)
+            rows.append((f"{low:g} to {min(high, 1):g}", str(int(inside.sum())), *means))
+    words = "Events in the recordings on which thresholds were fixed, and the share that was put in (SIMULATED)."
+    return [words, "", *table(("probability", "events", "mean probability", "share that is real"), rows)]
 
 
 def _figures(model: Checkpoint, real: Path | None) -> list[str]:

@@ -28,15 +28,15 @@ from siamese_jax import files, weights
 from siamese_jax.config.experiment import Config, differences
 from siamese_jax.config.typed import parse_json, typed
 from siamese_jax.evaluation.metrics import OperatingPoint, points_from_rows, points_to_rows
-from siamese_jax.forward import Variables, initialise
 from siamese_jax.identity import Identity, Origin
 from siamese_jax.models.build import chosen_tasks
+from siamese_jax.pipeline import Variables, initialise
 from siamese_jax.tensors import named, read_tensors, write_tensors
 from siamese_jax.vocabulary import TaskSpec
 
 FORMAT = 2
 CONFIG, IDENTITY, PARAMETERS = "config.json", "identity.json", "parameters.safetensors"
-OPERATING_POINTS, STATE = "operating_points.json", "state"
+OPERATING_POINTS, STATE, RUN_CHECKPOINT = "operating_points.json", "state", "checkpoint"
 MAX_IDENTITY_BYTES = 1 << 26
 """100,000 patients with a recording each take 14 MB."""
 MAX_QUOTED = 500
@@ -73,6 +73,7 @@ class Checkpoint(NamedTuple):
         step: updates done.
         identity: what it learnt from.
         thresholds: None until they are fixed.
+        folder: where it was loaded from; None if it was not.
     """
 
     config: Config
@@ -81,6 +82,7 @@ class Checkpoint(NamedTuple):
     step: int
     identity: Identity = Identity()
     thresholds: Thresholds | None = None
+    folder: Path | None = None
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -184,17 +186,39 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     write_parameters(folder, checkpoint.variables, checkpoint.step)
 
 
-def load(folder: Path | None = None) -> Checkpoint:
+def find_folder(given: str | Path | None) -> Path:
+    """The folder of a checkpoint: `given` itself, `given/checkpoint` of a run, or that of a model of the package.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if given is None:
+        return weights.folder()
+    folder = Path(given)
+    if not (folder / CONFIG).exists() and (folder / RUN_CHECKPOINT / CONFIG).exists():
+        return folder / RUN_CHECKPOINT
+    if not folder.exists() and str(given) in weights.names():
+        return weights.folder(str(given))
+    if not folder.exists():
+        known = ", ".join(weights.names()) or "none"
+        raise ValueError(f"{given}: no such folder, and no model of the package has this name (it has: {known})")
+    return folder
+
+
+def load(folder: str | Path | None = None) -> Checkpoint:
     """A checkpoint or an exported bundle, ready for inference; None takes the model that comes with the package.
 
-    Whoever made the folder, loading it runs nothing of it: parameters are numbers of safetensors, the rest is JSON. A
-    bundle's StableHLO and ONNX are programs, and what a run needs to resume is for that run: neither is looked at.
+    A run's folder gives its checkpoint; the name of a model that comes with the package gives that model.
+
+    Loading runs no code of the folder, whoever made it (`config/own.py`): parameters are numbers of
+    safetensors, the rest is JSON. A bundle's StableHLO and ONNX are programs, and `state/` is for the run alone:
+    neither is read.
 
     Raises:
         ValueError: not a checkpoint, nothing saved yet, parameters that do not fit the configuration (the first ones
             that differ are named) or are not finite; without a folder, no model that comes with this installation.
     """
-    folder = weights.folder() if folder is None else folder
+    folder = find_folder(folder)
     description = read_description(folder)
     path = files.member(folder, PARAMETERS)
     if path is None:
@@ -202,7 +226,7 @@ def load(folder: Path | None = None) -> Checkpoint:
     try:
         target = jax.eval_shape(lambda: initialise(description.config, description.tasks, jax.random.key(0)))
     except Exception as error:  # each layer checks what it can: a montage without a row, a filter that leaves nothing
-        raise ValueError(f"{folder / CONFIG} describes no network: {str(error)[:MAX_QUOTED]}") from None
+        raise ValueError(f"{folder / CONFIG} does not describe a network: {str(error)[:MAX_QUOTED]}") from None
     variables, notes = read_tensors(path, target)
     for name, leaf in named(variables).items():
         if not np.isfinite(leaf).all():
@@ -217,6 +241,7 @@ def load(folder: Path | None = None) -> Checkpoint:
         step=int(step),
         identity=description.identity,
         thresholds=read_thresholds(folder),
+        folder=folder,
     )
 
 
@@ -289,7 +314,7 @@ def restore_state(manager: ocp.CheckpointManager, like: PyTree) -> PyTree | None
     here = SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        # Looked at first: when one of many arrays does not fit, Orbax leaves the others' reading behind unfinished.
+        # Compared first: when one of many arrays does not fit, Orbax leaves the others' reading behind unfinished.
         if changed := sorted(_shapes(target) ^ _shapes(manager.item_metadata(step).tree)):
             raise ValueError(f"other arrays: {changed[:2]}")
         return manager.restore(step, args=ocp.args.StandardRestore(target))

@@ -44,7 +44,7 @@ def read_text(folder: Path, name: str, *, limit: int = MAX_TEXT_BYTES) -> str | 
     with path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ValueError(f"{path} is larger than {limit} bytes: no such file is")
+        raise ValueError(f"{path} is larger than {limit} bytes, the most that is read")
     try:
         return content.decode()
     except UnicodeDecodeError as error:

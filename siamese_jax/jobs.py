@@ -22,7 +22,7 @@ ATTEMPTS = 3
 FINAL = (ValueError, FileNotFoundError, PermissionError)
 """What would be the same the next time."""
 CONNECT_SECONDS = 30.0
-"""How long to wait for a scheduler to answer and for its first worker."""
+"""Seconds to wait for a scheduler and for its first worker."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC", "NPROC")
 """How many threads BLAS (the first three) and XLA on a CPU (the others) start; read once, when they are loaded."""
 SILENT = logging.CRITICAL + 1
@@ -72,7 +72,7 @@ def run_each(
 
     Args:
         function: of one item; defined at a module's top level, or a `functools.partial` of such a one. If its worker is
-            lost half-way, or its answer on the way back, it is called again: it must bear that.
+            lost before its result arrives, it is called again: a second call must do no harm.
         items: sent to the workers by pickle, as results are on their way back.
         workers: processes on this machine; 1 means this process. They share its cores.
         scheduler: address of a Dask scheduler (`tcp://host:8786`), whose workers are used instead.
@@ -191,7 +191,7 @@ def _cluster(address: str) -> Iterator[_Work]:
         get_address_host_port(address)  # else a client is left half open: collected as a cluster starts, it hangs
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
-        raise ValueError(f"no Dask scheduler answers at {address}: {error}") from None
+        raise ValueError(f"no Dask scheduler responds at {address}: {error}") from None
     with client:
         _check_workers(client, address)
         yield _work_of(client)

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""How systems answer where a file system has no locks: NFS without its lock service, some clusters' file systems."""
+"""Error codes where a file system has no locks: NFS without its lock service, some clusters' file systems."""
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def locked(folder: Path) -> Iterator[str | None]:
         None; or, where the file system has no locks, a note to the user that nothing keeps others out.
 
     Raises:
-        ValueError: it is a file; another process is at work there.
+        ValueError: it is a file; another process is writing there: wait until it ends, or give another folder.
         OSError: it cannot be made, or nothing can be written in it.
     """
     if folder.exists() and not folder.is_dir():
@@ -29,11 +29,13 @@ def locked(folder: Path) -> Iterator[str | None]:
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(f"{folder}: another process is at work there") from None
+        raise ValueError(
+            f"{folder}: another process is writing there; wait until it ends, or give another folder"
+        ) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        note = f"{folder} is on a file system without locks: let no second command work in it meanwhile"
+        note = f"{folder} is on a file system without locks: do not run a second command in it at the same time"
     try:
         yield note
     finally:

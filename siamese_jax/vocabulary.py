@@ -1,6 +1,6 @@
 """The field's words, as data: electrodes and their aliases, sleep stages, tasks, units.
 
-Imports the standard library only; every other room may import this one.
+Imports the standard library only; every other module may import this one.
 """
 
 import re
@@ -206,7 +206,7 @@ def standard_name(label: str) -> str | None:
 
 
 def standard_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The standard name of each electrode that somebody asks for; a label of no known electrode stays as it is.
+    """The standard name of each requested electrode; a label of no known electrode stays as it is.
 
     Raises:
         ValueError: two labels name one electrode.

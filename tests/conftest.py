@@ -1,6 +1,6 @@
 """How the tests run: strict JAX, eight CPU devices, quick compilation, and every annotation of the package checked.
 
-JAX is set up through the environment, before anything imports it: tests of the host rooms never pay for that
+JAX is set up through the environment, before anything imports it: tests of modules without JAX never pay for that
 import, and a command that a test starts as a process of its own runs under the same rules.
 """
 

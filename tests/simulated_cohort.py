@@ -1,4 +1,4 @@
-"""Small simulated cohorts for tests of whole rooms."""
+"""Small simulated cohorts for tests of whole packages."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a stranger's checkpoint or bundle can do: be refused in one sentence that names a file. Nothing of it runs."""
+"""A checkpoint or bundle from an unknown source is refused in one sentence that names a file. No code of it runs."""
 
 import ast
 import io
@@ -18,7 +18,7 @@ import pytest
 from siamese_jax import checkpoints, files
 from siamese_jax.cli import console
 from siamese_jax.cli import deployment as cli
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.tensors import named, read_tensors, write_tensors
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.identities import learnt_from, thresholds_of
@@ -303,7 +303,7 @@ def test_pickles_are_not_opened(copy, capfd, tmp_path):
             (folder / name).write_bytes(honest)
     assert not mark.exists()
     pickle.loads(pickle.dumps(Trap(mark)))
-    assert mark.exists()  # the trap works
+    assert mark.exists()  # the pickle would have run
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_step_that_is_no_number_is_refused(copy, capfd, step):
 def test_a_file_said_to_be_a_terabyte_is_not_read(copy, capfd):
     folder = copy()
     with (folder / "parameters.safetensors").open("ab") as file:
-        os.truncate(file.fileno(), 1 << 40)  # sparse: it takes no room
+        os.truncate(file.fileno(), 1 << 40)  # sparse: it takes no space
     refused(folder, capfd, naming="parameters.safetensors", matching="1099511627776 bytes")
 
 

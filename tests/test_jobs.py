@@ -166,7 +166,7 @@ def test_each_further_attempt_is_told_with_its_reason(run):
     assert told["stumbles", "OSError: stale file handle"] == 1
     assert told["no disk", "OSError: no space left on device"] == told["exits", "SystemExit: 3"] == 2
     assert told["kills", "its worker was lost"] >= 2 and told["kills once", "its worker was lost"] >= 1
-    # Who waited behind the one that killed their worker is told too.
+    # Those that waited behind the one that killed their worker are reported too.
     assert {why for kind, why in told if kind in ("works", "broken", "large")} <= {"its worker was lost"}
 
 
@@ -335,7 +335,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_in_a_sentence(monkeypatch, tmp_
 def test_a_scheduler_that_is_not_there_or_has_no_workers_is_one_sentence(monkeypatch):
     monkeypatch.setattr(siamese_jax.jobs, "CONNECT_SECONDS", 0.5)
     for address in ("tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1:x", "inproc://x"):
-        with pytest.raises(ValueError, match=f"no Dask scheduler answers at {address}: "):
+        with pytest.raises(ValueError, match=f"no Dask scheduler responds at {address}: "):
             list(run_each(work, [1], scheduler=address))
     # One left half open waits for a lock when it is collected, and for ever if that is while a cluster starts.
     clients = [x for x in gc.get_objects() if type(x) is distributed.Client]

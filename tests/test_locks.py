@@ -24,9 +24,9 @@ def test_a_second_process_is_refused_until_the_first_one_is_done(tmp_path):
     folder = tmp_path / "new" / "out"
     with locked(folder) as note:
         assert note is None
-        with pytest.raises(ValueError, match="out: another process is at work there"), locked(folder):
+        with pytest.raises(ValueError, match="out: another process is writing there"), locked(folder):
             pass
-        assert f"ValueError: {folder}: another process is at work there" in lock_elsewhere(folder).stderr
+        assert f"ValueError: {folder}: another process is writing there" in lock_elsewhere(folder).stderr
     assert lock_elsewhere(folder).returncode == 0
 
 
@@ -43,7 +43,9 @@ def test_without_locks_the_work_is_done_and_a_note_says_what_to_mind(tmp_path, m
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with locked(tmp_path) as note:
-        assert note == f"{tmp_path} is on a file system without locks: let no second command work in it meanwhile"
+        assert (
+            note == f"{tmp_path} is on a file system without locks: do not run a second command in it at the same time"
+        )
 
 
 def test_other_faults_keep_their_words(tmp_path, monkeypatch):

@@ -1,1 +1,1 @@
-"""The simulator's rooms: a head, a night, what goes on all the time and what happens now and then."""
+"""The simulator: head, sleep stages, background, and events."""

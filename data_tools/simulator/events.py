@@ -148,7 +148,7 @@ def add_transients(
 
 
 class _Sources:
-    """The fields of one kind of event in one patient, made when first asked for."""
+    """The fields of one kind of event in one patient, made at first use."""
 
     def __init__(self, kind: Transient, scene: Scene, rng: np.random.Generator) -> None:
         self.kind, self.scene = kind, scene

@@ -3,10 +3,10 @@
 Stages follow a Markov chain from epoch to epoch (as in Kemp and Kamphuisen, Sleep 1986;9:405) whose probabilities
 change with two slow processes: the need for deep sleep, which sleep uses up (Borbely's process S), and the cycle of
 some 95 minutes that opens a window for REM sleep at its end, longer from cycle to cycle. The figures are ours; the
-nights they give are held against published ones (Ohayon et al., Sleep 2004;27:1255) by the tests.
+nights they give are compared with published ones (Ohayon et al., Sleep 2004;27:1255) by the tests.
 
 A scorer gives one stage to 30 s. The brain is less tidy: it changes stage within an epoch, is aroused for seconds,
-waxes and wanes between wake and N1, and deepens by degrees. `Night.weights` tells that finer truth.
+waxes and wanes between wake and N1, and deepens by degrees. `Night.weights` gives these gradual stages.
 """
 
 from bisect import bisect

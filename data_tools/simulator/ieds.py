@@ -97,7 +97,7 @@ SHARP_SECONDS = {
 15-60 ms there (FACT, measured; Gotman and Gloor 1976 and Frost 1985 describe the same two half-waves, RECALL)."""
 
 RISE_SHARE = Range(0.30, 0.58)
-"""Criterion 3 asks for asymmetry (FACT, Kural 2020). Mostly the rise is the shorter part (RECALL 7.1), but by no means
+"""Criterion 3 requires asymmetry (FACT, Kural 2020). Mostly the rise is the shorter part (RECALL 7.1), but by no means
 always in real spikes (FACT, measured)."""
 
 BEFORE_SHARE, BEFORE_GAIN = 0.5, Range(0.0, 0.8)

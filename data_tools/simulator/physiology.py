@@ -1,4 +1,4 @@
-"""What the simulator knows about the background, the heart, muscles and mains: every figure with its source.
+"""Figures of the background, the heart, muscles and mains: every figure with its source.
 
 How sure a figure is: FACT (read in the source), RECALL (published, quoted from memory), INFERENCE (our own choice).
 Where it comes from, by the keys used in all modules of the simulator:
@@ -91,7 +91,7 @@ ELECTRODE_UV = 1.0
 """RMS of each electrode's own noise (INFERENCE: amplifier and contact)."""
 REFERENCE_SHARE = 1.1
 """Power of what the common reference picks up, of the noise's mean power over the scalp. No reference is silent: the
-correlation of far leads in EEGLAB's sample asks for 0.8-1.2 (SEEN)."""
+correlation of far leads in EEGLAB's sample requires 0.8-1.2 (SEEN)."""
 
 FAST_KNEE_HZ, FAST_STEEPENING = 15.0, {"W": 1.0, "N1": 1.4, "N2": 1.6, "N3": 1.6, "R": 1.4}
 """Above 15 Hz the noise falls more steeply, by so much in the exponent (SEEN)."""
@@ -158,7 +158,7 @@ def alpha_hz(age_years: float) -> float:
 SLOW_WAVES_PER_MINUTE = {"N2": 3.0, "N3": 16.0}
 """Slow oscillations that stand out: every few seconds in N3, fewer in N2 (Massimini et al. 2004; RECALL)."""
 SLOW_WAVE_UV = Range(55, 95)
-"""A young adult's median from baseline to the negative peak: N3 asks for 75 uV from peak to peak (FACT 7.2)."""
+"""A young adult's median from baseline to the negative peak: N3 requires 75 uV from peak to peak (FACT 7.2)."""
 SLOW_WAVE_SPREAD = 0.4  # of log amplitude within a patient (INFERENCE)
 SLOW_WAVE_AGE = -0.010  # log amplitude lost per year after 20 (RECALL: about halved by 70-80)
 SLOW_WAVE_NEGATIVE = Range(0.25, 0.55)  # seconds; 0.5-2 Hz (FACT 7.2)
@@ -203,7 +203,7 @@ EMG_RMS_UV = {"W": 30.0, "N1": 15.0, "N2": 9.0, "N3": 6.0, "R": 2.5}
 """Chin and limb tone falls with the depth of sleep and is lost in R (AASM rule; sizes RECALL)."""
 
 MAINS_UV, MAINS_SPREAD, MAINS_UNLIKE = 0.3, 0.9, Range(0.4, 1.6)
-"""Mains residue: a patient's median, its log-spread over patients, each electrode's factor. 7.2 asks for a residue,
+"""Mains residue: a patient's median, its log-spread over patients, each electrode's factor. 7.2 requires a residue,
 most recorders filter it (SEEN); sizes INFERENCE."""
 MAINS_WANDER_HZ = 0.02  # of the grid's frequency over minutes (RECALL: within 0.05)
 MAINS_HARMONICS = {2: 0.1, 3: 0.25}  # size relative to the first; odd ones are stronger (RECALL)

@@ -29,7 +29,7 @@ ALLOWED = {
     "compression": (1.0, 60.0),
     "mains_hz": (1.0, 400.0),
 }
-"""What may be asked for, bounds included (INFERENCE). Nothing here varies over more than a day; long-term EEG is seldom
+"""What may be requested, bounds included (INFERENCE). Nothing here varies over more than a day; long-term EEG is seldom
 sampled faster than 2000 Hz; 60 times as fast, a sleep cycle of 90 min is three epochs of 30 s, and there are no stages
 to tell apart beyond that; aircraft have mains of 400 Hz."""
 

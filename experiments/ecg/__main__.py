@@ -47,7 +47,7 @@ class Design:
     folds: int = 5
     """Of patients; 0: the shards' own splits."""
     repeats: int = 2
-    """How often patients are dealt out anew; without folds, seeds."""
+    """How often patients are assigned anew; without folds, seeds."""
     rare_share: float = 0.1
     """Classes that are true of a smaller share of the windows are rare."""
     min_positives: int = 10
@@ -136,12 +136,12 @@ def _made(design: Design, records: Records, splits: tuple[Split, ...], folders: 
     options = [f"--{name.replace('_', '-')} {value:g}" for name, value in dataclasses.asdict(design).items()]
     groups = zip(*((len(split.train), len(split.validation), len(split.test)) for split in splits), strict=True)
     parts = [round(float(np.mean(sizes))) for sizes in groups]
-    dealt = f"{design.folds} folds of patients, dealt out {design.repeats} times, every class evenly"
+    dealt = f"{design.folds} folds of patients, assigned {design.repeats} times, every class evenly"
     if not design.folds:
         dealt = f"the shards' own splits, {design.repeats} seeds"
     return {
         **made_by(" ".join(["python -m experiments.ecg", *folders, *options])),
-        "data": "; ".join(f"{source} (real ECG)" for source in records.sources),
+        "data": "; ".join(f"{source} (REAL ECG)" for source in records.sources),
         "windows": len(records.patients),
         "patients": len(set(records.patients)),
         "design": f"{dealt}: {parts[0]} windows to train, {parts[1]} to choose thresholds, {parts[2]} to test. Classes"

@@ -17,7 +17,7 @@ from experiments.ecg.records import Classes, Records, Split
 from experiments.runner import Arrays, Job
 from siamese_jax.config.experiment import Config
 from siamese_jax.detection.predict import make_predictor, predict_batches, probabilities
-from siamese_jax.forward import Variables, initialise
+from siamese_jax.pipeline import Variables, initialise
 from siamese_jax.shards.batches import Batch
 from siamese_jax.training.step import create_state, make_train_step
 from siamese_jax.vocabulary import TaskSpec

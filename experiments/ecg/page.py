@@ -67,7 +67,7 @@ def markdown(tree: Tree) -> str:
         "",
         f"`{made['command']}`, commit {made['commit']}, {made['date']}; {made['networks']} networks,"
         f" {made['minutes']:.0f} minutes of one core in all; {made['resamples']} resamples. Seeds: a network's is"
-        " 1000 x repeat + fold; folds of repeat r are dealt with seed r.",
+        " 1000 x repeat + fold; folds of repeat r are drawn with seed r.",
         "",
         *made["remarks"],
         "",

@@ -149,7 +149,7 @@ def make_splits(records: Records, classes: Classes, *, folds: int, repeats: int)
 
 
 def deal_folds(records: Records, classes: Sequence[int], *, folds: int, seed: int) -> Int[np.ndarray, "window"]:
-    """The fold of each window: a patient's windows in one, every class dealt out as evenly as can be.
+    """The fold of each window: a patient's windows in one, every class distributed as evenly as possible.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the class with the fewest patients left comes
     first, and each of its patients goes where most of that class are still wanted, then where most patients are.

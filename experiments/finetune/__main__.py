@@ -8,7 +8,7 @@ hash of what decides it.
 
 What was chosen was chosen before any subject was looked at, and once: the presets' and `fine_tuning`'s values, and
 electrode dropout of 0.5 in pre-training, because each DREAMS recording has one of the two electrodes. The last arm
-was added to tell the learning rate from the start apart, when one seed of the first three had been seen.
+was added to separate the effects of learning rate and of start, when one seed of the first three had been seen.
 """
 
 from pathlib import Path
@@ -112,7 +112,10 @@ def _markdown(tree: dict[str, Any]) -> str:
     absent = [name for name, n in zip(tree["classes"], truth, strict=True) if not n]
     always = f"Always {tree['classes'][truth.argmax()]}: accuracy {truth.max() / truth.sum():.3f}, kappa 0."
     always += f" Nobody is in stage {' or '.join(absent)}." if absent else ""
-    added = "The last arm was added when one seed of the first three had been seen: it tells rate and start apart."
+    added = (
+        "The last arm was added when one seed of the first three had been seen: it separates the effects of rate and"
+        " start."
+    )
     made = f"`{tree['command']}`, commit {tree['commit']}, {tree['date']}."
     return "\n".join([*lines, "", *_against_scratch(tree["arms"]), "", always, f"{YASA}.", added, made, ""])
 

@@ -18,8 +18,8 @@ from jaxtyping import Float
 
 from experiments.parity import names, theirs
 from siamese_jax.config.experiment import Config, ModelConfig
-from siamese_jax.forward import Variables
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import Variables
 from siamese_jax.vocabulary import IED, SLEEP
 
 LARGEST_DIFFERENCE = 1e-4

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamese_jax.forward import Variables
 from siamese_jax.models.aied import FEATURES
 from siamese_jax.models.efficientnet import RW_T
 from siamese_jax.models.vgg16 import BLOCKS
+from siamese_jax.pipeline import Variables
 from siamese_jax.tensors import named
 
 Names = dict[str, str]

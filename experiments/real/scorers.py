@@ -50,7 +50,7 @@ def checkpoint_scorer(checkpoint: Checkpoint, *, threshold: float | None = None)
         ValueError: a checkpoint without that task; a threshold that is no probability.
     """
     config, hop = checkpoint.config, checkpoint.config.hop(HOP_SECONDS)
-    least, origin = event_threshold(checkpoint, threshold)
+    least, origin = event_threshold(checkpoint, threshold, task=IED.name)
     predictor = make_predictor(config, checkpoint.tasks)
 
     def score(recording: Recording) -> list[Timeline]:

@@ -1,1 +1,1 @@
-"""Simulated EEG held against real EEG: `python -m experiments.simulator DREAMS EEGLAB.edf`."""
+"""Simulated EEG compared with real EEG: `python -m experiments.simulator DREAMS EEGLAB.edf`."""

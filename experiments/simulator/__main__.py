@@ -210,7 +210,7 @@ def _about(
         for night in [*nights["Cz-A1"], *real]
     }
     return {
-        "what": "SIMULATED EEG (data_tools.simulate) held against REAL EEG (DREAMS sleep spindles, EEGLAB sample)",
+        "what": "SIMULATED EEG (data_tools.simulate) compared with REAL EEG (DREAMS sleep spindles, EEGLAB sample)",
         **made_by("python -m experiments.simulator FOLDER_OF_DREAMS EEGLAB.edf"),
         "settings": settings,
         "simulated": {"command": cohort.command, "patients": len(cohort.paths), "cost": cohort.cost},

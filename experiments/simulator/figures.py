@@ -67,8 +67,8 @@ def _draw_spectra(path: Path, tree: Tree, colours: dict[str, str]) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("Hz")
     figure.suptitle(
-        "Power spectral density by stage: SIMULATED (line: median of patients; band: 10-90 %) and real."
-        " Grey edges: the real recorders' filters act there; not compared."
+        "Power spectral density by stage: SIMULATED (line: median of patients; band: 10-90 %) and REAL."
+        " Grey edges: filters of the real recorders; not compared."
     )
     write_figure(figure, path)
 
@@ -95,7 +95,7 @@ def _draw_spindles(path: Path, tree: Tree, colours: dict[str, str]) -> None:
         axes.grid(axis="x", alpha=0.4)
     grid[0].invert_yaxis()
     figure.suptitle(
-        "Sleep spindles of N2, where the simulator put them and where experts marked them: median and 10-90 %"
+        "Sleep spindles of N2, SIMULATED and REAL (marked by experts): median and 10-90 %"
         " (of spindles; the last panel: of people)"
     )
     write_figure(figure, path)
@@ -116,7 +116,7 @@ def _draw_fields(path: Path, fields: Tree) -> None:
     grid[0, 0].legend()
     figure.suptitle(
         f"Electrodes in wakefulness, against the average of {len(fields['ch_names'])}: SIMULATED ({fields['patients']}"
-        " patients, median and 10-90 %) and one real person at a visual task with open eyes"
+        " patients, median and 10-90 %) and one REAL person at a visual task with open eyes"
     )
     write_figure(figure, path)
 
@@ -152,8 +152,8 @@ def _draw_stages(path: Path, stages: Tree) -> None:
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
         axes.set_xticks(range(5), STAGES)
         axes.set_yticks(range(5), STAGES)
-        axes.set(xlabel="found", ylabel="true", title=f"{what.upper() if what == 'simulated' else what}: 30-s epochs")
-    figure.suptitle("How hard are the stages? One derivation, people left out one at a time")
+        axes.set(xlabel="found", ylabel="true", title=f"{what.upper()}: 30-s epochs")
+    figure.suptitle("Agreement of sleep stages, SIMULATED and REAL: one derivation, people left out one at a time")
     write_figure(figure, path)
 
 
@@ -181,7 +181,7 @@ def _draw_apart(path: Path, apart: Tree, colours: dict[str, str]) -> None:
     )
     axes.legend(loc="lower right", fontsize=8, title="real people")
     axes.set_title(
-        "Telling simulated from real in 4 s of one derivation, 1-30 Hz\n"
+        "SIMULATED against REAL: 4 s of one derivation, 1-30 Hz\n"
         "grey: what simulated people in place of the real ones give (90 %)"
     )
     write_figure(figure, path)

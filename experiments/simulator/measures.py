@@ -139,7 +139,7 @@ def measure_wave(
 ) -> Wave | None:
     """Measure the largest wave within a mark; None where the signal ends too early.
 
-    The baseline is the median of the second before and after the mark. `sign` tells which way the wave points (0:
+    The baseline is the median of the second before and after the mark. `sign` is the direction of the wave (0:
     either). Above `highest_hz` nothing is looked at. The piece is made four times as dense first, as a spike of 30 ms
     has six samples at 200 Hz.
     """

@@ -12,7 +12,7 @@ Tree = dict[str, Any]
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with two digits after the point, if no others are asked for."""
+    """A number with two digits after the point, unless given otherwise."""
     return pages.number(value, digits)
 
 
@@ -63,8 +63,8 @@ def _summary(tree: Tree) -> list[str]:
         "## In short",
         "",
         f"- Band powers of real stages inside the simulated patients' 10-90 %: {n_inside} of {n_bands}.",
-        f"- A classifier tells 4 s of simulated from real EEG with an AUROC of {number(apart['all']['auroc'])} (.5:"
-        f" not at all), by shape alone {number(apart['shape']['auroc'])}, by level alone"
+        f"- A classifier distinguishes 4 s of simulated from real EEG with an AUROC of {number(apart['all']['auroc'])}"
+        f" (.5: not at all), by shape alone {number(apart['shape']['auroc'])}, by level alone"
         f" {number(apart['level']['auroc'])}, having learnt from {len(tree['apart']['people']) - 1} real people;"
         f" the strongest single feature is {name} ({number(one['auroc'])}).",
         f"- Stages found by a simple classifier in people it has not seen: kappa {number(stages['real'])} real,"
@@ -310,7 +310,7 @@ def _apart(tree: Tree) -> list[str]:
     ]
     beyond = sum(abs(one["auroc"] - 0.5) > one["no_difference"] for one in apart["single"].values())
     return [
-        "## 6. What still tells simulated from real",
+        "## 6. What still distinguishes simulated from real",
         "",
         "![AUROC of single features and of a classifier](apart.png)",
         "",
@@ -329,7 +329,7 @@ def _apart(tree: Tree) -> list[str]:
         *table(["feature", "AUROC", f"by person ({people})", "no difference, .5 +-"], single),
         "",
         f"What recorders leave (unfiltered, 200 Hz, {', '.join(apart.get('recorder_people', ())) or 'nobody'}); it"
-        " tells recorders apart, not brains; whoever trains on simulated and tests on real EEG should take it away:",
+        " distinguishes recorders, not brains; whoever trains on simulated and tests on real EEG should take it away:",
         "",
         *table(["", "AUROC", "by person"], recorder),
     ]

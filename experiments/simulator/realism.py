@@ -23,7 +23,7 @@ SHAPE = (
 )
 """Features that do not."""
 RECORDER = ("step of the values", "repeated values", "mains line", "0.5-1 Hz share", "30-48 Hz share")
-"""What a recorder leaves in a signal: they tell recorders apart, not brains."""
+"""What a recorder leaves in a signal: they distinguish recorders, not brains."""
 
 
 def features(windows: Float[np.ndarray, "window time"], sfreq: float) -> dict[str, Float64[np.ndarray, "window"]]:
@@ -146,7 +146,7 @@ def fit_logistic(
 def told_apart(windows: Windows) -> list[float]:
     """AUROC of a logistic regression on real people it has not seen, against simulated ones it has not seen either.
 
-    One value for each real person; the simulated ones are dealt out to the folds in turn. NaN where those who are
+    One value for each real person; the simulated ones are assigned to the folds in turn. NaN where those who are
     trained on, or tested, have no stage that both sides know.
     """
     real, simulated = windows.people(real=True), windows.people(real=False)

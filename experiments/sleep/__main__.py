@@ -128,7 +128,7 @@ def _by_others(networks: Networks, train: Sequence[int], test: Sequence[int]) ->
 
 
 def _by_saved(folder: Path, model: Path, saved: Saved, test: Sequence[int]) -> list[ScoredExcerpt]:
-    """The subjects asked for, or all of a folder whom the networks do not know and who can be read."""
+    """The requested subjects, or all of a folder that can be read and that the networks did not learn from."""
     if known := sorted(set(test) & set(saved.learnt_from)):
         raise ValueError(f"{model} learnt from {known}: to be scored, they must be left out of training")
     excerpts = []

@@ -1,7 +1,7 @@
 """One central derivation of real people against an ear, with its sleep stages and its spindles.
 
 DREAMS holds C3-A1 of some people and Cz-A1 of others. Both stand in one channel here, called Cz: with five people
-nobody can learn what tells them apart. Spindles are a state of one moment rather than an event of a window, so that
+no network can learn what distinguishes them. Spindles are a state of one moment, not an event of a window, so that
 every frame learns whether it lies in one: what is not marked is marked as none.
 
 Of an excerpt that was sampled more slowly than the network reads, only the stages are used: in the one that there is,

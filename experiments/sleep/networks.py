@@ -1,4 +1,4 @@
-"""The network, and its training on some subjects: each once, by what it learnt from, however often it is asked for."""
+"""The network, and its training on some subjects: each once, by what it learnt from, however often it is used."""
 
 import dataclasses
 import json
@@ -113,7 +113,7 @@ class Networks:
         folder: of DREAMS.
         runner: keeps networks and predictions.
         size: how much is trained.
-        also: excerpts that every network learns from, beside those that are asked for.
+        also: excerpts that every network learns from, besides the requested ones.
     """
 
     folder: Path

@@ -205,7 +205,7 @@ def draw(path: Path, excerpts: Sequence[ScoredExcerpt]) -> None:
     for row, excerpt in enumerate(excerpts):
         _draw_stages(figure.add_subplot(grid[row, 0]), excerpt, legend=row == 0)
         _draw_spindles(figure.add_subplot(grid[row, 1]), excerpt, legend=row == 0)
-    figure.suptitle("Real EEG (DREAMS): expert 1 and the network, which learnt nothing from the subject shown")
+    figure.suptitle("REAL EEG (DREAMS), negative up: expert 1, and the network, which did not learn from the subject")
     write_figure(figure, path)
 
 
@@ -241,12 +241,12 @@ def _draw_spindles(axes: Axes, excerpt: ScoredExcerpt, *, legend: bool) -> None:
     first, stop = round(begin * recording.sfreq), round((begin + SHOWN_SECONDS) * recording.sfreq)
     eeg = recording.read(0, first, min(stop, recording.segments[0].n_times))[:, 0]
     axes.plot(begin + np.arange(len(eeg)) / recording.sfreq, eeg - np.median(eeg), color="black", linewidth=0.6)
-    for intervals, colour, label, height in ((marked, "tab:blue", "expert", 95), (found, "tab:red", "network", -95)):
+    for intervals, colour, label, height in ((marked, "tab:blue", "expert", -95), (found, "tab:red", "network", 95)):
         shown = intervals[(intervals[:, 0] < begin + SHOWN_SECONDS) & (intervals[:, 1] > begin)]
         axes.hlines(np.full(len(shown), height), shown[:, 0], shown[:, 1], color=colour, linewidth=5, label=label)
     axes.set_xlim(begin, begin + SHOWN_SECONDS)
-    axes.set_ylim(-110, 110)
-    axes.set_ylabel("microvolts")
+    axes.set_ylim(110, -110)
+    axes.set_ylabel("µV")
     counts = excerpt.counts()
     axes.set_title("" if counts is None else f"spindles: F1 {number(finite(counts.f1), 2)}", fontsize=9)
     axes.set_xlabel("s")

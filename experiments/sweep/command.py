@@ -41,7 +41,7 @@ class Options:
         "reduced"
     )
     folds: Annotated[int, tyro.conf.arg(help="1: the shards' own split; 3 and more: folds of all their patients.")] = 1
-    repeats: Annotated[int, tyro.conf.arg(help="How often the patients are dealt out into folds.")] = 1
+    repeats: Annotated[int, tyro.conf.arg(help="How often the patients are assigned to folds.")] = 1
     seeds: Annotated[int, tyro.conf.arg(help="Trainings of each configuration on each fold.")] = 3
     train_patients: Annotated[
         int | None, tyro.conf.arg(help="Learn from so many patients alone, whom each seed draws anew; default all.")
@@ -135,7 +135,7 @@ def with_known_sleep(runs: Sequence[Run], fold: Fold) -> list[Run]:
 
 
 def resized(given: Run, options: Options) -> Run:
-    """A run with as many updates of as many windows as were asked for."""
+    """A run with as many updates of as many windows as were requested."""
     training = given.config.training
     steps, batch = options.steps or training.steps, options.batch_size or training.batch_size
     warmup = min(training.warmup_steps, max(steps // 10, 1))

@@ -24,7 +24,7 @@ FEWEST = 10
 """Windows below which a bin of the calibration panel is not drawn: chance alone decides there."""
 DASHES = ("-", "--", "-.", ":", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-"""With dashes they tell lines apart in grey."""
+"""With dashes they distinguish lines in grey."""
 
 
 def draw_curves(scored: Sequence[Scored], path: Path, *, reference: str, title: str) -> Path:

@@ -28,13 +28,13 @@ def make_folds(shards: Path, *, n_folds: int = 1, repeats: int = 1, seed: int = 
     """The folds of some shards.
 
     One fold is the split that `prepare` made. Of several, each tests the patients of one part and fixes thresholds on
-    those of the next, whatever split their shards lie in; patients are dealt out by their number of windows with an
+    those of the next, whatever split their shards lie in; patients are assigned by their number of windows with an
     IED, so that each part has its share of the rich and of the free. Further repeats deal again.
 
     Args:
         shards: folder of train/, validation/ and test/.
         n_folds: 1, or 3 and more.
-        repeats: how often the patients are dealt out; 1 with a single fold.
+        repeats: how often the patients are assigned; 1 with a single fold.
         seed: of the dealing.
 
     Raises:
@@ -81,7 +81,7 @@ def with_fewer(fold: Fold, seed: int, *, n_patients: int | None = None, n_marked
         n_marked: whose labels for IEDs are; the others keep the labels of other tasks. Default all.
 
     Raises:
-        ValueError: the fold has fewer, or less than one is asked for.
+        ValueError: the fold has fewer, or less than one is requested.
     """
     names = sorted(patients_of(fold.train))
     drawn = [names[i] for i in np.random.default_rng([seed, fold.number]).permutation(len(names))]
@@ -107,7 +107,7 @@ def with_ieds_of(shard: Shard, patients: Collection[str]) -> Shard:
 
 
 def sleep_task(shards: Sequence[Shard]) -> str | None:
-    """The task that tells sleep in all of some shards: stages, or else wake and sleep alone; None if there is none."""
+    """The task of sleep in all of some shards: stages, or else wake and sleep alone; None if there is none."""
     held = set.intersection(*({task.name for task in shard.info.tasks} for shard in shards))
     return next((task.name for task in (SLEEP, STATE) if task.name in held), None)
 

@@ -163,7 +163,7 @@ def _beside_what_is_known(log_odds: np.ndarray, shard: Shard, windows: np.ndarra
 
 
 def shuffled_states(shard: Shard, task: str, rng: np.random.Generator) -> Shard:
-    """The shard with the labels of a task of sleep dealt out anew among each patient's windows that have one."""
+    """The shard with the labels of a task of sleep shuffled among each patient's windows that have one."""
     labels, weights = shard.labels[task].copy(), shard.weights[task]
     patient = shard.patient(np.arange(len(shard)))
     for name in shard.patients:

@@ -198,7 +198,7 @@ def _contrasts(tree: dict[str, Any], kind: str) -> list[str]:
     over_draws = tree["training_drawn"] and not over_folds
     p, interval, seeds, source = (
         *("p_bootstrap_holm", "patients drawn in pairs", "seeds in which better"),
-        "the patient bootstrap, since one split tells nothing of other training sets",
+        "the patient bootstrap, since one split says nothing about other training sets",
     )
     if over_folds:
         p, interval = "p_corrected_holm", "the corrected resampled t-test over folds (Nadeau & Bengio 2003)"

@@ -203,7 +203,7 @@ def ablated(scale: Scale) -> dict[str, Run]:
         ),
         Run(NOT_FUSED, "Multi-task learning without fusion.", changed(full, not_fused)),
         Run(SHUFFLED, "Control: sleep labels shuffled within each patient.", full, shuffles_states=True),
-        Run(UNSHARED, "No stage shared: what C is held against.", changed(full, unshared)),
+        Run(UNSHARED, "No stage shared: what C is compared with.", changed(full, unshared)),
     )
     return {run.name: run for run in runs}
 

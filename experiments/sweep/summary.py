@@ -47,7 +47,7 @@ class Facts(NamedTuple):
         date: of the page.
         window_seconds: length of a window.
         n_patients: in training, validation and test together.
-        training_drawn: whether each seed learnt from patients of its own, so that seeds tell of other training sets.
+        training_drawn: whether each seed learnt from patients of its own, so that seeds vary the training set.
     """
 
     title: str
@@ -304,7 +304,7 @@ def _p(samples: Samples) -> float:
 
 
 def _p_of_draws(differences: Sequence[float]) -> float:
-    """Two-sided p of no difference from Student's t over training sets; 1 with a single one, which tells of no other.
+    """Two-sided p of no difference from Student's t over training sets; 1 with a single one.
 
     The greater of this and of the bootstrap's p claims nothing that holds for these training sets or for these test
     patients alone (intersection-union test).

@@ -1,1 +1,1 @@
-"""The command `siamese-jax`: arguments in, sentences out. What costs seconds to import is imported where it is used."""
+"""The command `siamese-jax`. Modules that take seconds to import are imported where they are used."""

@@ -14,7 +14,7 @@ NOTICE = "Research use only. Not a medical device. Review the events before any 
 LINE_EVERY_SECONDS = 30.0
 OK, USAGE, NOT_ANALYSED, SOME_FAILED, PEER_LOST, INTERRUPTED = 0, 2, 3, 5, 75, 130
 MISTAKES = (ValueError, OSError, FloatingPointError)
-"""What a user can mend: printed as one sentence."""
+"""What a user can correct: printed as one sentence."""
 
 
 def run(command: Callable[[], int]) -> None:

@@ -4,8 +4,9 @@ import math
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from siamese_jax.cli.console import (
@@ -23,7 +24,7 @@ from siamese_jax.cli.recordings import channel_units, describe, duration
 if TYPE_CHECKING:
     from siamese_jax.checkpoints import Checkpoint
     from siamese_jax.detection.analysis import Analysis
-    from siamese_jax.detection.archive import Result
+    from siamese_jax.detection.archive import Job, Result
     from siamese_jax.detection.detect import Detections
     from siamese_jax.detection.results import Written
     from siamese_jax.export.bundle import Exported
@@ -31,58 +32,63 @@ if TYPE_CHECKING:
 
 
 def detect(
-    files: Positional[tuple[Path, ...]],
+    files: Annotated[tuple[Path, ...], Positional, tyro.conf.arg(metavar="FILES")],
     *,
     checkpoint: Path | None = None,
     out: Path = Path("detection"),
     threshold: float | None = None,
     false_per_hour: float | None = None,
+    task: str | None = None,
     hop: float = 1.0,
     units: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    nearest: bool = False,
+    copy: bool = False,
+    reports: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
 ) -> int:
-    """Finds IEDs and sleep stages in recordings; writes annotated EDF+, CSV and, of several files, OUT/summary.csv.
+    """Finds IEDs and sleep stages in recordings; writes tables, EDF+ and, of several files, OUT/summary.csv.
 
     What is finished is kept: a file is analysed again if it, the model or the settings are others than before.
 
+    Example: siamese-jax detect night.edf --checkpoint runs/mine --out detection
+
     Args:
-        files: EDF, EDF+ or BDF files, or folders that are searched for them.
-        checkpoint: From `siamese-jax train`, RUN/checkpoint; or a folder that `siamese-jax export` wrote; default the
-            model that comes with the package: `siamese-jax models` tells of it.
-        out: Folder for what is written, with the same folders inside as those that are searched; a file's name begins
-            with its recording's.
+        files: EDF or BDF files (with the extra `mne` also what MNE reads), or folders that are searched for them.
+        checkpoint: Run, checkpoint, exported bundle, or name of a model of the package (`siamese-jax models`); default
+            `ied`.
+        out: Folder for what is written, with the same folders inside as those that are searched.
         threshold: Least probability of an event; default the one that was fixed on validation patients.
-        false_per_hour: Take the threshold that was fixed for so many false events an hour instead; default 1 with the
-            model that comes with the package.
+        false_per_hour: False events an hour whose threshold to take; default 1 with a model of the package.
+        task: Which events to find, if the model knows several kinds; default `ied`.
         hop: Seconds from one window to the next.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
         exclude: Electrodes to take as absent, in all files.
+        nearest: Let a near electrode of the 10-10 system (AF3) stand in for one of the model's that is missing (Fp1).
+        copy: Also write NAME_annotated.edf, a copy of each EDF file with the annotations in it.
+        reports: Write a review page for each of several files, too; a single file always gets one.
         workers: Processes to work with, on this machine.
-        scheduler: Address of a Dask cluster's scheduler to work with instead: tcp://HOST:PORT. Its workers must see
-            all files under the same paths.
+        scheduler: Dask scheduler to work with instead, tcp://HOST:PORT, whose workers see all files under these paths.
     """
     use_compilation_cache()
-    from siamese_jax import weights
     from siamese_jax.checkpoints import load
     from siamese_jax.detection.analysis import plan_analysis
-    from siamese_jax.detection.archive import find_jobs, standing
+    from siamese_jax.detection.archive import Result, find_jobs, refused, standing
     from siamese_jax.locks import locked
 
     jobs = find_jobs(files, out)
-    folder = weights.folder() if checkpoint is None else checkpoint
-    if checkpoint is None and threshold is None and false_per_hour is None:
-        false_per_hour = weights.FALSE_PER_HOUR
-    loaded = load(folder)
+    loaded = load(checkpoint)
     analysis = plan_analysis(
-        folder,
         loaded,
         threshold=threshold,
         false_per_hour=false_per_hour,
+        task=task,
         hop_seconds=hop,
         units=channel_units(units),
         exclude=exclude,
+        nearest=nearest,
+        copy=copy,
     )
     print(f"model     {analysis.model}")
     if exclude:
@@ -90,9 +96,10 @@ def detect(
     with locked(out) as note:
         if note:
             print(f"note      {note}")
-        found = [standing(job, analysis) for job in jobs]
+        why = refused(jobs)
+        found = [Result(job, None, why[job]) if job in why else standing(job, analysis) for job in jobs]
         if len(files) > 1 or workers > 1 or scheduler or any(file.is_dir() for file in files):
-            code = _detect_many(found, out, analysis, workers, scheduler)
+            code = _detect_many(found, set(why), out, analysis, workers, scheduler, with_reports=reports)
         else:
             code = _detect_one(found[0], analysis, loaded)
     print(NOTICE)
@@ -118,11 +125,12 @@ def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> 
 
     try:
         with progress_bar() as progress:
-            detections, written = analyse(
+            result, written = analyse(
                 job.file,
                 job.folder,
                 analysis,
                 loaded,
+                with_report=True,
                 on_read=say,
                 on_progress=lambda done: progress("detecting", min(done, seconds), seconds),
             )
@@ -130,22 +138,32 @@ def _detect_one(found: "Result", analysis: "Analysis", loaded: "Checkpoint") -> 
     except (ValueError, OSError) as error:
         print_error(error)
         return NOT_ANALYSED
-    print(detection_text(detections, written))
+    print(detection_text(result.detections, written))
     return OK
 
 
-def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers: int, scheduler: str | None) -> int:
+def _detect_many(
+    found: list["Result"],
+    refused: "set[Job]",
+    out: Path,
+    analysis: "Analysis",
+    workers: int,
+    scheduler: str | None,
+    *,
+    with_reports: bool,
+) -> int:
     """With a line for each recording, and those that failed once more at the end."""
     from siamese_jax.detection.archive import detect_each, write_summary
 
-    due = [one.job for one in found if one.record is None]
-    print(f"files     {len(found)}, of which {len(found) - len(due)} are finished")
-    for changed, n in Counter(one.why for one in found if one.why).items():
+    results = [one for one in found if one.record is not None or one.job in refused]
+    due = [one.job for one in found if one not in results]
+    print(f"files     {len(found)}, of which {sum(one.record is not None for one in found)} are finished")
+    for changed, n in Counter(one.why for one in found if one.why and one.job not in refused).items():
         print(f"again     {n}: {changed}")
-    results = [one for one in found if one.record is not None]
     done = detect_each(
         due,
         analysis,
+        with_reports=with_reports,
         workers=workers,
         scheduler=scheduler,
         on_retry=lambda job, why: print(f"note      {job.name} will be tried again: {why}"),
@@ -160,6 +178,44 @@ def _detect_many(found: list["Result"], out: Path, analysis: "Analysis", workers
         print_error(f"{result.job.name}: {result.why}")
     if failed:
         return NOT_ANALYSED if len(failed) == len(results) else SOME_FAILED
+    return OK
+
+
+def review(
+    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="OUT")],
+    verdicts: Annotated[tuple[Path, ...], Positional, tyro.conf.arg(metavar="VERDICTS")],
+) -> int:
+    """Merges verdicts that the review page saved into the results: events, EDF+, counts and the archive's summary.
+
+    What `detect` wrote stays. Copied beside its recording, NAME_reviewed.csv gives `prepare` labels.
+
+    Example: siamese-jax review detection night_verdicts.tsv
+
+    Args:
+        folder: What `detect` wrote: its OUT.
+        verdicts: Tables that the page saved, NAME_verdicts.tsv; of several readers the latest verdict counts.
+    """
+    from siamese_jax.detection.archive import update_summary
+    from siamese_jax.detection.verdicts import merge
+    from siamese_jax.locks import locked
+
+    if not folder.is_dir():
+        raise ValueError(f"no such folder: {folder}")
+    with locked(folder) as note:
+        if note:
+            print(f"note      {note}")
+        for one in merge(folder, verdicts):
+            counts = ", ".join(f"{verdict} {n}" for verdict, n in one.counts.items())
+            print(
+                f"{one.name}: {sum(one.counts.values())} of {one.n_events} events judged: {counts}; {one.n_added} new"
+            )
+            if one.n_disputed:
+                print(f"note      readers differ on {one.n_disputed} events: the latest verdict counts")
+            print("wrote     " + "\n          ".join(map(str, one.files)))
+        summary = update_summary(folder)
+    if summary:
+        print(f"wrote     {summary}")
+    print(NOTICE)
     return OK
 
 
@@ -186,16 +242,23 @@ def models() -> int:
     return OK
 
 
-def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = False) -> int:
+def export(
+    checkpoint: Annotated[Path, Positional, tyro.conf.arg(metavar="CHECKPOINT")],
+    out: Annotated[Path, Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    onnx: bool = False,
+) -> int:
     """Writes a trained model as a program that needs no siamese-jax, with parameters and a model card; verified.
 
+    Example: siamese-jax export runs/mine bundle --onnx
+
     Args:
-        checkpoint: From `siamese-jax train`: RUN/checkpoint.
+        checkpoint: Run or checkpoint of `siamese-jax train`, or name of a model of the package.
         out: The folder to make.
         onnx: Also write model.onnx; needs `pip install jax2onnx onnx onnxruntime`.
     """
     use_compilation_cache()
-    from siamese_jax.checkpoints import load
+    from siamese_jax.checkpoints import find_folder, load
     from siamese_jax.export.bundle import check_out
     from siamese_jax.export.bundle import export as run_export
     from siamese_jax.export.onnx import check_onnx
@@ -203,14 +266,15 @@ def export(checkpoint: Positional[Path], out: Positional[Path], *, onnx: bool = 
     check_out(out)
     if onnx:
         check_onnx()
-    loaded = load(checkpoint)
-    print(f"model     {checkpoint}, step {loaded.step}, trained on: {'; '.join(loaded.trained_on)}")
+    folder = find_folder(checkpoint)
+    loaded = load(folder)
+    print(f"model     {folder}, step {loaded.step}, trained on: {'; '.join(loaded.trained_on)}")
     began = time.monotonic()
     exported = run_export(
         loaded,
         out,
         onnx=onnx,
-        figures=_figures(checkpoint),
+        figures=_figures(folder),
         on_stage=lambda stage: print(f"{time.monotonic() - began:6.1f} s  {stage}"),
     )
     print(export_text(exported))
@@ -243,16 +307,16 @@ def _figures(checkpoint: Path) -> dict[str, Any]:
 
 def detection_text(found: "Detections", written: "Written") -> str:
     """Counts by stage with their minutes, the threshold and its origin, the files."""
-    lines = [f"threshold {found.threshold:.3f} ({found.threshold_origin})"]
+    lines = [f"threshold {found.threshold:.3f} ({found.threshold_origin})"] if found.task else []
     counts = found.counts()
     lines.append(
-        f"{counts[-1].events} IEDs in {duration(found.analysed_seconds)} analysed of"
+        f"{found_text(counts[-1].events, found.task)} in {duration(found.analysed_seconds)} analysed of"
         f" {duration(found.recording_seconds)}"
     )
     lines += [
-        f"  {row.stage:<4}{row.events:>6} IEDs {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts
+        f"  {row.stage:<4}{row.events:>6} events {row.minutes:>7.1f} min {_rate(row.per_hour):>8}/h" for row in counts
     ]
-    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run]
+    paths = [written.events, written.hypnogram, written.annotations, written.copy, written.run, written.report]
     lines.append("wrote     " + "\n          ".join(str(path) for path in paths if path is not None))
     lines += [f"note      {note}" for note in written.notes]
     return "\n".join(lines)
@@ -264,7 +328,15 @@ def result_text(result: "Result") -> str:
         return f"{result.job.name}  failed"
     every = result.record["events_by_stage"][-1]
     rate = math.nan if every["per_hour"] is None else every["per_hour"]
-    return f"{result.job.name}  {every['events']} IEDs in {duration(60 * every['minutes'])}, {_rate(rate)}/h"
+    found = found_text(every["events"], result.record["settings"]["task"])
+    return f"{result.job.name}  {found} in {duration(60 * every['minutes'])}, {_rate(rate)}/h"
+
+
+def found_text(n: int, task: str | None) -> str:
+    """`3 IEDs`, `3 events of spindle`, or that no events were looked for."""
+    if task is None:
+        return "stages"
+    return f"{n} IEDs" if task == "ied" else f"{n} events of {task}"
 
 
 def _rate(value: float) -> str:

@@ -1,16 +1,19 @@
-"""The list of commands, and the way in."""
+"""The list of commands, and the entry point."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 
 import tyro
 
-from siamese_jax.cli.console import NOTICE, run
-from siamese_jax.cli.deployment import detect, export, models
+from siamese_jax.cli.console import NOTICE, OK, run
+from siamese_jax.cli.deployment import detect, export, models, review
 from siamese_jax.cli.evaluation import evaluate, fix_thresholds
 from siamese_jax.cli.recordings import info, prepare
 from siamese_jax.cli.training import Start, train
+from siamese_jax.config.own import IMPORTS
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "info": info,
@@ -19,6 +22,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "fix-thresholds": fix_thresholds,
     "evaluate": evaluate,
     "detect": detect,
+    "review": review,
     "models": models,
     "export": export,
 }
@@ -31,6 +35,14 @@ def main() -> None:
 
 def command(arguments: Sequence[str]) -> int:
     """Do what the arguments say; returns the exit code."""
+    if list(arguments) == ["--version"]:
+        print(f"siamese-jax {version('siamese-jax')}")
+        return OK
+    if arguments[:1] == ["--import"]:
+        if len(arguments) < 3:
+            raise ValueError("--import takes the name of a module, then a command follows")
+        os.environ[IMPORTS] = arguments[1]  # workers inherit it
+        arguments = arguments[2:]
     commands = dict(COMMANDS)
     if arguments[:1] == ["train"]:
         # Its flags change the configuration that --preset or --init-from names: these two are read first.
@@ -39,7 +51,8 @@ def command(arguments: Sequence[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="siamese-jax",
-        description="IEDs and sleep stages from scalp EEG. " + NOTICE,
+        description="IEDs and sleep stages from scalp EEG. `siamese-jax --version` prints the version;"
+        " `siamese-jax --import MODULE COMMAND ...` imports your own networks first. " + NOTICE,
         args=arguments,
     )
 

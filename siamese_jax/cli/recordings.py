@@ -3,13 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional
 
 from siamese_jax.cli.console import NOT_ANALYSED, OK, SOME_FAILED, print_error, progress_bar
-from siamese_jax.config.presets import PRESETS
+from siamese_jax.config.presets import PRESETS, PresetName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,24 +20,30 @@ if TYPE_CHECKING:
     from siamese_jax.recordings.recording import Recording
     from siamese_jax.shards.labels import EventRule, StateRule
 
-Preset = Literal["small", "paper", "ecg"]
 
-
-def info(file: Positional[Path], *, preset: Preset = "small", units: tuple[str, ...] = ()) -> int:
+def info(
+    file: Annotated[Path, Positional, tyro.conf.arg(metavar="FILE")],
+    *,
+    preset: PresetName = "small",
+    units: tuple[str, ...] = (),
+) -> int:
     """Says what a recording holds, which channels would be used, and how the marks in it and beside it are read.
 
     Prints no patient data of the header; the texts of marks are printed as they stand there.
 
+    Example: siamese-jax info night.edf
+
     Args:
-        file: An EDF, EDF+ or BDF file.
+        file: An EDF, EDF+ or BDF file; with the extra `mne` any file that MNE reads.
         preset: Whose electrodes and rate to ask for.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
     """
     from siamese_jax.cohort.sources import annotations_of, with_origin
-    from siamese_jax.recordings.edf import read_annotations, read_recording
+    from siamese_jax.recordings.edf import read_annotations
     from siamese_jax.recordings.edf_records import read_layout
+    from siamese_jax.recordings.read import is_edf, read_recording
 
-    if not read_layout(file).ordinary:
+    if is_edf(file) and not read_layout(file).ordinary:
         print(f"{file.name}  annotations only, no signals")
         print_marks(with_origin(read_annotations(file)))
         return OK
@@ -94,36 +100,35 @@ Options = Annotated[ShardOptions, tyro.conf.arg(name="")]
 
 
 def prepare(
-    folder: Positional[Path],
-    out: Positional[Path | None] = None,
+    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path | None, Positional, tyro.conf.arg(metavar="OUT")] = None,
     options: Options = ShardOptions(),  # noqa: B008
     *,
     check: bool = False,
-    preset: Preset = "small",
+    preset: PresetName = "small",
     manifest: Path | None = None,
     units: tuple[str, ...] = (),
     events: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     source: str | None = None,
 ) -> int:
-    """Makes HDF5 shards, split by patient, of a folder of EDF files whose annotations say where IEDs and stages are.
+    """Makes HDF5 shards, split by patient, of recordings whose annotations say where IEDs and stages are.
 
     A folder with a dataset_description.json is read as a BIDS data set.
+
+    Example: siamese-jax prepare recordings shards --source "our lab"
 
     Args:
         folder: Searched with all folders in it; with --check, a folder of shards.
         out: Folder for the shards; finished ones are kept.
         options: How recordings become shards.
-        check: Look through the shards in FOLDER instead: damage, missing recordings, leaks, equal windows, dead
-            channels, labels.
+        check: Check the shards in FOLDER instead: damage, leaks, equal windows, dead channels, labels.
         preset: Whose electrodes, rate and window to use.
         manifest: CSV file with columns file, patient, split, ied_labelled; default FOLDER/manifest.csv if it is there.
         units: Units to take instead of the header's, as CHANNEL=UNIT; `*=uV` for all.
-        events: Further tasks of events, as TASK=TEXT: TEXT is a regular expression for the annotations' whole text
-            (`spindle=.*spindle.*`).
+        events: Further tasks of events, as TASK=TEXT, a regular expression for whole texts (`spindle=.*spindle.*`).
         states: Further tasks of states, as TASK=CLASS:TEXT;CLASS:TEXT (`eyes=open:eyes open;closed:eyes closed`).
-        source: Where the recordings come from, in words; every checkpoint trained on the shards says it. Default the
-            folder's name, or the BIDS data set's.
+        source: Where the recordings come from, in words, which checkpoints repeat; default the folder's name.
     """
     from siamese_jax.cohort.bids import Bids
     from siamese_jax.cohort.bids_files import DESCRIPTION

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
@@ -24,7 +24,7 @@ from siamese_jax.cli.console import (
     use_compilation_cache,
 )
 from siamese_jax.config.experiment import Config
-from siamese_jax.config.presets import PRESETS, fine_tuning
+from siamese_jax.config.presets import PRESETS, PresetName, fine_tuning
 
 BROKEN = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ")
 """How JAX's message about a broken collective begins. The fast path of `jit` raises it as a ValueError."""
@@ -34,12 +34,12 @@ BROKEN = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: "
 class Start:
     """What a run starts from: a configuration, and parameters at random or those of a checkpoint."""
 
-    preset: Literal["small", "paper", "ecg"] | None = None
-    """`small`: ours, for CPUs and long recordings, 200 Hz; `paper`: as published, 29 leads at 500 Hz; `ecg`: ours, for
-    electrocardiograms of 10 s, 12 leads at 100 Hz. Default the checkpoint's configuration, or `small` without one."""
+    preset: PresetName | None = None
+    """`small` (ours, 200 Hz), `paper` (as published, 29 leads at 500 Hz), `ecg` (ours, 12 leads), or a network that
+    Siamese-ES is compared with, with all that it needs; default the checkpoint's configuration, or `small`."""
     init_from: Path | None = None
-    """Checkpoint (or exported bundle) whose parameters a new run starts from. Without --preset the configuration is the
-    checkpoint's too, with a short, careful training."""
+    """Run, checkpoint or bundle that a new run starts from; without --preset the configuration is its own, too, with a
+    short, careful training."""
 
     def config(self) -> Config:
         """The configuration, before any other flag changes it.
@@ -48,9 +48,9 @@ class Start:
             ValueError: not a checkpoint.
         """
         if self.preset is None and self.init_from is not None:
-            from siamese_jax.checkpoints import read_description
+            from siamese_jax.checkpoints import find_folder, read_description
 
-            return fine_tuning(read_description(self.init_from).config)
+            return fine_tuning(read_description(find_folder(self.init_from)).config)
         return PRESETS[self.preset or "small"]
 
 
@@ -74,13 +74,13 @@ class Processes:
 
     @property
     def several(self) -> bool:
-        """Whether anything was asked for."""
+        """Whether any option was given."""
         return self.cluster or any(x is not None for x in (self.coordinator, self.process_id, self.num_processes))
 
 
 def train(
-    shards: Positional[Path],
-    run: Positional[Path],
+    shards: Annotated[Path, Positional, tyro.conf.arg(metavar="SHARDS")],
+    run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")],
     config: Annotated[Config, tyro.conf.arg(name="")] = PRESETS["small"],  # noqa: B008
     *,
     start: Annotated[Start, tyro.conf.arg(name="")] = Start(),
@@ -92,6 +92,8 @@ def train(
     processes: Annotated[Processes, tyro.conf.arg(name="")] = Processes(),
 ) -> int:
     """Trains on SHARDS/train, watching SHARDS/validation; resumes the run that RUN holds.
+
+    Example: siamese-jax train shards runs/mine --preset small --training.steps 2000
 
     Args:
         shards: From `siamese-jax prepare`.
@@ -185,16 +187,12 @@ def _train(
     chosen = choose_devices(devices)
     use_compilation_cache()
     from siamese_jax import checkpoints
-    from siamese_jax.cohort.report import refuse_unfinished
+    from siamese_jax.api import open_for_training
     from siamese_jax.locks import locked
-    from siamese_jax.shards.schema import open_shards
     from siamese_jax.training.loop import train as run_training
     from siamese_jax.training.profile import how_to_open
 
-    refuse_unfinished(shards)
-    validation = shards / "validation"
-    training = tuple(open_shards(shards / "train"))
-    watched = tuple(open_shards(validation)) if any(validation.glob("*.h5")) else ()
+    training, watched = open_for_training(shards)
     source = checkpoints.load(init_from) if init_from is not None else None
     say = print if is_first() else lambda text: None
     say(training_text(config, sum(len(shard.patients) for shard in training), chosen))

@@ -12,22 +12,17 @@ The file's own unit counts, if it is one of voltage: MNE-BIDS long wrote V into 
 (its issue 81, pull request 1477). BrainVision and EEGLAB files are read through MNE, whole, if it is installed.
 """
 
-import dataclasses
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from siamese_jax.cohort.bids_files import (
     DESCRIPTION,
     OF_A_TABLE,
     OURS,
     SUFFIXES,
-    THROUGH_MNE,
     applies,
     ending_of,
     entities_of,
@@ -42,8 +37,10 @@ from siamese_jax.cohort.sources import Folder, Opened, few, reading_notes, refus
 from siamese_jax.config.experiment import DataConfig
 from siamese_jax.recordings.channels import FileChannel
 from siamese_jax.recordings.edf import read_recording
-from siamese_jax.recordings.recording import Annotation, Recording, recording_from_array
+from siamese_jax.recordings.read import files_of, is_edf
+from siamese_jax.recordings.recording import Annotation, Recording
 from siamese_jax.recordings.sidecars import NO_VALUE, ManifestRow, as_seconds, origin_of, table_rows
+from siamese_jax.recordings.through_mne import read_through_mne
 from siamese_jax.shards.labels import EventRule, StateRule
 from siamese_jax.vocabulary import IED, channel_kind, standard_name, unit_factor
 
@@ -63,7 +60,6 @@ _STAGE_SECONDS = 1.0
 _BOUNDARY = re.compile(r"boundary|new segment/.*", re.IGNORECASE)
 _BOUNDARY_SECONDS = 1e-3
 _KINDS = {"EEG": "eeg", "ECG": "ecg", "EMG": "emg", "EOG": "eog", "VEOG": "eog", "HEOG": "eog"}
-_BLOCK = 1 << 20  # samples of a channel that MNE holds in float64 at a time
 
 
 class _Marks(NamedTuple):
@@ -94,11 +90,9 @@ class Bids(Folder):
     def files(self, name: str) -> Sequence[Path]:
         """The recording, and all tables that say something about it."""
         path = self.root / name
-        parts = {".vhdr": (".eeg", ".vmrk"), ".set": (".fdt",)}.get(path.suffix.lower(), ())
-        signal = [part for ending in parts if (part := path.with_suffix(ending)).exists()]
         beside = inherited(self.root, path)
         tables = [*_of_ending("channels", beside)[:1], *self._tables(path, beside), *_dictionaries(beside)]
-        return [*signal[:1], path, *signal[1:], *tables]
+        return [*files_of(path), *tables]
 
     def open(self, name: str, data: DataConfig) -> Opened:
         """A recording and its marks."""
@@ -108,8 +102,13 @@ class Bids(Folder):
             raise ValueError(f"its name is of sub-{entities.get('sub')}, its folder of {name.split('/')[0]}")
         beside, said_of_units = inherited(self.root, path), set[str]()
         table = _channel_table(_of_ending("channels", beside))
-        if path.suffix.lower() in THROUGH_MNE:
-            recording = _read_through_mne(path, table, data)
+        if not is_edf(path):
+            recording = read_through_mne(
+                path,
+                ch_names=data.ch_names,
+                sfreq=data.sfreq,
+                skips=lambda label: _why_not(label, table) is not None,
+            )
             said_of_units |= {"its units are MNE's, not those of --units"} if self.units else set()
         else:
             recording = read_recording(
@@ -129,12 +128,14 @@ class Bids(Folder):
         )
         row = self.manifest.get(name, ManifestRow())
         patient, patient_from = (row.patient, "manifest") if row.patient else (name.split("/")[0], "BIDS participant")
-        looked = self._looked(marks, meanings, has_table=any(_of_ending(e, beside) for e in ("events", "annotations")))
-        looked |= {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
+        searched = self._searched(
+            marks, meanings, has_table=any(_of_ending(e, beside) for e in ("events", "annotations"))
+        )
+        searched |= {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         notes = dict.fromkeys(note for t in tables for note in t.notes)
         notes |= dict.fromkeys([*said, *sorted(said_of_units), *_channel_notes(recording, table)])
         notes = (*notes, *reading_notes(recording))
-        return Opened(recording, (*marks, *machine), patient, patient_from, row.split, looked, notes)
+        return Opened(recording, (*marks, *machine), patient, patient_from, row.split, searched, notes)
 
     def notes(self) -> Sequence[str]:
         """What of the data set is not used, and which pipelines are."""
@@ -199,7 +200,7 @@ class Bids(Folder):
         return _Marks(table, tuple(with_origin(marks)), tuple(sorted(notes)))
 
     def _agreed(self, tables: Sequence[_Marks]) -> tuple[tuple[Annotation, ...], list[str]]:
-        """One set of marks, and what is to be said: of each state those of the first table with some; of events all."""
+        """One set of marks, with notes: of each state those of the first table with some; of events all."""
         kept = [[_plain(mark) for mark in table.marks if not _is_trigger(mark, table)] for table in tables]
         notes = set()
         if any(len(marks) < len(table.marks) for marks, table in zip(kept, tables, strict=True)):
@@ -217,19 +218,19 @@ class Bids(Folder):
         every = {(round(m.onset_seconds, 3), m.text, m.channel): m for marks in kept[::-1] for m in marks}
         return tuple(sorted(every.values(), key=lambda mark: mark.onset_seconds)), sorted(notes)
 
-    def _looked(
+    def _searched(
         self, marks: Sequence[Annotation], meanings: Mapping[str, Mapping[str, str]], *, has_table: bool
     ) -> dict[str, bool]:
         """Events were looked for where some are marked or their dictionary knows them; not where states alone are."""
         states = [rule for rule in self.rules if isinstance(rule, StateRule)]
         others = {mark.text for mark in marks if all(rule.class_of(mark.text) is None for rule in states)}
         texts = others | {text for column in meanings.values() for text in column.values()}
-        looked = {}
+        searched = {}
         for rule in (rule for rule in self.rules if isinstance(rule, EventRule)):
             if any(rule.class_of(text) is not None for text in texts):
-                looked[rule.task.name] = True
+                searched[rule.task.name] = True
             elif not (others or has_table):
-                looked[rule.task.name] = False
+                searched[rule.task.name] = False
         return looked
 
 
@@ -352,36 +353,3 @@ def _channel_notes(recording: Recording, table: Mapping[str, Mapping[str, str]])
         if reason is not None:
             absent.setdefault(reason, []).append(name)
     return [f"{reason}, taken as absent: {', '.join(names)}" for reason, names in absent.items()]
-
-
-def _read_through_mne(path: Path, table: Mapping[str, Mapping[str, str]], data: DataConfig) -> Recording:
-    """A BrainVision or EEGLAB file, in memory. MNE gives volts."""
-    try:
-        import mne
-    except ImportError:
-        raise ValueError("needs mne: pip install 'siamese-jax[mne]'") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what we do not use: triggers, positions of electrodes
-        try:
-            raw = getattr(mne.io, THROUGH_MNE[path.suffix.lower()])(path, verbose="error")
-        except Exception as error:  # of any kind: MNE's readers let out what a damaged file makes of them
-            said = f"{type(error).__name__}: {error}".replace(str(path.parent), "").splitlines()[0]
-            raise ValueError(f"MNE cannot read it: {said}") from error
-        wanted = {standard_name(name) or name for name in data.ch_names}
-        kinds = zip(raw.ch_names, raw.get_channel_types(), strict=True)
-        labels = [label for label, kind in kinds if kind in _KINDS.values() and _why_not(label, table) is None]
-        labels = [label for label in labels if wanted & {name := standard_name(label) or label, name.partition("-")[0]}]
-        if not labels:
-            raise ValueError(
-                f"none of the electrodes wanted ({' '.join(data.ch_names)}); it has {', '.join(raw.ch_names)}"
-            )
-        eeg_uv = np.empty((raw.n_times, len(labels)), np.float32)
-        for start in range(0, raw.n_times, _BLOCK):
-            stop = min(start + _BLOCK, raw.n_times)
-            eeg_uv[start:stop] = raw.get_data(picks=labels, start=start, stop=stop).T * 1e6
-    recording = recording_from_array(
-        eeg_uv, sfreq=raw.info["sfreq"], ch_names=labels, target_ch_names=data.ch_names, target_sfreq=data.sfreq
-    )
-    rows = zip(raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True)
-    marks = tuple(Annotation(float(a), float(b), str(text).removeprefix("Comment/")) for a, b, text in rows)
-    return dataclasses.replace(recording, path=path, annotations=marks)

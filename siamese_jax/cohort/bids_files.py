@@ -12,12 +12,12 @@ from typing import Any
 from siamese_jax.cohort.sources import few
 from siamese_jax.recordings.edf_records import read_layout
 from siamese_jax.recordings.edf_times import read_stamps
+from siamese_jax.recordings.read import is_edf
 from siamese_jax.recordings.sidecars import table_rows
 
 DESCRIPTION = "dataset_description.json"
-THROUGH_MNE = {".vhdr": "read_raw_brainvision", ".set": "read_raw_eeglab"}
-"""Suffixes of recordings that MNE reads, and with what."""
-SUFFIXES: tuple[str, ...] = (".edf", ".bdf", *THROUGH_MNE)
+SUFFIXES: tuple[str, ...] = (".edf", ".bdf", ".vhdr", ".set")
+"""The formats of BIDS."""
 OURS = "siamese-jax"
 """A pipeline of this name wrote what a model found, which must never become what it learns."""
 OF_A_TABLE: tuple[str, ...] = ("desc", "space", "res", "den", "label", "recording")
@@ -77,7 +77,7 @@ def seconds_before(path: Path) -> float:
     BIDS splits one recording into files for their size alone.
     """
     entities = entities_of(path)
-    if "split" not in entities or path.suffix.lower() in THROUGH_MNE:
+    if "split" not in entities or not is_edf(path):
         return 0.0
     whole, total = {k: v for k, v in entities.items() if k != "split"}, 0.0
     for other in path.parent.glob(f"*{path.suffix}"):

@@ -47,7 +47,7 @@ class Finding:
     """One line of the table: what was looked for, in what, and what was found."""
 
     name: str
-    looked_at: str
+    checked: str
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -76,8 +76,8 @@ class Check:
 
     def text(self) -> str:
         """Summary, findings and warnings as lines to print."""
-        lines = [self.summary.table(), f"{'check':<18}{'looked at':<58}result"]
-        lines += [f"{finding.name:<18}{finding.looked_at:<58}{finding.result}" for finding in self.findings]
+        lines = [self.summary.table(), f"{'check':<18}{'checked':<58}result"]
+        lines += [f"{finding.name:<18}{finding.checked:<58}{finding.result}" for finding in self.findings]
         lines += [f"warning: {line}" for finding in self.findings for line in _first(finding.warnings)]
         found = _numbers(self.errors, self.warnings)
         if not self.errors:
@@ -101,9 +101,9 @@ def check(folder: str | Path, progress: Progress = lambda what, done, total: Non
     shards = [shard for group in splits.values() for shard in group]
     summary = summary_of(splits)
     megabytes = sum(split.megabytes for split in summary.splits)
-    looked_at = f"{len(shards)} shards, {megabytes:.1f} MB, by checksum and schema"
+    checked = f"{len(shards)} shards, {megabytes:.1f} MB, by checksum and schema"
     findings = [
-        Finding("files", looked_at, (*errors, *_misfits(shards))),
+        Finding("files", checked, (*errors, *_misfits(shards))),
         _complete(folder, None if errors else shards),
     ]
     if shards:
@@ -282,8 +282,8 @@ def _equal(scan: _Scan, recordings: Sequence[_Recording]) -> Finding:
             (leaks if one.split != other.split else errors).append(line)
         elif one.split == other.split:  # if not, the patient is in two splits: that is an error above
             warnings.append(line)
-    looked_at = f"{scan.windows} windows of {len(recordings)} recordings"
-    return Finding("equal signals", looked_at, (*scan.listed_twice, *leaks, *errors), tuple(warnings))
+    checked = f"{scan.windows} windows of {len(recordings)} recordings"
+    return Finding("equal signals", checked, (*scan.listed_twice, *leaks, *errors), tuple(warnings))
 
 
 def _shared(pair: tuple[int, int], onsets: list[tuple[float, float]], recordings: Sequence[_Recording]) -> str:
@@ -307,8 +307,8 @@ def _still(shards: Sequence[Shard], scan: _Scan, recordings: Sequence[_Recording
         if len(still) == present.sum() > 1:
             said = [f"all {len(still)} channels {100 * share[still].min():.0f} %"]
         warnings += [f"{recordings[i]} stands still in many of its windows: {', '.join(said)}"] if said else []
-    looked_at = f"{n_channels} channels of {len(rows)} recordings, by windows"
-    return Finding("constant channels", looked_at, (), tuple(warnings))
+    checked = f"{n_channels} channels of {len(rows)} recordings, by windows"
+    return Finding("constant channels", checked, (), tuple(warnings))
 
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -330,8 +330,8 @@ def _labels(splits: Mapping[str, Sequence[Shard]]) -> Finding:
         for task in tasks
         for line in imbalances(task, [n for split, group in splits.items() for n in _counts(task, split, group)])
     ]
-    looked_at = f"classes of {', '.join(task.name for task in tasks)} by split and patient"
-    return Finding("label balance", looked_at, (), tuple(lines))
+    checked = f"classes of {', '.join(task.name for task in tasks)} by split and patient"
+    return Finding("label balance", checked, (), tuple(lines))
 
 
 def _counts(task: TaskSpec, split: str, shards: Sequence[Shard]) -> list[PatientCounts]:

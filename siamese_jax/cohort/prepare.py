@@ -139,7 +139,7 @@ class _Settings(NamedTuple):
         return whole_samples(self.hop_seconds, self.data.sfreq, "the hop")
 
     def check(self) -> None:
-        """Refuse windows or hops that are not whole samples, and tasks that a shard cannot tell apart."""
+        """Refuse windows or hops that are not whole samples, and tasks that a shard cannot distinguish."""
         _ = self.window, self.hop  # refused where they are no whole samples
         tasks = [rule.task.name for rule in self.source.rules]
         wrong = sorted({task for task in tasks if tasks.count(task) > 1 or "/" in task})
@@ -244,16 +244,16 @@ def _without_name(failure: str, name: str) -> str:
 
 
 def _split(files: Sequence[Found], settings: _Settings) -> tuple[dict[str, str], list[str]]:
-    """Each patient's split, and what is to be said about it."""
+    """Each patient's split, and notes on it."""
     events = next((rule.task.name for rule in settings.source.rules if isinstance(rule, EventRule)), "")
     fixed: dict[str, str] = {}
     has_event: dict[str, bool] = {}
     for file in files:
         if file.split and fixed.setdefault(file.patient, file.split) != file.split:
             raise ValueError(
-                f"patient {file.patient!r} would be in {fixed[file.patient]} and, by {file.name}, in {file.split}"
+                f"patient {file.patient!r} is in two splits: {fixed[file.patient]} and, by {file.name}, {file.split}"
             )
-        counts = events in file.marked and file.looked.get(events, True)
+        counts = events in file.marked and file.searched.get(events, True)
         has_event[file.patient] = has_event.get(file.patient, False) or counts
     splits = split_patients(has_event, fractions=settings.fractions, seed=settings.seed, fixed=fixed)
     origins = sorted({file.patient_from for file in files})
@@ -274,7 +274,7 @@ def _doubts(files: Sequence[Found], settings: _Settings) -> list[str]:
     tasks = labelled_for(files, rules)
     for rule in rules:
         task = rule.task.name
-        free = [f for f in files if task in tasks[f.name] and task not in f.marked and task not in f.looked]
+        free = [f for f in files if task in tasks[f.name] and task not in f.marked and task not in f.searched]
         if free:
             hint = f" ({MANIFEST}: ied_labelled=no if unseen)" if task == IED.name else ""
             lines.append(

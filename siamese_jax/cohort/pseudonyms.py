@@ -1,4 +1,4 @@
-"""Pseudonyms of patients whom only a code in an EDF header names: hashes with a salt that a laboratory keeps.
+"""Pseudonyms of patients whom only a code in an EDF header names: hashes with a salt that the user keeps.
 
 Codes are often names, or short numbers that can be tried in a second; without the salt nobody can find the code of a
 pseudonym. The salt is the text in the environment variable SIAMESE_JAX_SALT, else a random one that is kept in the
@@ -36,7 +36,7 @@ class Pseudonyms:
         return f"edf-{digest[:10]}"
 
 
-def laboratory_pseudonyms(environment: Mapping[str, str] = os.environ) -> Pseudonyms:
+def stored_pseudonyms(environment: Mapping[str, str] = os.environ) -> Pseudonyms:
     """With the salt of the environment, else of the user's configuration folder, made there if there is none."""
     if given := environment.get(VARIABLE, ""):
         short = f"{VARIABLE} must be {LEAST_CHARACTERS} characters or more: a short salt can be tried"
@@ -72,5 +72,5 @@ def _read_or_make(path: Path) -> str:
             partial.unlink(missing_ok=True)
     salt = path.read_text().strip()
     if len(salt) < LEAST_CHARACTERS:
-        raise ValueError("it holds no salt")
+        raise ValueError(f"it holds no salt of {LEAST_CHARACTERS} characters or more")
     return salt

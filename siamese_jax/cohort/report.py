@@ -63,7 +63,7 @@ class PrepareReport:
 
 
 def grouped(said: Iterable[tuple[str, str]]) -> list[str]:
-    """What is said of recordings, each thing once, with the names of the first few."""
+    """Lines about recordings, each text once, with the names of the first few."""
     names = defaultdict(list)
     for text, name in said:
         names[text].append(name)

@@ -1,6 +1,6 @@
 """Where recordings come from: what `prepare` needs to know of a folder, a BIDS data set or a public data set.
 
-A source lists recordings by name and opens them one at a time, with their annotations and what it knows about them.
+A source lists recordings by name and opens them one at a time, with their annotations and patients.
 It reads nothing ahead and is pickled to other processes; all else (labels, splits, shards, reports) is the same for all
 sources.
 """
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from siamese_jax.cohort.pseudonyms import Pseudonyms, laboratory_pseudonyms
+from siamese_jax.cohort.pseudonyms import Pseudonyms, stored_pseudonyms
 from siamese_jax.config.experiment import DataConfig
-from siamese_jax.recordings.edf import read_annotations, read_recording
+from siamese_jax.recordings.edf import read_annotations
 from siamese_jax.recordings.edf_records import Layout, read_layout, start_datetime
+from siamese_jax.recordings.read import EDF_SUFFIXES, SUFFIXES, files_of, is_edf, read_recording
 from siamese_jax.recordings.recording import Annotation, Recording, end_seconds
 from siamese_jax.recordings.sidecars import MANIFEST, ManifestRow, listed, read_annotation_table, read_manifest
 from siamese_jax.recordings.texts import is_machine_text, stage_of
@@ -29,9 +30,10 @@ DETECTED, ANNOTATED, RUN = "_detected.edf", "_annotated.edf", "_run.json"
 """What `siamese-jax detect` puts after a recording's stem: the first two beside the last are no recordings."""
 RESULT_TABLES: tuple[str, ...] = ("_events.csv", "_hypnogram.csv")
 """What it writes as tables."""
+REVIEWED, REVIEWED_EDF, VERDICTS = "_reviewed.csv", "_reviewed.edf", "_verdicts.tsv"
+"""What `siamese-jax review` puts beside them; the first, beside a recording, holds labels."""
 COMPANIONS: tuple[str, ...] = ("_annotations", "-annotations", "_hypnogram")
 """`<stem><one of these>.edf` beside `<stem>.edf` holds annotations of it, and is no recording."""
-EDF_SUFFIXES: tuple[str, ...] = (".edf", ".bdf")
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv")
 
 DETECTED_STAGE_SECONDS = 30.0
@@ -40,10 +42,10 @@ _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_.])")  # of BIDS
 
 
 class Opened(NamedTuple):
-    """A recording, ready to be read, and what its source knows about it."""
+    """A recording, ready to be read, with what its source states about it."""
 
     recording: Recording
-    """Of the channels and the rate asked for."""
+    """Of the requested channels and rate."""
     annotations: tuple[Annotation, ...]
     """All there are; those that no rule of the source is about are never stored."""
     patient: str
@@ -52,7 +54,7 @@ class Opened(NamedTuple):
     """How that is known: `manifest`, `file name`, ..."""
     split: str | None = None
     """`train`, `validation` or `test` if the source says so; else prepare decides."""
-    looked: Mapping[str, bool] = {}
+    searched: Mapping[str, bool] = {}
     """By task, whether somebody looked for it in all of the recording. Of a task that is not named: for events, yes if
     they are annotated in any recording of the source; for states and findings, yes if this recording has some."""
     notes: tuple[str, ...] = ()
@@ -105,7 +107,7 @@ class Source(ABC):
         return window_grid(opened.recording.segments, window=window, hop=hop)
 
     def notes(self) -> Sequence[str]:
-        """What is to be said about the source as a whole: files that belong to no recording, say."""
+        """Notes on the source as a whole: for example files that belong to no recording."""
         return ()
 
     def options(self) -> dict[str, object]:
@@ -115,7 +117,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Folder(Source):
-    """EDF, EDF+ and BDF files anywhere in a folder, with annotations in them or beside them.
+    """Recordings (EDF, EDF+, BDF, or what MNE reads) anywhere in a folder, with annotations in them or beside them.
 
     Beside `<stem>.edf`: `<stem>.csv` or `.tsv`, `<stem>_events.tsv` (of BIDS: without its `_eeg`), and
     `<stem>_annotations.edf` and its like.
@@ -127,7 +129,7 @@ class Folder(Source):
     """Units to read channels in instead of the header's, as for `read_recording`."""
     more_rules: tuple[Rule, ...] = ()
     """Tasks besides IEDs, sleep and state."""
-    pseudonyms: Pseudonyms = field(default_factory=laboratory_pseudonyms)
+    pseudonyms: Pseudonyms = field(default_factory=stored_pseudonyms)
     """Of patients whom only an EDF patient code names."""
 
     @property
@@ -141,12 +143,12 @@ class Folder(Source):
         return RULES + self.more_rules
 
     def names(self) -> Sequence[str]:
-        """Files that end in .edf or .bdf and are no companions of others."""
+        """Files whose names end as recordings' do and that are no companions of others."""
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder")
-        paths = edf_files(self.root)
+        paths = recording_files(self.root)
         if not paths:
-            raise ValueError(f"{self.root}: nothing to prepare (no .edf or .bdf file)")
+            raise ValueError(f"{self.root}: nothing to prepare (no file ends in {', '.join(SUFFIXES)})")
         return [path.relative_to(self.root).as_posix() for path in paths]
 
     def notes(self) -> Sequence[str]:
@@ -161,7 +163,7 @@ class Folder(Source):
 
     def files(self, name: str) -> Sequence[Path]:
         """The file and what lies beside it."""
-        return [self.root / name, *_sidecars(self.root / name)]
+        return [*files_of(self.root / name), *_sidecars(self.root / name)]
 
     def open(self, name: str, data: DataConfig) -> Opened:
         """A file, with the annotations in it and beside it."""
@@ -171,9 +173,9 @@ class Folder(Source):
         annotations, notes = annotations_of(recording)
         row = self.manifest.get(name, ManifestRow())
         patient, patient_from = self._patient(name, recording.patient_code, row)
-        looked = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
+        searched = {} if row.ied_labelled is None else {IED.name: row.ied_labelled}
         notes = (*notes, *reading_notes(recording))
-        return Opened(recording, annotations, patient, patient_from, row.split, looked, notes)
+        return Opened(recording, annotations, patient, patient_from, row.split, searched, notes)
 
     def _patient(self, name: str, code: str | None, row: ManifestRow) -> tuple[str, str]:
         """Who a recording is of, and how that is known."""
@@ -189,8 +191,8 @@ class Folder(Source):
         return {"units": dict(sorted(self.units.items()))}
 
 
-def edf_files(folder: Path) -> list[Path]:
-    """Every EDF and BDF file under a folder that is a recording of its own, in order; links to nothing among them."""
+def recording_files(folder: Path) -> list[Path]:
+    """Every file under a folder that is a recording of its own, in order; links to nothing among them."""
     every = _by_suffix(folder)
     stems = {(path.parent, path.stem) for path in every}
     return [path for path in every if not _is_companion(path, stems) and not _is_result(path)]
@@ -204,7 +206,7 @@ def unreadable_folders(folder: Path) -> list[str]:
     return [f"{Path(error.filename)} cannot be searched: {error.strerror}" for error in errors]
 
 
-def _by_suffix(folder: Path, suffixes: Sequence[str] = EDF_SUFFIXES) -> list[Path]:
+def _by_suffix(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     names = (Path(where, name) for where, _, files in os.walk(folder) for name in files)
     return sorted(path for path in names if path.suffix.lower() in suffixes)
 
@@ -216,7 +218,9 @@ def few(names: Sequence[str]) -> str:
 
 
 def _is_result(path: Path) -> bool:
-    endings = [ending for ending in (DETECTED, ANNOTATED, *RESULT_TABLES) if path.name.endswith(ending)]
+    endings = [
+        ending for ending in (DETECTED, ANNOTATED, REVIEWED_EDF, VERDICTS, *RESULT_TABLES) if path.name.endswith(ending)
+    ]
     return any(path.with_name(f"{path.name.removesuffix(ending)}{RUN}").is_file() for ending in endings)
 
 
@@ -258,7 +262,7 @@ def _is_companion(path: Path, stems: Set[tuple[Path, str]]) -> bool:
 
 def _sidecars(path: Path) -> list[Path]:
     names = {f"{path.stem}.csv", f"{path.stem}.tsv", f"{path.stem.removesuffix('_eeg')}_events.tsv"}
-    names |= {f"{path.stem}{ending}.edf" for ending in COMPANIONS}
+    names |= {f"{path.stem}{ending}.edf" for ending in COMPANIONS} | {f"{path.stem}{REVIEWED}"}
     beside = listed(path.parent)
     return sorted(p for name in names for p in beside.get(name.lower(), ()) if p.is_file())
 
@@ -273,7 +277,7 @@ def refuse_link_to_nothing(path: Path, advice: str = "") -> None:
     if not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file():
-        raise ValueError(f"it is no file, or a link to nothing{advice}")
+        raise ValueError(f"it is not a file, or it is a link whose target is missing{advice}")
 
 
 # --- marks in a recording's file and beside it ------------------------------------------------------------------
@@ -292,8 +296,14 @@ def annotations_of(recording: Recording) -> tuple[tuple[Annotation, ...], tuple[
             found += with_origin(marks)
             notes += said
         else:
-            found += with_origin(read_annotation_table(sidecar))
+            marks = with_origin(read_annotation_table(sidecar))
+            found += _in_doubt(marks) if sidecar.name.lower().endswith(REVIEWED) else marks
     return tuple(found), tuple(notes)
+
+
+def _in_doubt(marks: Sequence[Annotation]) -> list[Annotation]:
+    """A reviewed table's marks: those that nobody has judged yet are neither labels nor free of discharges."""
+    return [m._replace(text=f"{m.text}?", origin="reviewed") if m.origin == "machine" else m for m in marks]
 
 
 def with_origin(annotations: Sequence[Annotation]) -> list[Annotation]:
@@ -327,7 +337,8 @@ def _companion_marks(path: Path, recording: Recording) -> tuple[Sequence[Annotat
     ours, theirs, end = recording.start_datetime, start_datetime(layout), end_seconds(recording)
     what = f"its {next((e for e in COMPANIONS if path.stem.lower().endswith(e)), path.suffix)} file"
     if ours is None or theirs is None:
-        same_clock = recording.path is not None and _clock(read_layout(recording.path)) == _clock(layout)
+        signal = recording.path
+        same_clock = signal is not None and is_edf(signal) and _clock(read_layout(signal)) == _clock(layout)
         return marks, [] if same_clock else [f"{what} or the recording hides its date: taken to start together"]
     late = (theirs - ours).total_seconds()
     if not late:

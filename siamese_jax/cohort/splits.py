@@ -32,7 +32,7 @@ class Found(NamedTuple):
     patient: str
     patient_from: str
     split: str | None
-    looked: dict[str, bool]
+    searched: dict[str, bool]
     """As for `Opened`."""
     marked: tuple[str, ...]
     """Tasks of which it has an annotation of a known class."""
@@ -69,7 +69,7 @@ def look(name: str, *, source: Source, data: DataConfig, window: int, hop: int) 
         patient=opened.patient,
         patient_from=opened.patient_from,
         split=opened.split,
-        looked=dict(opened.looked) | dict.fromkeys(marks.misplaced, False),
+        searched=dict(opened.searched) | dict.fromkeys(marks.misplaced, False),
         marked=tuple(rule.task.name for rule in source.rules if any(rule.class_of(text) for text, _ in marks.texts)),
         digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
         content=digests[0],
@@ -103,8 +103,10 @@ def labelled_for(files: Sequence[Found], rules: Sequence[Rule]) -> dict[str, tup
     anywhere = {task for file in files for task in file.marked}
     labelled = {}
     for file in files:
-        looked = {r.task.name: r.task.name in (anywhere if isinstance(r, EventRule) else file.marked) for r in rules}
-        labelled[file.name] = tuple(task for task, yes in (looked | file.looked).items() if yes and task in looked)
+        searched = {r.task.name: r.task.name in (anywhere if isinstance(r, EventRule) else file.marked) for r in rules}
+        labelled[file.name] = tuple(
+            task for task, yes in (searched | file.searched).items() if yes and task in searched
+        )
     return labelled
 
 

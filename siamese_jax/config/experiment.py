@@ -1,7 +1,7 @@
 """One experiment: its sections together, what may not be combined, the geometry of a window, JSON in and out.
 
-Imports the standard library, the vocabulary and its own room. A configuration is hashable, so it may be static
-under `jax.jit`, and it knows the geometry of a window (margins, frames), so that host and device rooms agree on it.
+Imports the standard library, the vocabulary and its own package. A configuration is hashable, so it may be static
+under `jax.jit`, and it gives the geometry of a window (margins, frames), for code with and without JAX.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from siamese_jax.config.montages import can_be_made, row_electrodes
+from siamese_jax.config.own import is_own
 from siamese_jax.config.samples import exact, whole_samples
 from siamese_jax.config.sections import (
     LEAST_SAMPLES,
@@ -110,19 +111,13 @@ class Config:
                 )
 
     def _check_size(self) -> None:
-        """Refuse what no computer could hold, before anything is made of it: a configuration may come from anyone."""
-        n_chans = len(self.data.ch_names)
-        n_times = self.n_times + 2 * (self.filter_half + math.ceil(self.context / self.decimation) + self.shift)
-        n_bins = 1 if self.converter.kind == "none" else sum(n // 2 + 1 for n in self.converter.n_fft)
-        for what, n_values in (
-            ("a window with its margins", n_times * n_chans),
-            ("its frequency-temporal map", (self.n_frames + 2 * self.model.context_frames) * n_bins * n_chans),
-        ):
+        """Refuse sizes that no computer can hold before any array is made: a configuration may come from anyone."""
+        for what, n_values in self._sizes.items():
             if n_values > MAX_VALUES:
                 raise ValueError(
-                    f"{what} would hold {n_values} values of {n_chans} channels, {MAX_VALUES} are allowed: see"
-                    " data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft, converter.hop,"
-                    " model.dilations and training.time_shift_seconds"
+                    f"{what} would hold {n_values} values of {len(self.data.ch_names)} channels, {MAX_VALUES} are"
+                    " allowed: see data.window_seconds, data.sfreq, preprocess.filter_half_seconds, converter.n_fft,"
+                    " converter.hop, model.dilations and training.time_shift_seconds"
                 )
 
     def _check_electrodes(self) -> None:
@@ -145,7 +140,9 @@ class Config:
 
     def _check_network(self) -> None:
         name, kind = self.model.name, self.converter.kind
-        if name in LEAST_SAMPLES:
+        if is_own(name):
+            pass  # it says itself what it needs
+        elif name in LEAST_SAMPLES:
             if kind != "none":
                 raise ValueError(
                     f"model.name={name!r} reads rows as they are: set converter.kind='none', given {kind!r}"
@@ -161,7 +158,7 @@ class Config:
                 f" converter.band_hz={self.converter.band_hz} gives {self.n_bins}"
             )
         has_sleep = any(task in self.model.sleep_tasks for task in self.tasks)
-        if self.model.fusion != "none" and not has_sleep:
+        if self.model.fusion != "none" and not has_sleep and not is_own(name):
             raise ValueError(
                 f"model.fusion={self.model.fusion!r} needs a sleep task in tasks={self.tasks}"
                 f" (one of {self.model.sleep_tasks}); for one task alone set model.fusion='none'"
@@ -195,7 +192,7 @@ class Config:
         if IED.name in self.tasks and self.training.time_shift_seconds > IED_INSIDE_SECONDS:
             raise ValueError(
                 f"training.time_shift_seconds={self.training.time_shift_seconds} is above {IED_INSIDE_SECONDS}:"
-                " a peak that the label `ied` tells of could leave the window"
+                " the peak that gives the label `ied` could leave the window"
             )
 
     # --- geometry of a window: used by host and device alike ---
@@ -237,15 +234,20 @@ class Config:
         return self.converter.half + self.model.context_frames * self.converter.stride
 
     @property
+    def reach(self) -> int:
+        """Raw samples (at `data.sfreq`) that filter, converter and network see beyond the window, on each side."""
+        step = self.decimation.denominator
+        return self.filter_half + math.ceil(self.context / self.decimation / step) * step
+
+    @property
     def margin(self) -> int:
         """Raw samples (at `data.sfreq`) that travel with a window on each side.
 
-        For filter, converter and network, rounded up until window and margins have an FFT-friendly length.
+        Its reach, rounded up until window and margins have an FFT-friendly length.
         """
-        step = self.decimation.denominator
-        margin = self.filter_half + math.ceil(self.context / self.decimation / step) * step
+        step, margin, n_times = self.decimation.denominator, self.reach, self.n_times
         # In steps: a prime factor of the step itself is in every length there is.
-        while not _is_smooth((self.n_times + 2 * margin) // step):
+        while not _is_smooth((n_times + 2 * margin) // step):
             margin += step
         return margin
 
@@ -270,6 +272,35 @@ class Config:
         return (
             self.model.pooling == "frames" and self.n_times_out % (self.model.frame_stride * self.converter.stride) == 0
         )
+
+    @property
+    def convolves_time(self) -> bool:
+        """Whether a frame's logits depend on nothing but the signal within `reach` of it, wherever the window lies."""
+        return self.keeps_frames and self.model.has_branches and self.model.size == "small"
+
+    def dense(self, seconds: float) -> "Config | None":
+        """The same network over blocks of as many windows as come to about so many seconds.
+
+        None if that is no more than one, or if the network sees more of a window than frame by frame. Parameters do
+        not depend on the length, and frames have the same logits.
+        """
+        n = min(round(seconds / self.data.window_seconds), MAX_VALUES // max(self._sizes.values()))
+        if n < 2 or not self.convolves_time:
+            return None
+        return dataclasses.replace(
+            self, data=dataclasses.replace(self.data, window_seconds=n * self.data.window_seconds)
+        )
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """How many values what is made of a window holds."""
+        n_chans = len(self.data.ch_names)
+        n_times = self.n_times + 2 * (self.reach + self.shift)
+        n_bins = 1 if self.converter.kind == "none" else sum(n // 2 + 1 for n in self.converter.n_fft)
+        return {
+            "a window with its margins": n_times * n_chans,
+            "its frequency-temporal map": (self.n_frames + 2 * self.model.context_frames) * n_bins * n_chans,
+        }
 
     def frame_loss_tasks(self, binary_tasks: Sequence[str]) -> tuple[str, ...]:
         """Those of some binary tasks that have a loss by frame: tasks of events, of a model that keeps frames."""

@@ -1,6 +1,7 @@
 """The configurations that have a name."""
 
 import dataclasses
+from typing import Any, Literal
 
 from siamese_jax.config.experiment import (
     Config,
@@ -10,7 +11,7 @@ from siamese_jax.config.experiment import (
     PreprocessConfig,
     TrainingConfig,
 )
-from siamese_jax.vocabulary import LEADS_29, TWELVE_LEADS
+from siamese_jax.vocabulary import IED, LEADS_29, TWELVE_LEADS
 
 SMALL = Config()
 """Ours: 200 Hz, common average of 19 electrodes, per-frame logits; for CPUs and long recordings."""
@@ -62,7 +63,37 @@ ECG = Config(
 """Ours: ten seconds of the standard electrocardiogram, a residual network along time, diagnoses. The steps are 30
 passes over the training folds of PTB-XL."""
 
-PRESETS: dict[str, Config] = {"small": SMALL, "paper": PAPER, "ecg": ECG}
+_SIGNAL = PreprocessConfig(sfreq=128.0, eeg_band_hz=(0.5, 50.0))
+_MAPS = ConverterConfig(n_fft=(128,), hop=10, band_hz=(0.0, 50.0))
+
+
+def _compared(name: str, *, reads_maps: bool = False, montage: Any = "average", dropout: float = 0.5) -> Config:
+    """A network that Siamese-ES is compared with, on the electrodes and windows of `small`: one task, one trunk.
+
+    Those of signals see 128 Hz, those of images maps of 33 bins.
+    """
+    signal = SMALL.preprocess if reads_maps else dataclasses.replace(_SIGNAL, montage=montage)
+    return Config(
+        tasks=(IED.name,),
+        preprocess=signal,
+        converter=_MAPS if reads_maps else ConverterConfig(kind="none"),
+        model=ModelConfig(name=name, fusion="none", pooling="average", dropout=dropout),
+    )
+
+
+PresetName = Literal["small", "paper", "ecg", "eegnet", "cnn_lstm", "eegformer", "spikenet", "vgg16", "aied", "nepinet"]
+PRESETS: dict[str, Config] = {
+    "small": SMALL,
+    "paper": PAPER,
+    "ecg": ECG,
+    "eegnet": _compared("eegnet"),
+    "cnn_lstm": _compared("cnn_lstm"),
+    "eegformer": _compared("eegformer", dropout=0.1),
+    "spikenet": _compared("spikenet", montage="average_bipolar"),
+    "vgg16": _compared("vgg16", reads_maps=True),
+    "aied": _compared("aied", reads_maps=True),
+    "nepinet": _compared("nepinet", reads_maps=True),
+}
 
 
 def fine_tuning(config: Config) -> Config:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from siamese_jax.config.own import check_name, is_own
 from siamese_jax.config.typed import check_fields
 from siamese_jax.vocabulary import TEN_TWENTY, standard_names
 
@@ -10,10 +11,14 @@ Band = tuple[float | None, float | None]
 PAPER_STAGES = 7
 """Stem, then the six stages of EfficientNetV2 rw_t."""
 
-# Bounds that no recording and no network comes near: a configuration may come from anyone, and what it asks for is
+# Bounds far from any real recording or network: a configuration may come from anyone, and what it requests is
 # made before anybody looks. `Config` bounds what these make together.
 MAX_CHANS, MAX_TRANSFORMS, MAX_STAGES = 1024, 8, 64
 
+NETWORKS: tuple[str, ...] = (
+    *("siamese_es", "eegnet", "cnn_lstm", "vgg16", "eegformer", "aied", "nepinet", "spikenet", "resnet1d"),
+)
+"""The networks that this package has."""
 LEAST_SAMPLES: dict[str, int] = {"eegnet": 32, "cnn_lstm": 15, "eegformer": 28, "spikenet": 128, "resnet1d": 1}
 """The networks that read rows as they are, and of how many samples a window must be: what their pooling needs."""
 
@@ -55,7 +60,7 @@ class PreprocessConfig:
     montage: Literal["referential", "average", "bipolar", "average_bipolar", "paper45"] = "average"
     limit_uv: float | None = None
     """Filtered EEG is cut at this size to both sides before it is referenced: it bounds what a broken electrode, or an
-    amplifier at fault, does to the average and to the answer."""
+    amplifier at fault, does to the average and to the output."""
     scaling: Literal["fixed", "window"] = "fixed"
     """`fixed` divides by a constant per channel kind, `window` by each row's own robust spread."""
     eeg_scale_uv: float = 50.0
@@ -84,8 +89,9 @@ class PreprocessConfig:
 class ConverterConfig:
     """From rows to a frequency-temporal map (the Frequency-Temporal Converter)."""
 
-    kind: Literal["stft", "multi_resolution", "none"] = "stft"
-    """`none` gives the rows as they are: one bin, one frame a sample."""
+    kind: str = "stft"
+    """`stft`, `multi_resolution`, or `none`, which gives the rows as they are: one bin, one frame a sample. Or your own
+    function, `my_module:my_converter` (`signals/converter.py` says what it takes and gives)."""
     n_fft: tuple[int, ...] = (32,)
     """Transform lengths in samples: one for `stft`, several (stacked along frequency) for `multi_resolution`."""
     hop: int = 10
@@ -98,6 +104,7 @@ class ConverterConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "converter", n_fft="[2, 4096]", hop="[1, 1e9]")
+        check_name(self.kind, "converter.kind", ("stft", "multi_resolution", "none"))
         if not 0 < len(self.n_fft) <= MAX_TRANSFORMS or any(n % 2 for n in self.n_fft):
             raise ValueError(
                 f"converter.n_fft must be 1 to {MAX_TRANSFORMS} even lengths, given {len(self.n_fft)}:"
@@ -126,18 +133,9 @@ class ConverterConfig:
 class ModelConfig:
     """The network between converter and logits."""
 
-    name: Literal[
-        "siamese_es",
-        "eegnet",
-        "cnn_lstm",
-        "vgg16",
-        "eegformer",
-        "aied",
-        "nepinet",
-        "spikenet",
-        "resnet1d",
-    ] = "siamese_es"
-    """All but `siamese_es` are networks it is compared with: one trunk, its features pooled over the window."""
+    name: str = "siamese_es"
+    """One of `NETWORKS`: all but `siamese_es` are networks it is compared with, of one trunk, which pool its features
+    over the window. Or your own Flax module, `my_module:MyNetwork` (`models/build.py` says what it takes and gives)."""
     size: Literal["small", "paper"] = "small"
     """Of `siamese_es`. `paper`: EfficientNetV2 rw_t as disclosed; `small`: ours, convolution only along time, for
     CPUs."""
@@ -168,6 +166,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "model", width="(0, 64]", dilations="[1, 4096]", dropout="[0, 1)")
+        check_name(self.name, "model.name", NETWORKS)
         if not 3 <= len(self.dilations) <= MAX_STAGES:
             raise ValueError(
                 f"model.dilations must be 3 to {MAX_STAGES} stages (two over single rows), given {len(self.dilations)}"
@@ -177,7 +176,7 @@ class ModelConfig:
                 f"model.shared_stages must be 0 to {self.n_stages - 1} for model.size={self.size!r},"
                 f" given {self.shared_stages}"
             )
-        if not self.has_branches:
+        if not self.has_branches and not is_own(self.name):
             self._check_one_trunk()
 
     def _check_one_trunk(self) -> None:
@@ -232,6 +231,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     pos_weight: float = 2.0
     """Multiplies the loss of positives in binary and multilabel tasks."""
+    loss: str | None = None
+    """Your own loss by window, `my_module:my_loss`, in place of the cross-entropy (`training/losses.py`)."""
     frame_weight: float = 1.0
     """Of binary tasks of events, where the model keeps frames: weight of the loss by frame beside that of the window.
     A mark is a bag, some frame of it positive; judged frames outside marks are negative."""
@@ -276,6 +277,8 @@ class TrainingConfig:
             seed="[0, inf)",
             warmup_steps="[0, inf)",
         )
+        if self.loss is not None and not is_own(self.loss):
+            raise ValueError(f"training.loss must be module:name of your own function, given {self.loss!r}")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"training.warmup_steps={self.warmup_steps} must be below training.steps={self.steps}")
         if self.batch_size % self.accumulate:

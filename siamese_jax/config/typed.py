@@ -11,7 +11,7 @@ from typing import Any, Literal
 MAX_CHARACTERS = 200
 """Of a text, which is always a name, and of a value that an error quotes."""
 FLOATS = (1e-30, 1e30)
-"""Sizes that float32 holds, with room: every number ends in it."""
+"""Sizes that float32 holds, with a margin: every number is converted to it."""
 
 
 def parse_json(text: str, where: str) -> Any:

@@ -7,7 +7,8 @@ with the same model and the same settings. The summary is made of the run record
 whoever did the work and however often it was interrupted.
 """
 
-from collections import Counter
+import csv
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any, NamedTuple
 
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.cohort.sources import edf_files
+from siamese_jax.cohort.sources import recording_files
 from siamese_jax.detection.analysis import Analysis, analyse, model_digest
 from siamese_jax.detection.results import read_record, sha256, signature, write_csv
 from siamese_jax.jobs import run_each
+from siamese_jax.recordings.read import SUFFIXES
 from siamese_jax.vocabulary import SLEEP
 
 SUMMARY = "summary.csv"
@@ -34,13 +36,12 @@ class Job(NamedTuple):
 
 
 def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
-    """Each file given, and each EDF and BDF file in the folders given, in the order of their names.
+    """Each file given, and each recording in the folders given, in the order of their names.
 
     Left out of a folder is what `detect` wrote there, what holds nothing but another file's annotations, and `out`.
 
     Raises:
-        ValueError: nothing given; a path to nothing; a folder without a recording; two recordings whose results would
-            overwrite one another.
+        ValueError: nothing given; a path to nothing; a folder without a recording.
     """
     if not given:
         raise ValueError("give at least one file or folder to analyse")
@@ -52,16 +53,12 @@ def find_jobs(given: Sequence[Path], out: Path) -> tuple[Job, ...]:
             jobs.append(Job(path, out, path.name))
             continue
         is_inside = _lies_in(out, path) and not _lies_in(path, out)
-        found = [file for file in edf_files(path) if not (is_inside and _lies_in(file, out))]
+        found = [file for file in recording_files(path) if not (is_inside and _lies_in(file, out))]
         if not found:
-            raise ValueError(f"{path}: no .edf or .bdf file to analyse")
+            raise ValueError(f"{path}: nothing to analyse (no file ends in {', '.join(SUFFIXES)})")
         for file in found:
             inside = file.relative_to(path)
             jobs.append(Job(file, out / inside.parent, inside.as_posix()))
-    n_of = Counter(job.folder / job.file.stem for job in jobs)
-    same = sorted({job.name for job in jobs if n_of[job.folder / job.file.stem] > 1})
-    if same:
-        raise ValueError(f"several files are named {', '.join(same)}: their results would overwrite one another")
     return tuple(sorted(jobs, key=lambda job: job.name))
 
 
@@ -73,6 +70,20 @@ class Result(NamedTuple):
     """Its run record, if it is finished."""
     why: str
     """If it is not: why it failed, or what has changed since it was done; nothing if it was never done."""
+
+
+def refused(jobs: Sequence[Job]) -> dict[Job, str]:
+    """The recordings whose results would overwrite one another's, and why each is left out."""
+    same: dict[Path, list[Job]] = defaultdict(list)
+    for job in jobs:
+        same[job.folder / job.file.stem].append(job)
+    return {
+        job: f"its results would overwrite those of {', '.join(sorted(str(o.file) for o in group if o is not job))}:"
+        " rename it, or give another --out"
+        for group in same.values()
+        if len(group) > 1
+        for job in group
+    }
 
 
 def standing(job: Job, analysis: Analysis) -> Result:
@@ -99,6 +110,7 @@ def detect_each(
     jobs: Sequence[Job],
     analysis: Analysis,
     *,
+    with_reports: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     on_retry: Callable[[Job, str], None] = lambda job, why: None,
@@ -108,12 +120,13 @@ def detect_each(
     Args:
         jobs: from `find_jobs`, without those that are finished.
         analysis: from `plan_analysis`.
+        with_reports: write each one's review page, too.
         workers: as for `jobs.run_each`.
         scheduler: likewise; its workers must see checkpoint, recordings and results under the same paths.
         on_retry: told which recording will be tried again, and why.
     """
     there = [job._replace(file=job.file.absolute(), folder=job.folder.absolute()) for job in jobs]
-    function = partial(_analyse_in_worker, analysis=analysis)
+    function = partial(_analyse_in_worker, analysis=analysis, with_report=with_reports)
     outcomes = run_each(
         function, there, workers=workers, scheduler=scheduler, on_retry=lambda index, why: on_retry(jobs[index], why)
     )
@@ -132,6 +145,25 @@ def write_summary(out: Path, results: Sequence[Result]) -> Path:
     return out / SUMMARY
 
 
+def update_summary(out: Path) -> Path | None:
+    """Make the rows of recordings that were analysed anew of their run records, if `out` holds a summary.
+
+    Raises:
+        ValueError: a run record is damaged.
+    """
+    path = out / SUMMARY
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8-sig") as opened:
+        header, *rows = csv.reader(opened)
+    for i, (name, status, *_) in enumerate(rows):
+        job = Job(Path(name), out / Path(name).parent, name)
+        if status == "ok" and (record := read_record(job.folder, Path(name).stem)):
+            rows[i] = list(_summary_row(Result(job, record, "")))
+    write_csv(path, header, rows)
+    return path
+
+
 SUMMARY_COLUMNS = (
     *("file", "status", "note", "ieds", "minutes", "ieds_per_hour"),
     *(f"{value}_{stage}" for stage in SLEEP.classes for value in ("ieds", "minutes", "ieds_per_hour")),
@@ -142,8 +174,10 @@ SUMMARY_COLUMNS = (
 def _summary_row(result: Result) -> tuple[str, ...]:
     if result.record is None:
         return (result.job.name, "failed", result.why, *[""] * (len(SUMMARY_COLUMNS) - 3))
-    record, counted = result.record, {row["stage"]: row for row in result.record["events_by_stage"]}
+    record, review = result.record, result.record.get("review")
+    counted = {row["stage"]: row for row in (review or record)["events_by_stage"]}
     notes = list(record["warnings"])
+    notes += [_review_text(review)] if review else []
     notes += [f"lacks {', '.join(record['channels_missing'])}"] if record["channels_missing"] else []
     notes += ["cut short"] if record["truncated"] else []
     figures = [text for stage in ("all", *SLEEP.classes) for text in _figures(counted.get(stage))]
@@ -151,8 +185,13 @@ def _summary_row(result: Result) -> tuple[str, ...]:
     return (
         *(result.job.name, "ok", "; ".join(notes)),
         *figures,
-        *(f"{settings['threshold']:.6g}", settings["model_sha256"]),
+        *("" if settings["threshold"] is None else f"{settings['threshold']:.6g}", settings["model_sha256"]),
     )
+
+
+def _review_text(review: dict[str, Any]) -> str:
+    judged = sum(review[verdict] for verdict in ("accept", "reject", "unsure"))
+    return f"{judged} of {judged + review['not_judged']} events judged, {review['reject']} rejected and not counted"
 
 
 def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
@@ -162,16 +201,16 @@ def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
     return str(row["events"]), f"{row['minutes']:.2f}", "" if rate is None else f"{rate:.2f}"
 
 
-def _analyse_in_worker(job: Job, *, analysis: Analysis) -> dict[str, Any]:
-    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest))
+def _analyse_in_worker(job: Job, *, analysis: Analysis, with_report: bool) -> dict[str, Any]:
+    analyse(job.file, job.folder, analysis, _loaded(analysis.checkpoint, analysis.digest), with_report=with_report)
     record = read_record(job.folder, job.file.stem)
     if record is None:
-        raise OSError("its results are gone as soon as they are written: is another process at work there?")
+        raise OSError("its results were removed right after they were written: does another process write there?")
     return record
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, digest: str) -> Checkpoint:
+def _loaded(folder: Path | None, digest: str) -> Checkpoint:
     """A worker's checkpoint, read once."""
     checkpoint = checkpoints.load(folder)
     if model_digest(checkpoint) != digest:

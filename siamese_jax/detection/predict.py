@@ -6,15 +6,25 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Float32, Int
 
 from siamese_jax.config.experiment import Config
-from siamese_jax.forward import Variables, forward
+from siamese_jax.detection.passes import (
+    BLOCK_SECONDS,
+    BlockLogits,
+    Choices,
+    answered,
+    batch_shape,
+    block_logits,
+    blocks_of,
+    single_logits,
+)
 from siamese_jax.models.blocks import Logits
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import Variables, forward
 from siamese_jax.recordings.quality import Quality
 from siamese_jax.recordings.recording import Recording, Segment
-from siamese_jax.recordings.windows import WindowGrid, read_padded, window_grid
+from siamese_jax.recordings.windows import WindowGrid, window_grid
 from siamese_jax.shards.batches import evaluation_batches
 from siamese_jax.shards.schema import Shard
 from siamese_jax.signals.preprocess import rows_present
@@ -25,11 +35,8 @@ SPAN_SECONDS = 0.3
 APART_SECONDS = 0.25
 """Least distance of two events: a spike and its slow wave are one, the complexes of a 4-Hz run are not."""
 
-READ_SECONDS = 600.0
-"""Of a recording at a time: neighbouring stretches overlap by the windows' margins, so longer ones read less twice."""
-
 REACH_SECONDS = 1.0
-"""To either side of a window, at least: an electrode that is bad there is absent in the window."""
+"""To either side of a window, or of a frame, at least: an electrode that is bad there is absent in it."""
 
 Predictor = Callable[[Variables, np.ndarray, np.ndarray], Logits]
 
@@ -40,23 +47,30 @@ class Predictions(NamedTuple):
     Attributes:
         grid: where each window lies.
         window: by task, [window, logit].
-        frame: by task with a single logit, [window, frame, logit], since events are found in these alone; empty if
-            the model pools features.
+        frame: by task with a single logit, [row, frame, logit], since events are found in these alone; a row is a
+            window, or a block of a dense pass, NaN where no window lies. Empty if the model pools features.
+        frame_grid: where the rows of `frame` begin; None if they are the windows.
     """
 
     grid: WindowGrid
     window: dict[str, Float32[np.ndarray, "window _logits"]]
-    frame: dict[str, Float32[np.ndarray, "window frame _logits"]]
+    frame: dict[str, Float32[np.ndarray, "row frame _logits"]]
+    frame_grid: WindowGrid | None = None
 
 
 @lru_cache(maxsize=8)
 def make_predictor(config: Config, tasks: tuple[TaskSpec, ...]) -> Predictor:
-    """A compiled `predict(variables, eeg, present) -> Logits` for batches of one shape.
+    """A compiled `predict(variables, eeg, present) -> Logits` for batches of one shape: windows, or dense blocks.
 
     The same one for the same arguments: a second file, or a second evaluation, compiles nothing.
     """
-    model = build_model(config, tasks)
-    return jax.jit(lambda variables, eeg, present: forward(config, model, variables, eeg, present))
+    model, lengths = build_model(config, tasks), (config, config.dense(BLOCK_SECONDS))
+    by_samples = {of.n_times + 2 * of.margin: of for of in lengths if of is not None}
+
+    def predict(variables: Variables, eeg: jax.Array, present: jax.Array) -> Logits:
+        return forward(by_samples.get(eeg.shape[1], config), model, variables, eeg, present)
+
+    return jax.jit(predict)
 
 
 def predict_batches(
@@ -88,14 +102,17 @@ def predict_recording(
     *,
     hop_seconds: float,
     quality: Quality | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     on_progress: Callable[[float], None] = lambda seconds: None,
 ) -> Predictions:
-    """Logits of every window of a recording, read block by block.
+    """Logits of every window of a recording, read once from start to end.
+
+    A network that only convolves along time runs through blocks of about a minute, and windows' logits follow from
+    frames; any other sees each window by itself.
 
     Windows of which a present electrode has a sample that is not finite have no logits: they are left out, as if they
     lay in a gap. So are those in which half of the electrodes or more are bad, or in which those that are good make no
-    row of the montage.
+    row of the montage; in a dense pass, those of which any frame is such.
 
     Args:
         predictor: from `make_predictor` for the same configuration.
@@ -104,9 +121,10 @@ def predict_recording(
         recording: read at the checkpoint's `data.sfreq` with its `data.ch_names`; any length, since memory does not
             grow with it but for the logits.
         hop_seconds: from one window to the next; a whole number of samples, and of frames if the model gives frames.
-        quality: of this recording: an electrode that is bad in a window, its margins or a second beside it is absent
-            there. None takes all that are present as good.
-        batch_size: windows at a time.
+        quality: of this recording: an electrode that is bad in a second that a frame sees (a window, if each is seen
+            by itself), or in one beside it, is absent there. Judged on the way. None takes all that are present as
+            good.
+        batch_size: windows at a time, or as much signal in blocks; None takes what the device likes.
         on_progress: called with the seconds of signal done.
 
     Raises:
@@ -116,36 +134,29 @@ def predict_recording(
     hop = config.hop(hop_seconds)
     _check_recording(config, recording)
     grid = window_grid(recording.segments, window=config.n_times, hop=hop)
+    name, seconds = recording.path or "the recording", config.data.window_seconds
     if len(grid.start) == 0:
         longest = max((s.n_times for s in recording.segments), default=0) / config.data.sfreq
-        raise ValueError(
-            f"{recording.path or 'the recording'} has no gap-free stretch of {config.data.window_seconds} s"
-            f" (the longest is {longest:.1f} s)"
-        )
-    present, lost = _usable(config, recording, grid, quality)
-    if lost.all():
-        raise ValueError(
-            f"{recording.path or 'the recording'}: in every window of {config.data.window_seconds} s half of the"
-            " electrodes or more are bad, or the good ones make no row of the montage; exclude electrodes by name"
-            " (`--exclude`) to analyse the others"
-        )
-    done = 0
-    parts = []
-    batches = _recording_batches(config, recording, grid, present, batch_size)
-    for logits in predict_batches(predictor, variables, batches):
-        parts.append(logits)
-        done += len(next(iter(logits.window.values())))
+        raise ValueError(f"{name} has no gap-free stretch of {seconds} s (the longest is {longest:.1f} s)")
+    predict = partial(predict_batches, predictor, variables)
+    blocks = blocks_of(config, recording, grid, hop=hop, choose=partial(_chosen, config, recording, quality))
+    parts, n_asked, done = list[BlockLogits](), 0, 0
+    for block, answers in answered(predict, blocks, batch_shape(config, batch_size or _batch_size())):
+        n_asked, done = n_asked + len(answers), done + len(block.starts)
+        part = block_logits(config, block, answers, hop=hop) if answers else None
+        if part is not None and len(part.grid.start):
+            parts.append(part)
         on_progress(done * hop_seconds)
-    window, frame = _concatenated(parts)
-    finite = np.all([np.isfinite(logits).all(-1) for logits in window.values()], axis=0)
-    if not finite.any():
+    if not n_asked:
         raise ValueError(
-            f"{recording.path or 'the recording'}: every window of {config.data.window_seconds} s has a sample that is"
-            " NaN or infinite in an electrode that is present"
+            f"{name}: in every window of {seconds} s half of the electrodes or more are bad, or the good ones make no"
+            " row of the montage; exclude electrodes by name (`--exclude`) to analyse the others"
         )
-    kept = finite & ~lost
-    grid = WindowGrid(grid.segment[kept], grid.start[kept])
-    return Predictions(grid, *jax.tree.map(lambda logits: logits[kept], (window, frame)))
+    if not parts:
+        raise ValueError(
+            f"{name}: every window of {seconds} s has a sample that is NaN or infinite in an electrode that is present"
+        )
+    return Predictions(*jax.tree.map(lambda *xs: np.concatenate(xs), *parts))
 
 
 def predict_shards(
@@ -154,7 +165,7 @@ def predict_shards(
     variables: Variables,
     shards: Sequence[Shard],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> list[tuple[Int[np.ndarray, "window"], Predictions]]:
     """For each shard, the windows that `evaluation_batches` takes, and their logits.
@@ -164,7 +175,7 @@ def predict_shards(
         config: its tasks and geometry must be those of the shards.
         variables: `params` and `batch_stats`.
         shards: of whatever patients.
-        batch_size: windows at a time.
+        batch_size: windows at a time; None takes what the device likes.
         on_progress: called with the number of windows done.
 
     Raises:
@@ -173,7 +184,7 @@ def predict_shards(
     places = []
 
     def inputs() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        for batch, shard, window in evaluation_batches(shards, config, batch_size):
+        for batch, shard, window in evaluation_batches(shards, config, batch_size or _batch_size()):
             real = shard >= 0
             places.append((shard[real], window[real]))
             yield batch.eeg, batch.present, int(real.sum())
@@ -181,11 +192,11 @@ def predict_shards(
     done = 0
     parts = []
     for logits in predict_batches(predictor, variables, inputs()):
-        parts.append(logits)
+        parts.append((logits.window, single_logits(logits.frame)))
         done += len(next(iter(logits.window.values())))
         on_progress(done)
     shard_of, window_of = (np.concatenate(column) for column in zip(*places, strict=True))
-    logits = _concatenated(parts)
+    logits = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
     found = []
     for i, shard in enumerate(shards):
         mine = shard_of == i
@@ -224,11 +235,11 @@ def timelines(
 ) -> list[tuple[Timeline, int]]:
     """A binary task's logits along each segment that has windows, with the segment's index.
 
-    From a model that keeps frames, a logit a frame, each once: where windows overlap, their logits for one moment are
-    averaged (they are equal but near a segment's ends). Windows of a shard that lie between the frames of others
-    count for the nearest frame: half a frame at most. From one that pools features, a logit a window at the window's
-    centre; events are then told apart no better than by a window's length, and a segment whose windows do not lie
-    on the grid has no line.
+    From a model that keeps frames, a logit a frame, each once: where windows (or dense blocks) overlap, their logits
+    for one moment are averaged; they are equal but near a segment's ends and where electrodes are bad. Windows of a
+    shard that lie between the frames of others count for the nearest frame: half a frame at most. From one that pools
+    features, a logit a window at the window's centre; events are then told apart no better than by a window's length,
+    and a segment whose windows do not lie on the grid has no line.
 
     Args:
         config: of the model.
@@ -248,7 +259,9 @@ def timelines(
         if not by_frame and (starts % hop).any():
             continue
         if by_frame:
-            logits = _merged(predictions.frame[task][mine, :, 0], np.rint(starts / per_frame).astype(np.int64))
+            rows = predictions.grid if predictions.frame_grid is None else predictions.frame_grid
+            first = np.rint(rows.start[rows.segment == index] / per_frame).astype(np.int64)
+            logits = _merged(predictions.frame[task][rows.segment == index, :, 0], first)
             line = Timeline(logits, config.frame_seconds, segment.onset_seconds, SPAN_SECONDS, APART_SECONDS)
         else:
             logits = _merged(predictions.window[task][mine], starts // hop)
@@ -267,11 +280,17 @@ def probabilities(task: TaskSpec, logits: Float32[np.ndarray, "*batch _logits"])
     return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
 
 
-def _merged(logits: Float32[np.ndarray, "window frame"], first: Int[np.ndarray, "window"]) -> Float32[np.ndarray, "_"]:
-    """Windows' logits on one axis, averaged where they overlap; `first` is where each window's begin."""
-    index = (first[:, None] + np.arange(logits.shape[1])).ravel()
+def _batch_size() -> int:
+    """Windows at a time: on a CPU no more than its caches hold (64 took 1.7 times as long), else enough to do."""
+    return 16 if jax.default_backend() == "cpu" else 64
+
+
+def _merged(logits: Float32[np.ndarray, "row frame"], first: Int[np.ndarray, "row"]) -> Float32[np.ndarray, "_"]:
+    """Rows of logits on one axis, averaged where they overlap; `first` is where each row begins."""
+    known = ~np.isnan(logits)
+    index = (first[:, None] + np.arange(logits.shape[1]))[known]
     count = np.bincount(index)
-    total = np.bincount(index, weights=logits.ravel())
+    total = np.bincount(index, weights=logits[known])
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
@@ -281,22 +300,26 @@ def _row_finder(config: Config) -> Callable[[np.ndarray], jax.Array]:
     return jax.jit(partial(rows_present, config))
 
 
-def _has_rows(config: Config, present: Bool[np.ndarray, "chan"]) -> bool:
+@lru_cache(maxsize=1024)
+def _has_rows(config: Config, present: tuple[bool, ...]) -> bool:
     """Whether these electrodes make any row of the montage."""
-    return bool(_row_finder(config)(present[None]).any())
+    return bool(_row_finder(config)(np.array([present])).any())
 
 
-def _usable(
-    config: Config, recording: Recording, grid: WindowGrid, quality: Quality | None
-) -> tuple[Bool[np.ndarray, "window chan"], Bool[np.ndarray, "window"]]:
-    """The electrodes that each window takes, and the windows that are left out."""
+def _chosen(
+    config: Config, recording: Recording, quality: Quality | None, places: WindowGrid, length: int, reach: int
+) -> Choices:
+    """The electrodes that each place takes."""
     if quality is None:
-        return np.repeat(recording.present[None], len(grid.start), 0), np.zeros(len(grid.start), bool)
-    reach = max(config.margin, round(REACH_SECONDS * config.data.sfreq))
-    present, lost = quality.within(grid, window=config.n_times, reach=reach)
-    distinct, which = np.unique(present, axis=0, return_inverse=True)
-    has_rows = np.array([_has_rows(config, row) for row in distinct])
-    return present, lost | ~has_rows[which]
+        return recording.present[None], np.zeros(len(places.start), np.int64)
+    reach = max(reach, round(REACH_SECONDS * config.data.sfreq))
+    present, lost = quality.within(places, window=length, reach=reach)
+    # Neighbours mostly take the same: compared before they are sorted.
+    is_first = np.concatenate([[True], (present[1:] != present[:-1]).any(1)])
+    choices, which = np.unique(present[is_first], axis=0, return_inverse=True)
+    has_rows = np.array([_has_rows(config, tuple(choice.tolist())) for choice in choices])
+    which = which.ravel()[is_first.cumsum() - 1]
+    return choices, np.where(lost | ~has_rows[which], -1, which)
 
 
 def _check_recording(config: Config, recording: Recording) -> None:
@@ -308,7 +331,7 @@ def _check_recording(config: Config, recording: Recording) -> None:
             f" {recording.sfreq:g} Hz; the checkpoint needs {', '.join(data.ch_names)} in this order, at"
             f" {data.sfreq:g} Hz"
         )
-    if not _has_rows(config, recording.present):
+    if not _has_rows(config, tuple(recording.present.tolist())):
         there = [name for name, present in zip(data.ch_names, recording.present, strict=True) if present]
         raise ValueError(
             f"{recording.path or 'the recording'}: of the electrodes {', '.join(there) or '(none)'} not one row of the"
@@ -316,49 +339,5 @@ def _check_recording(config: Config, recording: Recording) -> None:
         )
 
 
-def _recording_batches(
-    config: Config,
-    recording: Recording,
-    grid: WindowGrid,
-    present: Bool[np.ndarray, "window chan"],
-    batch_size: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    length, done = config.n_times + 2 * config.margin, 0
-    for starts, block, begin in _blocks(config, recording, grid, batch_size):
-        for first in range(0, len(starts), batch_size):
-            offsets = starts[first : first + batch_size] - config.margin - begin
-            eeg = np.zeros((batch_size, length, block.shape[1]), np.float32)
-            there = np.zeros((batch_size, block.shape[1]), bool)
-            there[: len(offsets)] = present[done : done + len(offsets)]
-            for row, offset in enumerate(offsets):
-                eeg[row] = block[offset : offset + length]
-            done += len(offsets)
-            yield eeg, there, len(offsets)
-
-
-def _blocks(
-    config: Config, recording: Recording, grid: WindowGrid, batch_size: int
-) -> Iterator[tuple[Int64[np.ndarray, "window"], Float32[np.ndarray, "time chan"], int]]:
-    """Where windows start, the stretch of signal that they and their margins need, and where that begins.
-
-    Each holds whole batches of windows, about `READ_SECONDS` of them.
-    """
-    for segment in np.unique(grid.segment):
-        starts = grid.start[grid.segment == segment]
-        hop = max(1, int(starts[-1]) // max(1, len(starts) - 1))
-        n_windows = batch_size * max(1, round(READ_SECONDS * config.data.sfreq / (batch_size * hop)))
-        for first in range(0, len(starts), n_windows):
-            some = starts[first : first + n_windows]
-            begin, end = int(some[0]) - config.margin, int(some[-1]) + config.n_times + config.margin
-            read = partial(recording.read, int(segment))
-            yield some, read_padded(read, recording.segments[segment].n_times, begin, end), begin
-
-
 def _fetch(logits: Logits, n: int) -> Logits:
-    frames = {task: frame for task, frame in logits.frame.items() if frame.shape[-1] == 1}
-    return jax.tree.map(lambda x: np.asarray(x)[:n], Logits(logits.window, frames))
-
-
-def _concatenated(parts: list[Logits]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-    return whole.window, whole.frame
+    return jax.tree.map(lambda x: np.asarray(x)[:n], logits)

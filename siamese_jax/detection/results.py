@@ -1,6 +1,7 @@
 """The files of one detection: which there are, what stands in them, and that nothing of a reviewer's is overwritten.
 
-    <stem>_events.csv    <stem>_hypnogram.csv (if stages are known)    <stem>_detected.edf    <stem>_annotated.edf
+    <stem>_events.csv    <stem>_hypnogram.csv (if stages are known)    <stem>_detected.edf
+    <stem>_annotated.edf (if wanted)
     <stem>_run.json      what was analysed, how, and the SHA-256 of each of the others
 
 They are written beside and get their names when all are whole. The run record comes first and names the others: a
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from siamese_jax import files
-from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN
+from siamese_jax.cohort.sources import ANNOTATED, DETECTED, RUN, VERDICTS
 from siamese_jax.config.typed import parse_json
 from siamese_jax.detection.detect import EPOCH_SECONDS, Detection, Detections, Epoch
 from siamese_jax.recordings.edf_write import write_annotated_copy, write_annotations
@@ -33,11 +34,11 @@ ENDINGS = (EVENTS, HYPNOGRAM, DETECTED, ANNOTATED)
 EVENT_COLUMNS = ("onset", "duration", "label", "origin", "peak", "probability", "channel", "amplitude_uv", "stage")
 EPOCH_COLUMNS = ("onset", "duration", "label", "origin", "stage", "probability")
 MACHINE = "machine"
-LEARNT = "the model learnt from this recording: what it finds here does not show how it does on others"
+LEARNT = "the model learnt from this recording: what it finds here does not show how it performs on others"
 
 
 class Written(NamedTuple):
-    """The files of one detection; `copy` is None if there could be none, and then `notes` say why."""
+    """The files of one detection; `copy` is None if none was wanted, or there could be none: then `notes` say why."""
 
     events: Path
     hypnogram: Path | None
@@ -45,8 +46,10 @@ class Written(NamedTuple):
     copy: Path | None
     run: Path
     notes: tuple[str, ...]
-    """What is to be known: that the model learnt from the recording, which electrodes are bad, what of a patient's
+    """Notes: that the model learnt from the recording, which electrodes are bad, what of a patient's
     identity is hidden, why there is no copy."""
+    report: Path | None = None
+    """The review page, if requested."""
 
 
 def write_detections(
@@ -57,11 +60,12 @@ def write_detections(
     provenance: Mapping[str, Any],
     source: Mapping[str, int] | None = None,
     learnt_from: Collection[str] = (),
+    copy: bool = False,
 ) -> Written:
     """Write all that one detection gives into `folder`, names beginning with the recording's.
 
-    Tables; `_detected.edf`: EDF+, annotations alone; `_annotated.edf`: a copy of the recording with the annotations
-    added, its signals' bytes unchanged; and the run record. Results of an earlier detection are replaced.
+    Tables; `_detected.edf`: EDF+, annotations alone; the run record; and if wanted `_annotated.edf`: a copy of the
+    recording with the annotations added, its signals' bytes unchanged. Results of an earlier detection are replaced.
 
     Args:
         folder: created if it is not there.
@@ -70,6 +74,7 @@ def write_detections(
         provenance: for the run record: with which `model`, in words, and whatever else is to stand there.
         source: `signature` of the recording's file before it was read; None does not compare.
         learnt_from: SHA-256 of the files that the model learnt from; if this one is among them, the notes say so.
+        copy: write `_annotated.edf`, which is as large as the recording.
 
     Raises:
         ValueError: results that somebody changed are there; a recording that was changed while it was analysed.
@@ -79,7 +84,7 @@ def write_detections(
     stem = recording.path.stem if recording.path else "array"
     with _staged(folder, stem) as stage:
         parts = {ending: stage / Path(ending).stem for ending in ENDINGS}  # no .edf: nobody takes it for a recording
-        file, digests, notes = _write_parts(parts, recording, detections)
+        file, digests, notes = _write_parts(parts, recording, detections, copy=copy)
         notes = (*detections.quality.notes(), *notes)
         if file.get("sha256") in learnt_from:
             notes = (LEARNT, *notes)
@@ -99,11 +104,16 @@ def write_detections(
 
 
 def check_unchanged(folder: Path, stem: str) -> None:
-    """Refuse to go on where a result would be overwritten that is not as `detect` wrote it: a reviewer's, say.
+    """Refuse to go on where a result would be overwritten that is not as `detect` wrote it, or that readers judged.
 
     Raises:
         ValueError: there is one; it is named.
     """
+    if (folder / f"{stem}{VERDICTS}").exists():
+        raise ValueError(
+            f"{folder / f'{stem}{VERDICTS}'} holds readers' verdicts on events that would be overwritten."
+            f" Move the results of {stem} to another folder, or give another --out"
+        )
     try:
         written = dict((read_record(folder, stem) or {}).get("files", {}))
     except (ValueError, TypeError, AttributeError):
@@ -149,10 +159,12 @@ def versions() -> dict[str, str]:
 def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
     """Events and stages as EDF+ annotations, in order of time.
 
-    An event reads `IED p=0.93` and names its channel; a stage reads `Sleep stage N2` (EDF+ standard texts).
+    An event reads `IED p=0.93` (or `spindle p=0.93`, by the task) and names its channel; a stage reads `Sleep stage N2`
+    (EDF+ standard texts).
     """
+    label = event_label(detections)
     events = [
-        Annotation(e.onset_seconds, e.duration_seconds, f"IED p={e.probability:.2f}", e.channel, MACHINE)
+        Annotation(e.onset_seconds, e.duration_seconds, f"{label} p={e.probability:.2f}", e.channel, MACHINE)
         for e in detections.events
     ]
     stages = [
@@ -160,6 +172,11 @@ def annotations_of(detections: Detections) -> tuple[Annotation, ...]:
         for e in detections.hypnogram
     ]
     return tuple(sorted(stages + events, key=lambda a: a.onset_seconds))
+
+
+def event_label(detections: Detections) -> str:
+    """What an event is called in the files: `IED`, or the task's name."""
+    return IED.name.upper() if detections.task == IED.name else detections.task or ""
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -171,9 +188,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     files.write_text(path, table.getvalue())
 
 
-def _event_row(event: Detection) -> tuple[str, ...]:
+def _event_row(event: Detection, label: str) -> tuple[str, ...]:
     return (
-        *(f"{event.onset_seconds:.3f}", f"{event.duration_seconds:.3f}", IED.name.upper(), MACHINE),
+        *(f"{event.onset_seconds:.3f}", f"{event.duration_seconds:.3f}", label, MACHINE),
         *(f"{event.peak_seconds:.3f}", f"{event.probability:.4f}"),
         *(event.channel, f"{event.amplitude_uv:.1f}", event.stage or ""),
     )
@@ -227,11 +244,12 @@ def _staged(folder: Path, stem: str) -> Iterator[Path]:
 
 
 def _write_parts(
-    parts: Mapping[str, Path], recording: Recording, detections: Detections
+    parts: Mapping[str, Path], recording: Recording, detections: Detections, *, copy: bool
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Write all but the run record; the recording's SHA-256, that of each part, and what is to be said of them."""
+    """Write all but the run record; the recording's SHA-256, that of each part, and notes on them."""
     annotations, stem = annotations_of(detections), recording.path.stem if recording.path else "array"
-    write_csv(parts[EVENTS], EVENT_COLUMNS, map(_event_row, detections.events))
+    label = event_label(detections)
+    write_csv(parts[EVENTS], EVENT_COLUMNS, (_event_row(event, label) for event in detections.events))
     if detections.hypnogram:
         write_csv(parts[HYPNOGRAM], EPOCH_COLUMNS, map(_epoch_row, detections.hypnogram))
     start, code = recording.start_datetime, recording.patient_code
@@ -239,7 +257,10 @@ def _write_parts(
     notes = [f"{stem}{DETECTED}: {note}" for note in hidden]
     digests = {ending: sha256(part) for ending, part in parts.items() if part.exists()}
     if recording.path is None:
-        return {}, digests, (*notes, "no annotated copy: the recording is an array, not a file")
+        no_copy = ("no annotated copy: the recording is an array, not a file",) * copy
+        return {}, digests, (*notes, *no_copy)
+    if not copy:
+        return {"sha256": sha256(recording.path)}, digests, tuple(notes)
     try:
         copied = write_annotated_copy(recording.path, parts[ANNOTATED], annotations)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 Every interval is a bootstrap over patients. Windows are scored as they stand in the shards; events are found in the
 frames of whole recordings, as detection finds them, and matched one to one with the events that were marked, where
-somebody judged (`shards/marks.py`). A network that pools features over a window tells which window holds an event, but
+somebody judged (`shards/marks.py`). A network that pools features over a window says which window holds an event, but
 not when: it has no event figures, and detection takes its windows' threshold.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Shaped
+from jaxtyping import Bool, Float32, Float64, Int, Shaped
 from scipy import special
 
 from siamese_jax.config.experiment import Config
@@ -28,11 +28,11 @@ from siamese_jax.detection.predict import (
     timelines,
 )
 from siamese_jax.evaluation import metrics, statistics
-from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc, pool_counts
+from siamese_jax.evaluation.events import Event, EventCounts, count_events, find_events, froc, match_peaks, pool_counts
 from siamese_jax.evaluation.metrics import EVENTS_MAX_F1, OperatingPoint
 from siamese_jax.evaluation.statistics import patient_bootstrap
-from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks
+from siamese_jax.pipeline import Variables
 from siamese_jax.recordings.intervals import Stretch, holding, without
 from siamese_jax.recordings.recording import Segment
 from siamese_jax.shards.marks import Mark, TaskMarks, events_of
@@ -59,10 +59,12 @@ class RecordingEvents(NamedTuple):
     found: tuple[Event, ...]
     annotated_seconds: Float64[np.ndarray, "event"]
     hours: float
+    is_run: Bool[np.ndarray, "event"]
+    """Of the annotated ones: which are runs, which have no time to compare the found one with."""
 
 
 class Scores(NamedTuple):
-    """A model's answers on some shards.
+    """A model's outputs on some shards.
 
     Attributes:
         patients: of each window.
@@ -89,7 +91,7 @@ def score(
     *,
     on_progress: Callable[[int], None] = lambda windows: None,
 ) -> Scores:
-    """The model's answers on all labelled windows of `shards`, and its events. Errors as for `predict_shards`."""
+    """The model's outputs on all labelled windows of `shards`, and its events. Errors as for `predict_shards`."""
     predictor, chosen = make_predictor(config, tasks), chosen_tasks(config, tasks)
     predicted = predict_shards(predictor, config, variables, shards, on_progress=on_progress)
     of_events = [task for task in chosen if task.kind == "binary" and any(_recordings(s, task) for s in shards)]
@@ -308,7 +310,8 @@ def _recording_events(
             best = max(inside, key=lambda event: event.probability)
             found = [e for e in found if e not in inside] + [best._replace(peak_seconds=run.place_seconds)]
     hours = sum(len(times) * frame_seconds for times, frame_seconds in analysed) / 3600
-    return RecordingEvents(patient, tuple(found), np.array([event.place_seconds for event in marked], float), hours)
+    places, is_run = np.array([event.place_seconds for event in marked], float), [e.kind == "run" for e in marked]
+    return RecordingEvents(patient, tuple(found), places, hours, np.array(is_run, bool))
 
 
 def _is_in(event: Mark, times: Float64[np.ndarray, "frame"], frame_seconds: float) -> bool:
@@ -395,6 +398,25 @@ def _counts(events: Sequence[RecordingEvents], threshold: float) -> list[EventCo
     return rows
 
 
+def found_and_real(
+    one: RecordingEvents,
+) -> tuple[Float64[np.ndarray, "event"], Bool[np.ndarray, "event"]]:
+    """The probability of each event found in a recording, and whether it matches an annotated one."""
+    chance = np.array([event.probability for event in one.found], np.float64)
+    peaks = np.array([event.peak_seconds for event in one.found], np.float64)
+    real = np.zeros(len(peaks), bool)
+    real[match_peaks(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS)[:, 0]] = True
+    return chance, real
+
+
+def _errors(one: RecordingEvents, threshold: float) -> Float64[np.ndarray, "pair"]:
+    """How far the found events lie from the single ones that they match, in seconds."""
+    peaks = np.array([e.peak_seconds for e in one.found if e.probability >= threshold], np.float64)
+    pairs = match_peaks(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS)
+    pairs = pairs[~one.is_run[pairs[:, 1]]]
+    return np.abs(peaks[pairs[:, 0]] - one.annotated_seconds[pairs[:, 1]])
+
+
 def _event_report(events: Sequence[RecordingEvents], threshold: float, n_resamples: int) -> dict[str, Any]:
     columns = tuple(np.array(column, np.float64) for column in zip(*_counts(events, threshold), strict=True))
     patients = np.array([recording.patient for recording in events], object)
@@ -408,6 +430,9 @@ def _event_report(events: Sequence[RecordingEvents], threshold: float, n_resampl
 
     rates = ("sensitivity", "precision", "f1", "false_detections_per_hour")
     about = {"threshold": threshold, "tolerance_seconds": TOLERANCE_SECONDS, "hours": float(columns[3].sum())}
+    errors = np.concatenate([np.zeros(0), *(_errors(one, threshold) for one in events)])
+    median, most = np.quantile(errors, (0.5, 0.9)).tolist() if errors.size else (math.nan, math.nan)
+    about |= {"error_seconds_median": median, "error_seconds_90": most}
     about["annotated"] = int(columns[0].sum() + columns[2].sum())
     return _plain(about) | {rate: interval(rate) for rate in rates}
 
@@ -442,6 +467,9 @@ def report_text(tree: dict[str, Any]) -> str:
             if isinstance(point, dict) and "threshold" in point:
                 lines.append(f"  {name}, {_threshold_text(point)}")
                 lines += [f"    {rate:<26} {_bracketed(item)}" for rate, item in point.items() if _is_interval(item)]
+                if point.get("error_seconds_median") is not None:
+                    error = f"median {point['error_seconds_median']:.3f}, 90 % within {point['error_seconds_90']:.3f}"
+                    lines.append(f"    {'seconds from the mark':<26} {error}")
         lines += [f"  {figures['events']}"] if "events" in figures else []
     return "\n".join(lines)
 

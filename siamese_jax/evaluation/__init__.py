@@ -1,1 +1,1 @@
-"""What turns probabilities into numbers. A host room: NumPy only, never JAX."""
+"""Scores of probabilities, and their intervals. NumPy only, never JAX."""

@@ -38,7 +38,7 @@ def find_events(
 
     Frame logits add up to a window's logit by their odds (log-sum-exp), so an event's probability is that of
     the summed odds of the frames within half a span of its peak. Peaks are local maxima of the logits, not of
-    the sums: a sum over a span has a flat top as wide as the span, which tells no time and would count one
+    the sums: a sum over a span has a flat top as wide as the span, which gives no time and would count one
     spike twice. Of peaks that are too close the highest stays. An event reaches as far as the odds stay above
     half of the peak's, but never beyond the lowest frame between two events, nor into a gap.
 

@@ -74,7 +74,7 @@ class Curve(NamedTuple):
 
 
 def curve(scores: Scores, labels: Labels, *, weights: Weights = None) -> Curve:
-    """The counts at every threshold that tells windows apart; ties are one threshold.
+    """The counts at every threshold that separates windows; ties are one threshold.
 
     Raises:
         ValueError: lengths that differ, a weight that is negative or not finite, a window that counts but has no score

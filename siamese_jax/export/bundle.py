@@ -1,7 +1,7 @@
 """A checkpoint to a bundle: programs that need neither Flax nor this package, parameters, and data to check them with.
 
     OUT/model.stablehlo          `forward` and its probabilities for cpu, cuda and tpu (`jax.export`), parameters inside
-    OUT/model.onnx               the same for ONNX runtimes, if asked for
+    OUT/model.onnx               the same for ONNX runtimes, if requested
     OUT/interface.json           what goes in and comes out: names, shapes, units, electrodes, classes, thresholds
     OUT/golden.safetensors       inputs, and what the library's own `forward` makes of them
     OUT/run.py                   loads and checks the programs without this package
@@ -38,8 +38,8 @@ from siamese_jax.export.golden import golden_inputs
 from siamese_jax.export.model_card import model_card
 from siamese_jax.export.onnx import check_onnx, onnx_config, to_onnx
 from siamese_jax.files import replacing_folder, write_json, write_text
-from siamese_jax.forward import forward
 from siamese_jax.models.build import build_model, chosen_tasks
+from siamese_jax.pipeline import forward
 from siamese_jax.signals.preprocess import rows_present
 from siamese_jax.tensors import write_tensors
 from siamese_jax.vocabulary import TaskSpec
@@ -88,7 +88,7 @@ def export(
     figures: Mapping[str, Any] | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
-    """Write a bundle, run its programs in a process that knows neither Flax nor this package, compare, only then keep.
+    """Write a bundle, run its programs in a process without Flax and this package, compare, and keep it only then.
 
     Args:
         checkpoint: from `checkpoints.load`.

@@ -118,7 +118,7 @@ def _description(checkpoint: Checkpoint) -> str:
 
 
 def _trained_on(sources: tuple[str, ...]) -> str:
-    text = "Trained on: " + ("; ".join(map(_cell, sources)) or "not said") + "."
+    text = "Trained on: " + ("; ".join(map(_cell, sources)) or "not known") + "."
     if any("simulat" in source.lower() for source in sources):
         text += " **Simulated signals are among them: figures on such say nothing about real recordings.**"
     return text

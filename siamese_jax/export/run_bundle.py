@@ -75,7 +75,7 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
 def check(path: Path, tolerance: float) -> dict[str, float]:
     """The largest differences in log-odds from the golden outputs, by output, over batches of several sizes.
 
-    Golden outputs that vary so little that a constant would pass, a window with a NaN that gets an answer, and a batch
+    Golden outputs that vary so little that a constant would pass, a window with a NaN that gets an output, and a batch
     of 0 windows that gets none, end the program.
     """
     golden = load_file(path.parent / "golden.safetensors")
@@ -100,7 +100,9 @@ def check(path: Path, tolerance: float) -> dict[str, float]:
     broken[np.arange(n), eeg.shape[1] // 2, present.argmax(axis=1)] = np.resize([np.nan, np.inf, -np.inf], n)
     for name, value in predict(broken, present).items():
         if not np.isnan(value).all():
-            raise SystemExit(f"{name} answers a window of which a present electrode has a sample that is not finite")
+            raise SystemExit(
+                f"{name} gives numbers for a window with a sample that is not finite in a present electrode"
+            )
     return worst
 
 

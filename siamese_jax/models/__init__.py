@@ -1,1 +1,1 @@
-"""The Flax room: networks from frequency-temporal maps to logits. Nothing outside it imports flax."""
+"""Networks from frequency-temporal maps to logits. Nothing outside of this package imports flax."""

@@ -178,7 +178,7 @@ class SqueezeExcite(nn.Module):
 class Dropout(nn.Module):
     """Dropout whose mask for a sample depends on that sample's key alone, not on its place in a batch or device.
 
-    `salt` tells apart the dropouts of one model.
+    `salt` differs between the dropouts of one model.
     """
 
     rate: float

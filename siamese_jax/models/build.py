@@ -1,12 +1,14 @@
 """From a configuration to a model: the one list of models there are."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 from jaxtyping import PyTree
 
 from siamese_jax.config.experiment import Config
+from siamese_jax.config.own import is_own, own_object
 from siamese_jax.models.aied import AiED
 from siamese_jax.models.cnn_lstm import CnnLstm
 from siamese_jax.models.eegformer import EEGformer
@@ -34,6 +36,8 @@ MODELS: dict[str, type[nn.Module]] = {
 def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None = None) -> nn.Module:
     """The model that `config` names, with a head for each task of `config.tasks`.
 
+    A network of `MODELS`, or the user's own: a Flax module of the fields `config`, `tasks` and `axis`.
+
     It takes `maps` and `row_present`, and gives the `Logits` of a batch. `maps` is what the converter gives, with
     `context_frames` more frames on both sides; what it holds of rows that are not present is 0, or not looked at. In
     training it takes `keys` too, a random key a sample; without them it uses running statistics and no dropout.
@@ -44,9 +48,40 @@ def build_model(config: Config, tasks: Sequence[TaskSpec], *, axis: str | None =
         axis: device axis over which batch statistics are shared, or None.
 
     Raises:
-        ValueError: `config.tasks` names a task that `tasks` lacks.
+        ValueError: `config.tasks` names a task that `tasks` lacks; an own network that is not imported, or is none.
     """
-    return MODELS[config.model.name](config, chosen_tasks(config, tasks), axis)
+    name, heads = config.model.name, chosen_tasks(config, tasks)
+    if not is_own(name):
+        return MODELS[name](config, heads, axis)
+    network = own_object(name, "model.name")
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
+        raise ValueError(f"model.name is {name!r}, which is no class of flax.linen.Module")
+    return network(config=config, tasks=heads, axis=axis)
+
+
+def is_own_network(config: Config) -> bool:
+    """Whether the network is the user's own."""
+    return is_own(config.model.name)
+
+
+def check_logits(config: Config, tasks: Sequence[TaskSpec], logits: Any) -> None:
+    """Refuse what a network gives for a batch of 1 if it is not what the configuration says.
+
+    Raises:
+        ValueError: other tasks, shapes or types; what is wanted is named.
+    """
+    for task in chosen_tasks(config, tasks):
+        wanted: dict[str, tuple[int, ...]] = {"window": (1, task.n_logits)}
+        if config.keeps_frames:
+            wanted["frame"] = (1, config.n_frames, task.n_logits)
+        for part, shape in wanted.items():
+            given = getattr(logits, part, {}).get(task.name)
+            if given is None or given.shape != shape:
+                there = "nothing" if given is None else f"the shape {given.shape}"
+                raise ValueError(
+                    f"model.name={config.model.name!r} must give Logits.{part}[{task.name!r}] of shape {shape} for one"
+                    f" window with model.pooling={config.model.pooling!r}, and gives {there}"
+                )
 
 
 def chosen_tasks(config: Config, tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:

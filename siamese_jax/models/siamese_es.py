@@ -46,6 +46,11 @@ def is_frozen(config: Config, layer: str) -> bool:
     return layer.split("_")[0] in {OWNERS[part] for part in config.freeze}
 
 
+def adds_odds(config: ModelConfig, task: str) -> bool:
+    """Whether a window's odds are the sum of its frames'; else its logits are the mean of theirs, if it has several."""
+    return config.pooling == "frames" and task not in config.sleep_tasks
+
+
 class SiameseES(nn.Module):
     """Maps of all rows in, logits of all tasks out."""
 
@@ -72,13 +77,13 @@ class SiameseES(nn.Module):
             of_state = sleep is not None and task.name in config.sleep_tasks
             features = Dropout(config.dropout, salt=salt)(sleep if of_state else fused, keys)
             # Odds of frames add up over the window; starting at minus the log of their number makes them sum to 1.
-            adds_odds = config.pooling == "frames" and not of_state
-            bias = -math.log(features.shape[1]) if adds_odds else 0.0
+            of_events = adds_odds(config, task.name)
+            bias = -math.log(features.shape[1]) if of_events else 0.0
             head = nn.Dense(
                 task.n_logits, dtype=jnp.float32, bias_init=nn.initializers.constant(bias), name=f"head_{task.name}"
             )
             by_frame = head(features)
-            logits.window[task.name] = jax.nn.logsumexp(by_frame, 1) if adds_odds else by_frame.mean(1)
+            logits.window[task.name] = jax.nn.logsumexp(by_frame, 1) if of_events else by_frame.mean(1)
             if config.pooling == "frames":
                 logits.frame[task.name] = by_frame
         return logits
@@ -127,7 +132,7 @@ class SmallStage(nn.Module):
 
     The first `ROW_STAGES` stages run over each row by itself with the same weights, frequency being their features:
     what a spike looks like is learnt once for all electrodes. The next stage joins the rows: the largest and the mean
-    of each feature over the head, and a weighted sum that knows which row is which. From there on, only time is left.
+    of each feature over the head, and a sum with a weight for each row. From there on, only time is left.
     Maps are [batch, row, frame, feature].
     """
 

@@ -1,4 +1,4 @@
-"""Which channel of a file serves each electrode asked for, and what became of the others."""
+"""Which channel of a file is used for each requested electrode, and why the others are not."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class ChannelReport:
     renamed: dict[str, str]
     """Of those, labels whose electrode has another name here (`T7` is `T3`), and that name."""
     missing: tuple[str, ...]
-    """Electrodes asked for and not usable."""
+    """Requested electrodes that are not usable."""
     ignored: dict[str, str]
     """Labels not used, and why."""
     warnings: tuple[str, ...] = field(default=())

@@ -52,7 +52,7 @@ def read_recording(
         sfreq: samples per second wanted.
         units: units to read channels in instead of the header's, by file label, standard name or `*`.
         nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
-        amend: mends what the header says of a channel, before any is chosen: BIDS has a table of them.
+        amend: corrects what the header says of a channel, before any is chosen: BIDS has a table of them.
 
     Raises:
         ValueError: the file cannot be read or analysed, in one sentence that names it; an electrode is wanted twice.

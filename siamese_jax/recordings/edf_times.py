@@ -123,7 +123,7 @@ def find_runs(layout: Layout, stamps: Stamps, *, sfreq: float) -> tuple[tuple[Ru
             raise ValueError(
                 f"{layout.path.name}: data record {run.first + 1} starts {-gap:g} s before the one before it ends"
                 f" ({run.onset_seconds:g} s after the first sample): the clock went back, or records overlap, so that"
-                " times in this file are of two moments; split it into two files before that record"
+                " one time in this file means two moments; split it into two files before that record"
             )
     drifted = ~is_jump[firsts[1:]] & (np.abs(gaps) < largest_overlap)
     ahead, behind = gaps[~drifted & (gaps > 0)], gaps[~drifted & (gaps < 0)]

@@ -67,7 +67,7 @@ def write_recording(
         ch_names: standard names.
         annotations: marks of one origin; onsets from the first sample.
         patient_code: one word; None if it is not known.
-        sex: M, F, or X if not said.
+        sex: M, F, or X if not known.
         start: when the first sample was taken; None hides it.
 
     Returns:
@@ -315,7 +315,7 @@ def _header_with_annotations(layout: Layout, n_samples: int, origin: Origin) -> 
     """The source's header with one annotation signal more, a plain EDF's as EDF+C; and what of it is hidden."""
     old, n_signals = layout.header, len(layout.labels)
     if layout.record_bytes + 2 * n_samples > MAX_RECORD_BYTES or n_signals >= 9999:
-        raise ValueError(f"{layout.path.name}: its data records have no room for the annotations")
+        raise ValueError(f"{layout.path.name}: its data records are too small for the annotations")
     identification, notes = _identification(layout)
     reserved = b"EDF+C".ljust(44) if layout.kind == "EDF" else old[192:236]
     size, records, count = 256 * (n_signals + 2), layout.n_records, n_signals + 1

@@ -1,16 +1,17 @@
 """Which electrodes are broken when: each EEG channel of a recording judged second by second, on the host.
 
 A fault is what no brain makes. The limits are wide, so that no discharge, no slow wave of a child and no muscle of a
-chewing patient makes its channel bad; what lies between is left to the network. They are INFERENCE, held against real
+chewing patient makes its channel bad; the network decides between these limits. They are INFERENCE, compared with real
 recordings in the tests.
 """
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from scipy.fft import rfft
 from scipy.ndimage import uniform_filter1d
 
@@ -19,7 +20,7 @@ from siamese_jax.recordings.recording import Recording, Segment
 from siamese_jax.recordings.windows import WindowGrid, read_padded
 from siamese_jax.vocabulary import channel_kind
 
-FAULTS = ("flat", "clipped", "mains", "broad noise", "implausible", "alone")
+FAULTS = ("flat", "clipped", "mains", "broad noise", "implausible", "alone", "too large")
 """A second of a channel has one at most: the first that holds."""
 
 FLAT_UV = 1.0
@@ -35,8 +36,11 @@ NOISE_HZ, NOISE_SHARE, NOISE_UV, NOISE_TIMES, NOISE_MOST_UV = 35.0, 0.1, 50.0, 8
 channel's, or beyond a limit."""
 ALONE_TIMES, ALONE_CORRELATION, ALONE_SECONDS, ALONE_CHANNELS = 5.0, 0.3, 10, 8
 """Size against the median channel, largest correlation with any other, in ten seconds; of eight channels or more."""
+LARGE_TIMES, LARGE_SHARE, LARGE_SECONDS = 6.0, 0.8, 30
+"""Size against the median channel, in which share of a block, of so many seconds or more: a wrong gain. No discharges
+and no blinks last that long, and a hole in the skull makes its EEG three times larger at most."""
 BAD_SHARE = 0.5
-"""Of electrodes, from which on a stretch is bad; of seconds, above which an electrode is bad throughout."""
+"""Of electrodes, from which on a stretch is bad; of seconds, above which an electrode is called mostly bad."""
 
 BLOCK_SECONDS, AROUND_SECONDS, DRIFT_SECONDS, SMOOTH_SECONDS = 200, 2, 3, 0.04
 MAINS_HZ, LARGEST_UV, N_NAMED = (50.0, 60.0), 1e6, 5
@@ -47,13 +51,14 @@ class QualityReport(NamedTuple):
 
     Attributes:
         channel_seconds: outside bad stretches, by channel and fault.
-        throughout: channels that are bad in more than half of these seconds.
-        bad_stretches: onset and duration in seconds by the recording's clock, where half of the others or more are bad.
+        mostly_bad: channels that are bad in more than half of these seconds.
+        bad_stretches: onset and duration in seconds by the recording's clock, where half of the EEG channels or more
+            are bad.
         seconds: judged.
     """
 
     channel_seconds: dict[str, dict[str, int]] = {}
-    throughout: tuple[str, ...] = ()
+    mostly_bad: tuple[str, ...] = ()
     bad_stretches: tuple[Stretch, ...] = ()
     seconds: int = 0
 
@@ -68,8 +73,8 @@ class QualityReport(NamedTuple):
         if more := worst[N_NAMED:]:
             said.append(f"{len(more)} more for {n[more[0]]} s at most")
         notes = [f"bad channels, taken as absent where they are bad: {', '.join(said)}"] if said else []
-        if self.throughout:
-            notes.append(f"bad in more than half of the time, taken as absent throughout: {', '.join(self.throughout)}")
+        if self.mostly_bad:
+            notes.append(f"bad in more than half of the time: {', '.join(self.mostly_bad)}")
         if lost := sum(duration for _, duration in self.bad_stretches):
             notes.append(f"half of the channels or more are bad in {lost:.0f} s, which are not analysed")
         return tuple(notes)
@@ -80,94 +85,110 @@ class Quality:
     """The faults of a recording's channels.
 
     Attributes:
-        recording: that was judged.
-        faults: 0, or one more than the index in `FAULTS`; by second of one segment after another, the last second of
-            each filled up by reflection.
+        recording: that is judged.
+        source: faults in a block of a segment, `BLOCK_SECONDS` from its start or what is left of it: 0, or one more
+            than the index in `FAULTS`, by second; the last second of a segment is filled up by reflection.
     """
 
     recording: Recording
-    faults: UInt8[np.ndarray, "second chan"]
+    source: Callable[[int, int], UInt8[np.ndarray, "second chan"]] = field(repr=False)
 
-    @cached_property
-    def used(self) -> Bool[np.ndarray, "chan"]:
-        """Channels that are there, less those that are bad in more than half of the seconds outside bad stretches."""
-        rest = self.faults[~self._too_many(self.faults > 0, self.recording.present)] > 0
-        return self.recording.present & (rest.sum(0) <= BAD_SHARE * len(rest))
+    @property
+    def faults(self) -> UInt8[np.ndarray, "second chan"]:
+        """Of the whole recording, one segment after another."""
+        nothing = np.zeros((0, len(self.recording.ch_names)), np.uint8)
+        sizes = enumerate(map(self._n_seconds, self.recording.segments))
+        return np.concatenate([nothing, *(self._seconds(index, 0, n) for index, n in sizes)])
 
     def within(
         self, grid: WindowGrid, *, window: int, reach: int
     ) -> tuple[Bool[np.ndarray, "window chan"], Bool[np.ndarray, "window"]]:
         """Which channels can be used in each window, and in which windows half of them or more are bad.
 
+        Only what lies near the windows is judged, so that a recording can be judged while it is read.
+
         Args:
             grid: of the same recording.
             window: samples of a window.
             reach: samples to either side of it that count, too.
         """
-        n = np.array([_n_seconds(segment, self.recording.sfreq) for segment in self.recording.segments])[grid.segment]
-        begin = np.searchsorted(self._segment, grid.segment)
-        edges = grid.start - reach, grid.start + window + reach - 1
-        first, last = (begin + np.clip(edge // round(self.recording.sfreq), 0, n - 1) for edge in edges)
-        bad = self._total[last + 1] > self._total[first]
-        return self.used[None] & ~bad, self._too_many(bad, self.used)
+        bad = np.zeros((len(grid.start), len(self.recording.ch_names)), bool)
+        for index in np.unique(grid.segment):
+            mine, n = grid.segment == index, self._n_seconds(self.recording.segments[index])
+            edges = grid.start[mine] - reach, grid.start[mine] + window + reach - 1
+            first, last = (np.clip(edge // round(self.recording.sfreq), 0, n - 1) for edge in edges)
+            bad[mine] = self._any_bad(int(index), first, last)
+        return self.recording.present[None] & ~bad, self._too_many(bad)
 
     def report(self) -> QualityReport:
-        """What is bad, in numbers."""
-        lost, ch_names = self._too_many(self.faults > 0, self.used), self.recording.ch_names
-        counts = np.stack([(self.faults[~lost] == i + 1).sum(0) for i in range(len(FAULTS))], 1).tolist()
+        """What is bad in the whole recording, in numbers."""
+        faults, ch_names = self.faults, self.recording.ch_names
+        lost = self._too_many(faults > 0)
+        rest = faults[~lost]
+        counts = np.stack([(rest == i + 1).sum(0) for i in range(len(FAULTS))], 1).tolist()
         by_fault = [{fault: n for fault, n in zip(FAULTS, row, strict=True) if n} for row in counts]
+        mostly = (rest > 0).sum(0) > BAD_SHARE * len(rest)
         return QualityReport(
             {name: faults for name, faults in zip(ch_names, by_fault, strict=True) if faults},
-            tuple(ch_names[chan] for chan in np.flatnonzero(self.recording.present & ~self.used)),
+            tuple(ch_names[chan] for chan in np.flatnonzero(mostly)),
             tuple(self._stretches(lost)),
             len(lost),
         )
 
-    @cached_property
-    def _segment(self) -> Int[np.ndarray, "second"]:
-        """Which segment a second is of."""
-        n = [_n_seconds(segment, self.recording.sfreq) for segment in self.recording.segments]
-        return np.repeat(np.arange(len(n)), n)
+    def _n_seconds(self, segment: Segment) -> int:
+        return _n_seconds(segment, self.recording.sfreq)
 
-    @cached_property
-    def _total(self) -> Int[np.ndarray, "second_and_1 chan"]:
-        """Bad seconds before each second."""
-        return np.concatenate([np.zeros_like(self.faults[:1], int), (self.faults > 0).cumsum(0)])
+    def _seconds(self, index: int, first: int, stop: int) -> UInt8[np.ndarray, "second chan"]:
+        """Faults in seconds [first, stop) of a segment."""
+        begin = first // BLOCK_SECONDS
+        blocks = [self.source(index, block) for block in range(begin, -(-stop // BLOCK_SECONDS))]
+        nothing = np.zeros((0, len(self.recording.ch_names)), np.uint8)
+        return np.concatenate([nothing, *blocks])[first - begin * BLOCK_SECONDS : stop - begin * BLOCK_SECONDS]
 
-    def _too_many(
-        self, bad: Bool[np.ndarray, "time chan"], among: Bool[np.ndarray, "chan"]
-    ) -> Bool[np.ndarray, "time"]:
-        """Where half of the EEG channels or more are bad."""
-        eeg = among & _is_eeg(self.recording)
+    def _any_bad(
+        self, index: int, first: Int64[np.ndarray, "window"], last: Int64[np.ndarray, "window"]
+    ) -> Bool[np.ndarray, "window chan"]:
+        """Which channels are bad in any of the seconds from `first` to `last` of a segment."""
+        low = int(first.min())
+        bad = self._seconds(index, low, int(last.max()) + 1) > 0
+        total = np.concatenate([np.zeros_like(bad[:1], int), bad.cumsum(0)])
+        return total[last + 1 - low] > total[first - low]
+
+    def _too_many(self, bad: Bool[np.ndarray, "time chan"]) -> Bool[np.ndarray, "time"]:
+        """Where half of the EEG channels that are there, or more, are bad."""
+        eeg = self.recording.present & _is_eeg(self.recording)
         return (bad & eeg[None]).sum(1) >= max(BAD_SHARE * eeg.sum(), 1)
 
     def _stretches(self, seconds: Bool[np.ndarray, "second"]) -> list[Stretch]:
-        found, sfreq = [], self.recording.sfreq
-        for index, segment in enumerate(self.recording.segments):
-            starts = np.flatnonzero(seconds[self._segment == index]) * round(sfreq) / sfreq
+        found, sfreq, done = [], self.recording.sfreq, 0
+        for segment in self.recording.segments:
+            n = self._n_seconds(segment)
+            starts = np.flatnonzero(seconds[done : done + n]) * round(sfreq) / sfreq
             ends = np.minimum(starts + round(sfreq) / sfreq, segment.n_times / sfreq)
             found += [(segment.onset_seconds + a, b - a) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+            done += n
         return merged(found)
 
 
 def judge(recording: Recording) -> Quality:
-    """The faults of each EEG channel in each second; read in blocks, so that memory does not grow with the length.
+    """The faults of each EEG channel in each second: each block is read and judged at first use.
 
     What all electrodes share is the reference's, and a montage takes it out: of four channels or more, all but `flat`
     and `clipped` is judged after the median channel is taken away.
     """
-    chans = np.flatnonzero(recording.present & _is_eeg(recording))
-    n, margin = round(recording.sfreq), AROUND_SECONDS * round(recording.sfreq)
-    parts = [np.zeros((0, len(recording.ch_names)), np.uint8)]
-    for index, segment in enumerate(recording.segments):
-        for first in range(0, seconds := _n_seconds(segment, recording.sfreq), BLOCK_SECONDS):
-            last = min(first + BLOCK_SECONDS, seconds)
-            parts.append(np.zeros((last - first, len(recording.ch_names)), np.uint8))
-            if len(chans):
-                begin, end = first * n - margin, last * n + margin
-                block = read_padded(partial(recording.read, index), segment.n_times, begin, end)
-                parts[-1][:, chans] = _judged(block[:, chans], recording.sfreq)
-    return Quality(recording, np.concatenate(parts))
+    return Quality(recording, cache(partial(_judged_block, recording)))
+
+
+def _judged_block(recording: Recording, index: int, block: int) -> UInt8[np.ndarray, "second chan"]:
+    segment, chans = recording.segments[index], np.flatnonzero(recording.present & _is_eeg(recording))
+    first = block * BLOCK_SECONDS
+    last = min(first + BLOCK_SECONDS, _n_seconds(segment, recording.sfreq))
+    faults = np.zeros((last - first, len(recording.ch_names)), np.uint8)
+    if len(chans):
+        n, margin = round(recording.sfreq), AROUND_SECONDS * round(recording.sfreq)
+        eeg = read_padded(partial(recording.read, index), segment.n_times, first * n - margin, last * n + margin)
+        faults[:, chans] = _judged(eeg[:, chans], recording.sfreq)
+    return faults
 
 
 def _judged(eeg: Float32[np.ndarray, "time chan"], sfreq: float) -> UInt8[np.ndarray, "second chan"]:
@@ -191,13 +212,15 @@ def _judged(eeg: Float32[np.ndarray, "time chan"], sfreq: float) -> UInt8[np.nda
     eeg = eeg - uniform_filter1d(eeg, DRIFT_SECONDS * n, axis=0)
     total, mains, noise = _powers(eeg[margin - n // 2 : len(eeg) - margin + n - n // 2], sfreq)
     limit_uv = np.clip(NOISE_TIMES * np.sqrt(np.median(noise, 1, keepdims=True)), NOISE_UV, NOISE_MOST_UV)
+    smooth = by_second(uniform_filter1d(eeg, max(1, round(SMOOTH_SECONDS * sfreq)), axis=0))
     holds = {
         "flat": size[:, 0] < FLAT_UV,
         "clipped": clipped,
         "mains": (np.sqrt(mains) > MAINS_UV) & (mains > MAINS_SHARE * total),
         "broad noise": (np.sqrt(noise) > limit_uv) & (noise > NOISE_SHARE * total),
         "implausible": np.abs(by_second(eeg)).max(1) > IMPLAUSIBLE_UV,
-        "alone": _alone(by_second(uniform_filter1d(eeg, max(1, round(SMOOTH_SECONDS * sfreq)), axis=0))),
+        "alone": _alone(smooth),
+        "too large": _too_large(smooth),
     }
     return np.select([holds[fault] for fault in FAULTS], range(1, 1 + len(FAULTS)), 0).astype(np.uint8)
 
@@ -234,6 +257,14 @@ def _alone(eeg: Float32[np.ndarray, "second sample chan"]) -> Bool[np.ndarray, "
         agrees = (agreement.max(0) >= ALONE_CORRELATION) | (is_large[seconds].mean(0) <= BAD_SHARE)
         alone[seconds] = is_large[seconds] & ~agrees[None]
     return alone
+
+
+def _too_large(eeg: Float32[np.ndarray, "second sample chan"]) -> Bool[np.ndarray, "second chan"]:
+    """Channels that are much larger than the others all the time, by a size that spikes hardly change."""
+    sizes = np.median(np.abs(eeg - np.median(eeg, 1, keepdims=True)), 1)
+    share = (sizes > LARGE_TIMES * np.median(sizes, 1, keepdims=True)).mean(0)
+    enough = eeg.shape[2] >= ALONE_CHANNELS and len(eeg) >= LARGE_SECONDS
+    return np.broadcast_to((share > LARGE_SHARE)[None] & enough, sizes.shape)
 
 
 def _n_seconds(segment: Segment, sfreq: float) -> int:

@@ -4,9 +4,11 @@
 """
 
 import datetime
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,10 +16,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from siamese_jax.recordings.channels import ChannelReport, FileChannel, choose_channels, spreads_of
+from siamese_jax.recordings.intervals import Stretch, without
 from siamese_jax.recordings.resample import resample, resampled_length
 from siamese_jax.vocabulary import standard_names
 
 N_SAMPLED, SAMPLED_SECONDS = 20, 10
+KEPT_SECONDS, N_KEPT = 200, 4
+"""What `read_once` reads at a time, and how many of these it keeps."""
 
 
 Origin = Literal["human", "machine", "reviewed", "simulated"]
@@ -87,6 +92,56 @@ def end_seconds(recording: Recording) -> float:
     return end * max((report.records_expected or 0) / max(report.records_read, 1), 1.0)
 
 
+def read_once(recording: Recording) -> Recording:
+    """The same recording, which keeps the latest minutes that were read of it.
+
+    Who goes through it from start to end, and looks at a stretch more than once on the way, reads the file once;
+    memory does not grow with the length. Not for several threads at a time.
+    """
+    n_times = round(KEPT_SECONDS * recording.sfreq)
+
+    @lru_cache(maxsize=N_KEPT)
+    def block(segment: int, number: int) -> Float32[np.ndarray, "time chan"]:
+        stop = min((number + 1) * n_times, recording.segments[segment].n_times)
+        return recording.source(segment, number * n_times, stop)
+
+    def source(segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        parts = [np.zeros((0, len(recording.ch_names)), np.float32)]
+        for number in range(start // n_times, -(-stop // n_times)):
+            begin = number * n_times
+            parts.append(block(segment, number)[max(start - begin, 0) : stop - begin])
+        return np.concatenate(parts)
+
+    return replace(recording, source=source)
+
+
+def without_stretches(recording: Recording, holes: Sequence[Stretch]) -> Recording:
+    """The same recording with gaps where `holes` lie: no window reaches across one, and what it holds is never read.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    if not any(duration > 0 for _, duration in holes):
+        return recording
+    rate, segments, pieces = recording.sfreq, [], []
+    for index, segment in enumerate(recording.segments):
+        whole = (segment.onset_seconds, segment.n_times / rate)
+        for onset, duration in without([whole], holes):
+            start = math.ceil((onset - segment.onset_seconds) * rate - 1e-6)
+            stop = math.floor((onset + duration - segment.onset_seconds) * rate + 1e-6)
+            if stop > start:
+                segments.append(Segment(segment.onset_seconds + start / rate, stop - start))
+                pieces.append((index, start))
+    if not segments:
+        raise ValueError("all of the recording is marked as bad, or was not recorded")
+
+    def source(segment: int, start: int, stop: int) -> Float32[np.ndarray, "time chan"]:
+        index, first = pieces[segment]
+        return recording.source(index, first + start, first + stop)
+
+    return replace(recording, segments=tuple(segments), source=source)
+
+
 def recording_from_array(
     eeg_uv: Float[np.ndarray, "time chan"],
     *,
@@ -94,6 +149,7 @@ def recording_from_array(
     ch_names: Sequence[str],
     target_ch_names: Sequence[str],
     target_sfreq: float,
+    nearest: bool = False,
 ) -> Recording:
     """An array of MICROVOLTS as a recording of `target_ch_names` at `target_sfreq` Hz.
 
@@ -105,6 +161,7 @@ def recording_from_array(
         ch_names: its channels' names, as in a file's labels.
         target_ch_names: electrodes wanted, in order; the recording has their standard names.
         target_sfreq: samples per second wanted.
+        nearest: let a near electrode of the 10-10 system stand in for one of the 10-20 system that is missing.
 
     Raises:
         ValueError: names and columns differ in number, samples are not finite, an electrode is wanted twice, or no
@@ -126,6 +183,7 @@ def recording_from_array(
         units={},
         source="the array",
         spreads=lambda indices: spreads_of({i: signal[a : a + n_sampled, i] for i in indices} for a in starts),
+        nearest=nearest,
     )
     columns = [(target_ch_names.index(name), one.index) for name, one in chosen.items()]
     ratio = exact_rate(target_sfreq) / rate
@@ -140,6 +198,51 @@ def recording_from_array(
         start_datetime=None,
         report=report,
         source=_ArraySamples(signal, tuple(columns), len(target_ch_names), ratio),
+    )
+
+
+def recording_from_epochs(
+    epochs_uv: Float[np.ndarray, "epoch time chan"],
+    *,
+    sfreq: float,
+    ch_names: Sequence[str],
+    target_ch_names: Sequence[str],
+    target_sfreq: float,
+    apart_seconds: float,
+) -> Recording:
+    """Epochs in MICROVOLTS as a recording with a gap between any two: each is a segment of its own.
+
+    What lies beyond an epoch's ends is its own reflection, when it is resampled as when it is cut into windows.
+
+    Args:
+        epochs_uv: samples in microvolts, all epochs of one length.
+        sfreq: their samples per second.
+        ch_names: their channels' names.
+        target_ch_names: electrodes wanted, in order.
+        target_sfreq: samples per second wanted.
+        apart_seconds: from the end of one to the start of the next.
+
+    Raises:
+        ValueError: as for `recording_from_array`.
+    """
+    n_epochs, n_times = epochs_uv.shape[:2]
+    whole = recording_from_array(
+        epochs_uv.reshape(n_epochs * n_times, -1),
+        sfreq=sfreq,
+        ch_names=ch_names,
+        target_ch_names=target_ch_names,
+        target_sfreq=target_sfreq,
+    )
+    ratio = exact_rate(target_sfreq) / exact_rate(sfreq)
+    signal = epochs_uv.astype(np.float32, copy=False)
+    samples = whole.source
+    assert isinstance(samples, _ArraySamples)
+    of_epoch = [replace(samples, signal=epoch) for epoch in signal]
+    step = n_times / sfreq + apart_seconds
+    return replace(
+        whole,
+        segments=tuple(Segment(i * step, resampled_length(n_times, ratio)) for i in range(n_epochs)),
+        source=lambda segment, start, stop: of_epoch[segment](0, start, stop),
     )
 
 

@@ -29,7 +29,7 @@ def resample(read: Read, n_times: int, *, ratio: Fraction, start: int, stop: int
     with 10 zero crossings a side, cut off at the lower of both Nyquist frequencies, under a Kaiser window,
     beta 5), here with each phase scaled to unit gain at 0 Hz, so that an electrode's offset leaves no ripple.
     Beyond the ends of the stretch the signal is continued by even reflection. Every output sample is the same
-    sum whatever block it is asked for in. A ratio of more than 4096 phases uses the nearest of 4096: an error
+    sum whatever block it is read in. A ratio of more than 4096 phases uses the nearest of 4096: an error
     below -75 dB for content up to a seventh of the input rate.
     """
     if ratio == 1:

@@ -20,11 +20,11 @@ Stage = Literal["W", "N1", "N2", "N3", "R"]
 SleepMeaning = Literal["W", "N1", "N2", "N3", "R", "asleep", "unscored"]
 IedMeaning = Literal["ied", "doubt", "other"]
 
-_MACHINE = re.compile(r"ied p=[01](\.\d+)?", re.IGNORECASE)
+_MACHINE = re.compile(r"\S+ p=[01](\.\d+)?")
 
 
 def is_machine_text(text: str) -> bool:
-    """Whether `siamese-jax detect` wrote a text about a discharge: `IED p=0.93`."""
+    """Whether `siamese-jax detect` wrote a text about an event: `IED p=0.93`."""
     return _MACHINE.fullmatch(text.strip()) is not None
 
 
@@ -199,7 +199,7 @@ def _unclear(bare: str, rest: str) -> IedMeaning | None:
 
 
 def _is_beside(word: str) -> bool:
-    """Whether a word tells where or how often a discharge is."""
+    """Whether a word says where or how often a discharge is."""
     return word in _PLACES or word.isdigit() or standard_name(word) is not None
 
 

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     weights: dict[str, Float32[np.ndarray, "batch"]]
     """By task; 0 where there is no label, and the label is then 0."""
     bags: dict[str, Int8[np.ndarray, "batch frame"]]
-    """By binary task of events, in training alone, if the loss by frame asks for them: see `marks.FrameBags`."""
+    """By binary task of events, in training alone, if the loss by frame needs them: see `marks.FrameBags`."""
     sample: UInt32[np.ndarray, "batch"]
     """Position in the whole stream: the only source of randomness per sample."""
 

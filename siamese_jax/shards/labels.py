@@ -76,8 +76,8 @@ class _Rule:
         """
         marks = _ended(self.marks(annotations), max((onset + duration for onset, duration in stretches), default=0.0))
         known, unknown = ([_stretch(m) for m in marks if (m.code >= 0) == yes] for yes in (True, False))
-        looked = stretches if self._rest else common(stretches, known)
-        return TaskMarks(marks, tuple(without(looked, unknown)))
+        searched = stretches if self._rest else common(stretches, known)
+        return TaskMarks(marks, tuple(without(searched, unknown)))
 
     def label(
         self, annotations: Sequence[Annotation], onsets: Float64[np.ndarray, "window"], *, window_seconds: float

@@ -41,7 +41,7 @@ class Mark(NamedTuple):
     code: int
     """Index of its class; -1 if it belongs to the task, but names none of the classes."""
     channels: tuple[str, ...]
-    """Those that it concerns; none: not said."""
+    """Those that it concerns; none: not known."""
     kind: Kind
     origin: Origin = "human"
 

@@ -14,7 +14,7 @@ changes):
                     coarse (how many samples are stored in steps of 16 scales or more)
     bad_intervals/  recording, onset_seconds, duration_seconds
     samples/        start (row in signal), segment
-    marks/<task>    recording, onset_seconds, duration_seconds, peak_seconds (NaN: not said), code (-1: no known class),
+    marks/<task>    recording, onset_seconds, duration_seconds, peak_seconds (NaN: unknown), code (-1: no known class),
                     channels (separated by spaces), kind, origin
     judged/<task>   recording, onset_seconds, duration_seconds: where somebody judged
     labels/<task>   one label a sample, of a multilabel task one a class; 0 where missing

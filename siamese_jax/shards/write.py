@@ -108,7 +108,7 @@ def _check_fits(path: Path, recordings: Sequence[LabelledRecording], info: Shard
             )
         lacking = [task.name for task in info.tasks if task.name not in item.marks]
         if lacking:
-            raise ValueError(f"{item.name}: nothing is said of {', '.join(lacking)}; it has {sorted(item.marks)}")
+            raise ValueError(f"{item.name}: no marks are given for {', '.join(lacking)}; it has {sorted(item.marks)}")
 
 
 # --- the signal ---------------------------------------------------------------------------------------------

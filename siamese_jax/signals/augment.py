@@ -22,7 +22,7 @@ def augment(
     present: Bool[jax.Array, "batch chan"],
     keys: Key[jax.Array, "batch"],
 ) -> tuple[Float32[jax.Array, "batch time_out chan"], Bool[jax.Array, "batch chan"]]:
-    """Varies time, amplitude, side, missing and broken electrodes as `config.training` asks.
+    """Varies time, amplitude, side, missing and broken electrodes by `config.training`.
 
     Probability 0 changes nothing.
 

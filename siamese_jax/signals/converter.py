@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from siamese_jax.config.experiment import Config
+from siamese_jax.config.own import is_own, own_object
 
 
 def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32[jax.Array, "batch freq frame row"]:
@@ -32,11 +33,13 @@ def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32
     Returns:
         The maps: as many bins as `frequencies(config)`, `config.n_frames + 2 * config.model.context_frames`
         frames. `multi_resolution` stacks its transforms along frequency, all centred on the same samples;
-        `none` gives the samples themselves as the frames of one bin. Float32, always: half precision is wrong
+        `none` gives the samples themselves as the frames of one bin. A function of the user's own,
+        `converter.kind="my_module:my_converter"`, is called as this one is, with `config` and `rows`, and may give any
+        number of bins. Float32, always: half precision is wrong
         by 2 log units in weak bins. The gradient is finite everywhere, 0 where the magnitude is 0.
 
     Raises:
-        ValueError: `rows` has another length.
+        ValueError: `rows` has another length; an own function that is not imported, or gives maps of other frames.
     """
     expected = config.n_times_out + 2 * config.context
     if rows.ndim != 3 or rows.shape[1] != expected:
@@ -44,8 +47,21 @@ def convert(config: Config, rows: Float[jax.Array, "batch time row"]) -> Float32
     rows = rows.astype(jnp.float32)
     if config.converter.kind == "none":
         return rows[:, None]
+    if is_own(config.converter.kind):
+        return _own_maps(config, rows)
     maps = jnp.concatenate([_magnitude(config, rows, n_fft=n_fft) for n_fft in config.converter.n_fft], axis=1)
     return jnp.log1p(maps) if config.converter.amplitude == "log" else maps
+
+
+def _own_maps(config: Config, rows: Float32[jax.Array, "batch time row"]) -> Float32[jax.Array, "batch freq frame row"]:
+    maps = own_object(config.converter.kind, "converter.kind")(config, rows)
+    n_frames, shape = config.n_frames + 2 * config.model.context_frames, getattr(maps, "shape", ())
+    if len(shape) != 4 or (shape[0], shape[2], shape[3]) != (rows.shape[0], n_frames, rows.shape[2]):
+        raise ValueError(
+            f"converter.kind={config.converter.kind!r} must give [batch={rows.shape[0]}, freq, frame={n_frames},"
+            f" row={rows.shape[2]}], and gives {shape}"
+        )
+    return maps.astype(jnp.float32)
 
 
 def frequencies(config: Config) -> tuple[float, ...]:

@@ -22,7 +22,7 @@ class TrainingLog:
     Args:
         folder: of the run; it exists.
         config: the experiment.
-        start: step from which the run goes on; what was written of later ones is dropped.
+        start: step from which the run resumes; lines of later steps are removed.
         on_step: called after each step with its line and `windows_per_second`.
         tensorboard: write curves beside the lines.
         writes: False for a process that is not the first: it calls `on_step` and leaves no files.

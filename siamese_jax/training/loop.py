@@ -158,7 +158,7 @@ class _Run(NamedTuple):
 
 
 def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard, ...], list[str]]:
-    """The shards of which the montage can make a row, and what is to be said of the others.
+    """The shards of which the montage can make a row, and a line about the others.
 
     Raises:
         ValueError: there is none; the network would learn from zeros.
@@ -171,7 +171,7 @@ def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard
     kept = tuple(shard for shard, is_usable in zip(training, usable, strict=True) if is_usable)
     why = f"of their electrodes not one row of the montage ({config.preprocess.montage}) can be made"
     if not kept:
-        raise ValueError(f"the shards in {training[0].path.parent}: {why}; is another preprocess.montage meant?")
+        raise ValueError(f"the shards in {training[0].path.parent}: {why}; choose another preprocess.montage")
     others = [shard.path.name for shard, is_usable in zip(training, usable, strict=True) if not is_usable]
     return kept, [f"left out  {', '.join(others)}: {why}"] if others else []
 
@@ -179,7 +179,7 @@ def _with_rows(config: Config, training: tuple[Shard, ...]) -> tuple[tuple[Shard
 def _watched(
     config: Config, tasks: tuple[TaskSpec, ...], training: tuple[Shard, ...], validation: tuple[Shard, ...]
 ) -> tuple[tuple[Shard, ...], list[str]]:
-    """The shards to evaluate on along the way, and what is to be said of labels that are missing.
+    """The shards to evaluate on during training, and lines about labels that are missing.
 
     Raises:
         ValueError: validation shards that do not fit the configuration.
@@ -210,7 +210,7 @@ def _unlabelled(shards: tuple[Shard, ...], config: Config) -> list[str]:
 
 
 def _already_learnt(init_from: Checkpoint, validation: tuple[Shard, ...], config: Config, *, allow: bool) -> list[str]:
-    """What is to be said of validation patients that a checkpoint learnt from.
+    """A warning about validation patients that a checkpoint learnt from.
 
     Raises:
         ValueError: there are some, and nobody allowed it.
@@ -221,9 +221,10 @@ def _already_learnt(init_from: Checkpoint, validation: tuple[Shard, ...], config
     found = f"the checkpoint that this run starts from learnt from {known.text()} of the validation shards"
     if not allow:
         raise ValueError(
-            f"{found}: figures of them would be too good. Validate on others, or allow it: --allow-training-patients"
+            f"{found}: their figures would be too good. Validate on other patients, or allow these:"
+            " --allow-training-patients"
         )
-    return [f"warning   {found}: figures along the way are too good"]
+    return [f"warning   {found}: figures during training are too good"]
 
 
 def _described(
@@ -263,7 +264,7 @@ def _described(
 
 
 def _write_description(folder: Path, description: checkpoints.Description) -> None:
-    """Write configuration and identity of a new run; all have looked at the folder before the first process writes."""
+    """Write configuration and identity of a new run; all processes have read the folder before the first one writes."""
     wait_for_all("description checked")
     if is_first() and not checkpoints.holds_run(folder):
         checkpoints.write_description(folder, description)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int8, Num
 
 from siamese_jax.config.experiment import Config
+from siamese_jax.config.own import own_object
 from siamese_jax.shards.marks import MAX_BAGS
 from siamese_jax.vocabulary import TaskSpec
 
@@ -23,6 +24,7 @@ def task_loss(
     *,
     pos_weight: float = 1.0,
     label_smoothing: float = 0.0,
+    own: str | None = None,
 ) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
     """Weighted sum of a task's losses over a batch, and the sum of the weights.
 
@@ -34,8 +36,18 @@ def task_loss(
         weights: 0..1 per sample; 0 where there is no label.
         pos_weight: multiplies the loss of positives (binary and multilabel).
         label_smoothing: s turns a target y into y (1 - s) + s / classes.
+        own: `config.training.loss`: the user's own `loss(task, logits, labels)`, a number a sample, [batch], instead.
+
+    Raises:
+        ValueError: an own loss that is not imported, or gives something else.
     """
-    per_sample = _per_sample(task, logits, labels, pos_weight, label_smoothing)
+    if own is None:
+        per_sample = _per_sample(task, logits, labels, pos_weight, label_smoothing)
+    else:
+        per_sample = own_object(own, "training.loss")(task, logits, labels)
+        if getattr(per_sample, "shape", None) != weights.shape:
+            given = getattr(per_sample, "shape", type(per_sample).__name__)
+            raise ValueError(f"training.loss={own!r} must give a number a sample, {weights.shape}, and gives {given}")
     # `where`, not a product alone: 0 times the infinite loss of an infinite logit would be NaN.
     weighted = jnp.where(weights > 0, weights * per_sample, jnp.float32(0))
     return weighted.sum(), weights.sum()

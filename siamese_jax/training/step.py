@@ -13,8 +13,8 @@ import optax
 from jaxtyping import Array, Float32, Int32, PyTree
 
 from siamese_jax.config.experiment import Config, TrainingConfig
-from siamese_jax.forward import Variables, forward_training, initialise
 from siamese_jax.models.build import build_model, chosen_tasks, frozen_parameters
+from siamese_jax.pipeline import Variables, forward_training, initialise
 from siamese_jax.shards.batches import Batch
 from siamese_jax.signals.augment import augment
 from siamese_jax.training.losses import balanced, frame_loss, initial_balance, task_loss
@@ -169,6 +169,7 @@ def _make_loss(config: Config, model: Any, heads: tuple[TaskSpec, ...]) -> Calla
                 batch.weights[task.name],
                 pos_weight=config.training.pos_weight,
                 label_smoothing=config.training.label_smoothing,
+                own=config.training.loss,
             )
             if task.name in batch.bags:
                 by_frame, bags = logits.frame[task.name], batch.bags[task.name]

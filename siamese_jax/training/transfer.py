@@ -10,9 +10,9 @@ from jaxtyping import Array, PyTree
 
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config, differences
-from siamese_jax.forward import Variables
 from siamese_jax.models.build import chosen_tasks, frozen_parameters
 from siamese_jax.models.inputs import Path, for_scaled_input, row_axis
+from siamese_jax.pipeline import Variables
 from siamese_jax.signals.converter import frequencies
 from siamese_jax.signals.preprocess import row_names
 from siamese_jax.vocabulary import TaskSpec
@@ -23,7 +23,7 @@ MUST_AGREE = (
 )
 """Fields that decide what a parameter means; between other values of them, none can be handed on."""
 IN_WORDS = ("data.ch_names", "model.sleep_tasks")
-"""Fields whose difference the text tells in other ways."""
+"""Fields whose difference the text states in other words."""
 NO_NUMBER_DEPENDS = ("preprocess.implementation", "converter.implementation", "model.depthwise", "model.remat")
 PARTS = {"shared": "stem", "electron": "electron", "sleep": "sleep", "fusion": "fusion"}
 """What the parts of the network are called, by the beginning of their layers' names; heads bear their task's."""
@@ -69,7 +69,7 @@ def transfer(
 
     A parameter or batch statistic is restored where the checkpoint has one of the same name. A head is restored if its
     task is the same and it reads the same features. Weights that count montage rows are carried over row by row, by the
-    rows' names, so that a recording of which only the common rows are there gets the checkpoint's answer. At another
+    rows' names, so that a recording of which only the common rows are there gets the checkpoint's output. At another
     rate whose bins and frames are the same in Hz and seconds, the first layer follows the magnitude, which is a plain
     sum over samples.
 
@@ -122,14 +122,14 @@ def transfer(
 def _check_network(differing: dict[str, str]) -> None:
     wrong = [f"{path}: {differing[path]}" for path in MUST_AGREE if path in differing]
     if wrong:
-        raise ValueError(f"the checkpoint's parameters mean nothing to this network: {'; '.join(wrong)}")
+        raise ValueError(f"the checkpoint's parameters do not fit this network: {'; '.join(wrong)}")
 
 
 def _check_same_input(there: Config, here: Config, *, same_rows: bool) -> None:
     """Which parameters hang on rows and rate is known of `siamese_es` alone."""
     if not same_rows or (there.sfreq, there.converter) != (here.sfreq, here.converter):
         raise ValueError(
-            "this network goes on from a checkpoint only with its rows, rate and converter:"
+            "this network can start from a checkpoint only with the same rows, rate and converter:"
             f" {there.preprocess.montage} of {', '.join(there.data.ch_names)} at {there.sfreq:g} Hz, {there.converter}"
         )
 

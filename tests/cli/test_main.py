@@ -1,4 +1,4 @@
-"""The road from EDFs to an annotated EDF, as its user walks it: commands in, sentences and files out."""
+"""All commands from EDFs to an annotated EDF, as a user gives them: commands in, sentences and files out."""
 
 import csv
 import dataclasses
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import edfio
@@ -136,7 +137,7 @@ def test_detecting_in_a_recording_that_the_model_learnt_from_is_warned_of(demo, 
 
 def test_detection_writes_events_stages_and_an_annotated_copy(demo, tmp_path, capsys):
     source = demo / "recordings" / "SIM0001.edf"
-    code = cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path, threshold=0.05)
+    code = cli.detect((source,), checkpoint=demo / "run" / "checkpoint", out=tmp_path, threshold=0.05, copy=True)
     said = capsys.readouterr().out
     assert code == console.OK
     assert "channels  19 of 19 used" in said and "IEDs in 1 min 30 s analysed of 1 min 30 s" in said
@@ -316,7 +317,8 @@ def test_an_archive_is_a_line_a_file_and_a_summary_and_goes_on_where_it_stopped(
             ["b/SIM0002.edf", "ok"],
             ["broken.edf", "failed"],
         ]
-    assert (tmp_path / "out" / "b" / "SIM0002_annotated.edf").exists()
+    assert (tmp_path / "out" / "b" / "SIM0002_detected.edf").exists()
+    assert not list((tmp_path / "out").rglob("*_annotated.edf"))  # as large as the recordings: only if asked for
 
 
 def test_a_single_file_that_is_finished_is_said_to_be(demo, tmp_path, capsys):
@@ -332,13 +334,41 @@ def test_a_single_file_that_is_finished_is_said_to_be(demo, tmp_path, capsys):
     assert not (tmp_path / "summary.csv").exists()
 
 
-def test_results_that_would_overwrite_one_another_are_refused(demo, tmp_path):
-    files = (tmp_path / "a" / "night.edf", tmp_path / "b" / "night.edf")
-    for file in files:
-        file.parent.mkdir()
-        file.touch()
-    with pytest.raises(ValueError, match="several files are named night"):
-        cli.detect(files, checkpoint=demo / "run" / "checkpoint")
+def test_files_of_one_stem_stop_themselves_alone(demo, tmp_path, capsys):
+    """A name of one's own is analysed, the others are named with what to do; as OUT/summary.csv says, too."""
+    names = ("night.edf", "night.bdf", "nap.edf")
+    for name in names:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(demo / "recordings" / "SIM0001.edf", tmp_path / "in" / name)
+    options = {"checkpoint": demo / "run", "out": tmp_path / "out", "threshold": 0.05}  # the run's folder does
+    assert cli.detect((tmp_path / "in",), **options) == console.SOME_FAILED
+    said = capsys.readouterr()
+    assert "1/1  nap.edf  " in said.out
+    assert said.err.count("error: ") == 2 and "night.bdf: its results would overwrite those of" in said.err
+    rows = (tmp_path / "out" / "summary.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [["nap.edf", "ok"], ["night.bdf", "failed"], ["night.edf", "failed"]]
+
+
+def test_the_version_is_printed_and_each_help_has_names_and_an_example(capsys):
+    assert command(["--version"]) == console.OK
+    assert capsys.readouterr().out == f"siamese-jax {version('siamese-jax')}\n"
+    names = {
+        "info": ["FILE"],
+        "prepare": ["FOLDER", "OUT"],
+        "train": ["SHARDS", "RUN"],
+        "fix-thresholds": ["CHECKPOINT", "SHARDS"],
+        "evaluate": ["CHECKPOINT", "SHARDS"],
+        "detect": ["FILES"],
+        "review": ["OUT", "VERDICTS"],
+        "export": ["CHECKPOINT", "OUT"],
+    }
+    for name, positionals in names.items():
+        with pytest.raises(SystemExit) as caught:
+            command([name, "--help"])
+        said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert caught.value.code == 0 and f"Example: siamese-jax {name}" in " ".join(said.split())
+        usage = said.partition("\n\n")[0]
+        assert [text for text in positionals if text not in usage] == []
 
 
 def test_no_event_crosses_a_gap_and_its_time_is_the_clock_s(demo, tmp_path, capsys):
@@ -350,7 +380,7 @@ def test_no_event_crosses_a_gap_and_its_time_is_the_clock_s(demo, tmp_path, caps
     with (tmp_path / "out" / "gap_events.csv").open(newline="") as file:
         peaks = np.array([float(row["peak"]) for row in csv.DictReader(file)])
     assert ((peaks <= 40) | (peaks >= 140)).all() and (peaks >= 140).any()
-    assert (tmp_path / "out" / "gap_annotated.edf").exists()
+    assert (tmp_path / "out" / "gap_detected.edf").exists()
 
 
 @needs_data
@@ -482,9 +512,9 @@ def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):
 
 def test_a_checkpoint_without_the_task_cannot_detect(demo, tmp_path, monkeypatch):
     loaded = checkpoints.load(demo / "run" / "checkpoint")
-    config = dataclasses.replace(loaded.config, tasks=("sleep",))
+    config = dataclasses.replace(loaded.config, tasks=("state",))
     monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config))
-    with pytest.raises(ValueError, match="it has no task 'ied' to detect"):
+    with pytest.raises(ValueError, match="trained for state: it detects neither events nor stages"):
         cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path)
 
 

@@ -234,12 +234,12 @@ def test_a_run_starts_from_the_checkpoint_keeps_what_is_frozen_and_says_both(sha
     with pytest.raises(ValueError, match=r"holds a run with another configuration: .*there"):
         command(alone)
     elsewhere = [str(tmp_path / "third") if word == str(tmp_path / "second") else word for word in line]
-    with pytest.raises(ValueError, match=r"mean nothing to this network: model.width: 0.34 there, 1.0 given"):
+    with pytest.raises(ValueError, match=r"do not fit this network: model.width: 0.34 there, 1.0 given"):
         command([*elsewhere, "--model.width", "1"])
     assert [path.name for path in (tmp_path / "third").iterdir()] == [".lock"]  # the corrected command may use it
 
 
 def test_a_second_run_in_the_same_folder_is_refused(shards, tiny, tmp_path):
-    with locked(tmp_path / "run"), pytest.raises(ValueError, match="run: another process is at work there"):
+    with locked(tmp_path / "run"), pytest.raises(ValueError, match="run: another process is writing there"):
         training.train(shards, tmp_path / "run", tiny, devices=1)
     assert not (tmp_path / "run" / "checkpoint").exists()

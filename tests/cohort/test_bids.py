@@ -85,7 +85,7 @@ def test_the_users_tasks_and_manifest_hold_here_too(night):
     found = opened(night, manifest=manifest_rows(night, rows), more_rules=(eyes, blink))
     assert [mark.text for mark in found.annotations] == ["eyes open", "blink", "eyes closed"]
     assert (found.patient, found.patient_from, found.split) == ("P1", "manifest", "test")
-    assert found.looked == {"ied": False, "blink": True}
+    assert found.searched == {"ied": False, "blink": True}
 
 
 # --- marks -----------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_a_window_across_a_boundary_counts_for_nothing(night, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "levels", "looked"),
+    ("rows", "levels", "searched"),
     [
         (None, {}, {"ied": False}),  # nobody marked anything
         ([(1, 0, "square")], {}, {}),  # somebody did: the other recordings tell
@@ -223,13 +223,13 @@ def test_a_window_across_a_boundary_counts_for_nothing(night, tmp_path):
         ([(1, 0, "spike")], {}, {"ied": True}),
     ],
 )
-def test_who_looked_for_events(night, rows, levels, looked):
+def test_who_looked_for_events(night, rows, levels, searched):
     if rows is not None:
         table(night, f"{NIGHT}_events.tsv", HEAD, *rows)
     (night / "task-sleep_events.json").write_text(json.dumps({"trial_type": {"Levels": levels}}))
-    assert opened(night).looked == looked
+    assert opened(night).searched == searched
     table(night, "derivatives/a/sub-01/sub-01_task-sleep_hypnogram.tsv", ("onset", "stage"), (0, "N2"))
-    assert opened(night).looked == looked  # who scores sleep looks for nothing else
+    assert opened(night).searched == searched  # who scores sleep looks for nothing else
 
 
 # --- channels --------------------------------------------------------------------------------------------------
@@ -332,7 +332,9 @@ def test_files_that_are_not_here_or_misplaced_are_skipped_by_name(night):
     (night / "sub-03/eeg/sub-03_task-a_eeg.edf").symlink_to("../../.git/annex/objects/x")
     edf(night, "sub-04/eeg/sub-05_eeg.edf")
     edf(night, "sub-04/eeg/night.edf")
-    with pytest.raises(ValueError, match=r"it is no file, or a link to nothing: fetch it first \(datalad get\)"):
+    with pytest.raises(
+        ValueError, match=r"it is not a file, or it is a link whose target is missing: fetch it first \(datalad get\)"
+    ):
         opened(night, "sub-03/eeg/sub-03_task-a_eeg.edf")
     with pytest.raises(ValueError, match="its name is of sub-05, its folder of sub-04"):
         opened(night, "sub-04/eeg/sub-05_eeg.edf")

@@ -65,11 +65,11 @@ def test_a_sound_cohort_passes_in_a_dozen_lines(folder: Path) -> None:
     assert lines[-1] == "all shards are sound"
     assert [line.split()[-1] for line in lines[5:-1]] == ["sound"] * len(checked.findings)
     assert max(len(line) for line in lines[4:]) <= 100
-    looked = {found.name: found.looked_at for found in checked.findings}
-    assert looked["complete"] == "6 recordings used, 0 left out (prepare.json)"
-    assert looked["patients"] == "6 patients in 3 splits"
-    assert looked["equal signals"] == "114 windows of 6 recordings"
-    assert looked["constant channels"].startswith("24 channels of 6 recordings")
+    searched = {found.name: found.checked for found in checked.findings}
+    assert searched["complete"] == "6 recordings used, 0 left out (prepare.json)"
+    assert searched["patients"] == "6 patients in 3 splits"
+    assert searched["equal signals"] == "114 windows of 6 recordings"
+    assert searched["constant channels"].startswith("24 channels of 6 recordings")
     assert told[-1] == ("comparing windows", 114, 114)
 
 
@@ -100,7 +100,7 @@ def test_recordings_that_were_used_and_are_gone_are_errors_and_those_left_out_wa
     assert found.warnings == tuple(
         f"{name}.edf: left out by the preparation; prepare.json has the reason" for name in ("x", "y")
     )
-    assert found.looked_at == "6 recordings used, 2 left out (prepare.json)"
+    assert found.checked == "6 recordings used, 2 left out (prepare.json)"
 
 
 def test_a_set_without_a_report_or_with_a_damaged_one_is_not_called_complete(folder: Path) -> None:
@@ -367,7 +367,7 @@ def test_damaged_files_and_leftovers_are_named(folder: Path) -> None:
     (folder / "test" / "x.h5.1.partial").touch()
     errors = check(folder).errors
     assert [Path(error.split(":")[0]).name for error in errors] == ["a.h5", "x.h5.1.partial"]
-    assert finding(check(folder), "patients").looked_at == "5 patients in 3 splits"
+    assert finding(check(folder), "patients").checked == "5 patients in 3 splits"
 
 
 # --- what is printed

@@ -1,4 +1,4 @@
-"""What is told of marks: texts and their readings, marks outside, stages that end at unread texts."""
+"""What is printed of marks: texts and their readings, marks outside, stages that end at unread texts."""
 
 import numpy as np
 import pytest

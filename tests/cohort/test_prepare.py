@@ -477,7 +477,7 @@ def test_one_patient_in_two_splits_by_the_manifest_is_refused(tmp_path: Path) ->
     edf(tmp_path / "in" / "a.edf", IED)
     edf(tmp_path / "in" / "b.edf", IED)
     (tmp_path / "in" / "manifest.csv").write_text("file,patient,split\na.edf,P,train\nb.edf,P,test\n")
-    with pytest.raises(ValueError, match="patient 'P' would be in train and, by b.edf, in test"):
+    with pytest.raises(ValueError, match="patient 'P' is in two splits: train and, by b.edf, test"):
         run(tmp_path / "in", tmp_path / "out")
 
 
@@ -615,7 +615,7 @@ def test_a_broken_file_costs_a_line_in_the_report(tmp_path: Path) -> None:
     (folder / "noise.bdf").write_bytes(bytes(range(256)) * 40)
     edf(folder / "short.edf", seconds=1)
     shutil.copy(folder / "good.edf", folder / "twin.edf")
-    (folder / "twin.csv").write_text("onset,label\n7,IED\n")  # the same signal, whatever is said of it
+    (folder / "twin.csv").write_text("onset,label\n7,IED\n")  # the same signal, whatever its annotations
     report = run(folder, tmp_path / "out")
     assert [file.name for file in report.used] == ["good.edf"]
     reasons = {file.name: file.reason for file in report.skipped}
@@ -1090,7 +1090,7 @@ def test_a_link_to_nothing_and_a_pipe_are_named(tmp_path: Path) -> None:
     (tmp_path / "in" / "gone.edf").symlink_to(tmp_path / "elsewhere.edf")
     os.mkfifo(tmp_path / "in" / "pipe.edf")
     report = run(tmp_path / "in", tmp_path / "out")
-    assert "skipped gone.edf, pipe.edf: it is no file, or a link to nothing" in report.text()
+    assert "skipped gone.edf, pipe.edf: it is not a file, or it is a link whose target is missing" in report.text()
 
 
 def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

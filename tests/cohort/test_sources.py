@@ -86,7 +86,7 @@ def test_what_detect_wrote_before_it_named_the_origin_is_a_machine_s() -> None:
     marks = [Annotation(1, 0.1, "IED p=0.93"), Annotation(0, 30, "Sleep stage N2"), Annotation(30, 0, "Sleep stage W")]
     marks += [Annotation(5, 0.1, "spike"), Annotation(6, 0.1, "IED p=0.70", None, "reviewed")]
     assert [mark.origin for mark in with_origin(marks)] == ["machine", "machine", "human", "human", "reviewed"]
-    assert with_origin(marks[1:]) == marks[1:]  # without its events nothing tells that the stages are its own
+    assert with_origin(marks[1:]) == marks[1:]  # without its events nothing shows that the stages are its own
 
 
 def test_tables_of_no_recording_are_told(tmp_path: Path) -> None:

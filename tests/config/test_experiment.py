@@ -244,7 +244,7 @@ def test_a_shift_is_whole_samples_and_never_moves_a_peak_out_of_its_window():
     )
     assert changed(config, training={"time_shift_seconds": 0.29}).shift == 29  # 0.29 * 100 is 28.999... in floats
     assert changed(config, training={"time_shift_seconds": 0.299}).shift == 29
-    with pytest.raises(ValueError, match=r"time_shift_seconds=0.11 is above 0.1: a peak that the label `ied` tells of"):
+    with pytest.raises(ValueError, match=r"time_shift_seconds=0.11 is above 0.1: the peak that gives the label `ied`"):
         changed(training={"time_shift_seconds": 0.11})
     assert changed(training={"time_shift_seconds": 0.1}).shift == 20
 

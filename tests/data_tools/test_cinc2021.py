@@ -1,4 +1,4 @@
-"""The reader of the CinC Challenge 2021: records in the challenge's layout, hostile ones, and real ones."""
+"""The reader of the CinC Challenge 2021: records in the challenge's layout, malformed ones, and real ones."""
 
 import csv
 import io
@@ -181,7 +181,7 @@ def test_the_real_records_have_the_diagnoses_of_their_headers():
         expected.update(finding for finding, mine in SCORED.items() if codes & set(mine))
         opened = source.open(name, DEFAULT_DATA)
         found.update({rule.class_of(mark.text) for mark in opened.annotations} - {None})
-        assert opened.looked == {"diagnosis": True} and not any("deviation" in note for note in opened.notes)
+        assert opened.searched == {"diagnosis": True} and not any("deviation" in note for note in opened.notes)
     assert found == expected and found["NSR"] == 69 and len(source.names()) == 205
 
 

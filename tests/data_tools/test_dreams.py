@@ -79,9 +79,9 @@ def test_an_expert_who_marked_none_has_looked(tmp_path):
     write_excerpt(tmp_path / "in", 1, channel="C3-A1", samples=signal(14_000))
     (tmp_path / "in" / "Visual_scoring1_excerpt1.txt").write_text("[vis1_Spindles/C3-A1]\n")
     opened = Dreams(tmp_path / "in").open("excerpt1.txt", DATA)
-    assert opened.looked["spindle"] and not any("Spindle" in a.text for a in opened.annotations)
+    assert opened.searched["spindle"] and not any("Spindle" in a.text for a in opened.annotations)
     (tmp_path / "in" / "Visual_scoring1_excerpt1.txt").unlink()
-    assert not Dreams(tmp_path / "in").open("excerpt1.txt", DATA).looked["spindle"]
+    assert not Dreams(tmp_path / "in").open("excerpt1.txt", DATA).searched["spindle"]
 
 
 def test_the_excerpts_named_are_tested_and_the_others_train(tmp_path):

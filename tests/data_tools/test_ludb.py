@@ -1,4 +1,4 @@
-"""The reader of LUDB: records in its layout, whose gains are no calibration, hostile ones, and the real ones."""
+"""The reader of LUDB: records in its layout, whose gains are no calibration, malformed ones, and the real ones."""
 
 import json
 import pickle

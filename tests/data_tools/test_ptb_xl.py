@@ -1,4 +1,4 @@
-"""The reader of PTB-XL: a miniature in the documented layout (version 1.0.3), with its quirks and hostile variants."""
+"""The reader of PTB-XL: a small imitation of the documented layout, its irregularities and malformed files."""
 
 import csv
 import io
@@ -164,7 +164,7 @@ def test_lines_may_end_as_on_windows_after_a_byte_order_mark(tmp_path):
     source = pickle.loads(pickle.dumps(PtbXl(tmp_path / "in")))  # noqa: S301
     assert len(source.names()) == 6 and source.rules[0].task.classes == SUPERCLASSES
     opened = source.open(source.names()[0], DEFAULT_DATA)
-    assert (opened.patient, opened.split, opened.looked) == ("PTB-XL-15709", "train", {"diagnosis": True})
+    assert (opened.patient, opened.split, opened.searched) == ("PTB-XL-15709", "train", {"diagnosis": True})
 
 
 def test_what_cannot_be_used_is_skipped_by_name_and_the_rest_goes_on(tmp_path, capsys):
@@ -215,7 +215,7 @@ def test_what_cannot_be_used_is_skipped_by_name_and_the_rest_goes_on(tmp_path, c
         ("scp_statements.csv", STATEMENTS.replace(",diagnostic,", ",d,"), "lacks the columns diagnostic"),
         ("scp_statements.csv", STATEMENTS.replace(",MI,IMI", ",Infarct,IMI"), "diagnostic_class of IMI must be one of"),
         ("ptbxl_database.csv", table([RECORDS[0], RECORDS[0]]), "has records100/00000/00001_lr more than once"),
-        ("ptbxl_database.csv", table([(1, "1", "{}", 1), (2, "1", "{}", 9)]), "'PTB-XL-1' would be in train and"),
+        ("ptbxl_database.csv", table([(1, "1", "{}", 1), (2, "1", "{}", 9)]), "'PTB-XL-1' is in two splits: train and"),
         ("ptbxl_database.csv", '"' + "x" * 200_000, "is no table of comma-separated values"),
     ],
 )

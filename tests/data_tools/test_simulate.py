@@ -1,4 +1,4 @@
-"""Cohorts: the same bytes, what the files say, resuming, room on the disk, the command."""
+"""Cohorts: the same bytes, what the files say, resuming, space on the disk, the command."""
 
 import ast
 import csv

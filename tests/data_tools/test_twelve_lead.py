@@ -1,4 +1,4 @@
-"""LUDB and the challenge together: one finding for what means the same, no label where nobody looked."""
+"""LUDB and the challenge together: one finding for what means the same, no label where nobody searched."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An archive of recordings: what is done, what is kept, and that nobody can tell from the results who did the work."""
+"""An archive of recordings: what is done, what is kept, and that the results do not depend on who did the work."""
 
 import csv
 import dataclasses
@@ -17,8 +17,16 @@ import pytest
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.analysis import analyse, model_digest, plan_analysis
-from siamese_jax.detection.archive import SUMMARY_COLUMNS, Result, detect_each, find_jobs, standing, write_summary
-from siamese_jax.forward import initialise
+from siamese_jax.detection.archive import (
+    SUMMARY_COLUMNS,
+    Result,
+    detect_each,
+    find_jobs,
+    refused,
+    standing,
+    write_summary,
+)
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
@@ -56,7 +64,7 @@ def made(config, folder, *, seed=0, tasks=(IED, SLEEP)) -> Checkpoint:
 
 
 def plan(folder, model, **changes):
-    return plan_analysis(folder, model, **({"threshold": 0.3, "hop_seconds": 1.0, "units": {}} | changes))
+    return plan_analysis(model, **({"threshold": 0.3, "hop_seconds": 1.0, "units": {}} | changes))
 
 
 def run_all(archive, out, analysis, **options) -> list[Result]:
@@ -105,10 +113,13 @@ def test_results_that_would_overwrite_one_another_are_refused(tmp_path):
     for name in ("a/night.edf", "b/night.edf", "a/night.bdf"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=r"several files are named a/night.bdf, a/night.edf: "):
-        find_jobs([tmp_path], tmp_path / "out")
-    with pytest.raises(ValueError, match="several files are named night.edf: "):
-        find_jobs([tmp_path / "a/night.edf", tmp_path / "b"], tmp_path / "out")
+    jobs = find_jobs([tmp_path], tmp_path / "out")
+    assert {job.name for job in jobs} == {"a/night.edf", "b/night.edf", "a/night.bdf"}
+    why = {job.name: text for job, text in refused(jobs).items()}
+    assert set(why) == {"a/night.edf", "a/night.bdf"}  # these two alone
+    assert why["a/night.edf"].startswith(f"its results would overwrite those of {tmp_path / 'a/night.bdf'}: rename it")
+    jobs = find_jobs([tmp_path / "a/night.edf", tmp_path / "b"], tmp_path / "out")
+    assert set(refused(jobs)) == set(jobs)
 
 
 def test_nothing_to_analyse_is_a_mistake(tmp_path):
@@ -117,7 +128,7 @@ def test_nothing_to_analyse_is_a_mistake(tmp_path):
     gone = tmp_path / "nonesuch"
     with pytest.raises(ValueError, match=re.escape(f"no such file or folder: {gone}")):
         find_jobs([gone, tmp_path], tmp_path / "out")
-    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: no .edf or .bdf file to analyse")):
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: nothing to analyse (no file ends in .edf, .bdf, ")):
         find_jobs([tmp_path], tmp_path / "out")
 
 
@@ -131,8 +142,10 @@ def test_the_analysis_is_checked_before_any_recording_is_read(model, tmp_path):
     for hop in (0.001, 0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"the hop of {hop} s is not a whole number of"):
             plan(tmp_path, model, hop_seconds=hop)
-    with pytest.raises(ValueError, match="it has no task 'ied' to detect"):
-        plan(tmp_path, model._replace(config=dataclasses.replace(model.config, tasks=("sleep",))))
+    stages = model._replace(config=dataclasses.replace(model.config, tasks=("sleep",)))
+    with pytest.raises(ValueError, match="knows stages and no events: it takes no threshold"):
+        plan(tmp_path, stages)
+    assert plan(tmp_path, stages, threshold=None).settings["threshold"] is None
 
 
 def test_a_model_s_digest_tells_its_content_and_nothing_else(tiny, tmp_path, model):
@@ -224,10 +237,10 @@ def test_an_interrupted_detection_leaves_the_older_results_as_they_were(finished
     job, analysis, model = finished
     higher, before = plan(analysis.checkpoint, model, threshold=0.9), content(job.folder)
 
-    def killed(*arguments):
+    def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("siamese_jax.detection.results.write_annotated_copy", killed)
+    monkeypatch.setattr("siamese_jax.detection.results.write_annotations", killed)
     with pytest.raises(KeyboardInterrupt):
         analyse(job.file, job.folder, higher, model)
     assert standing(job, analysis).record is not None and content(job.folder) == before

@@ -35,7 +35,7 @@ def saved(folder, stem="night"):
 
 
 def write(folder, recording, found=FOUND, **provenance):
-    return write_detections(folder, recording, found, provenance={"model": "test"} | provenance)
+    return write_detections(folder, recording, found, provenance={"model": "test"} | provenance, copy=True)
 
 
 def names(folder):

@@ -12,9 +12,11 @@ from siamese_jax.detection.score import (
     TOLERANCE_SECONDS,
     RecordingEvents,
     Scores,
+    _errors,
     _events,
     _recording_events,
     fix_operating_points,
+    found_and_real,
     report,
     report_text,
     score,
@@ -49,6 +51,11 @@ def scores(events=()) -> Scores:
         },
         events={"ied": events} if events else {},
     )
+
+
+def recording_events(patient, found, places, hours) -> RecordingEvents:
+    """Without runs."""
+    return RecordingEvents(patient, found, places, hours, np.zeros(len(places), bool))
 
 
 def test_figures_by_hand(tiny):
@@ -104,7 +111,7 @@ def test_each_class_of_a_multilabel_task_has_a_threshold_and_figures_of_its_own(
 
 
 def test_a_test_set_without_a_single_label_or_event_is_reported_in_valid_json(tiny):
-    silent = scores(events=(RecordingEvents("a", (event(1.0),), np.array([]), 0.1),))
+    silent = scores(events=(recording_events("a", (event(1.0),), np.array([]), 0.1),))
     silent.weights["ied"][:] = 0
     tree = report(tiny, TASKS, silent, fix_operating_points(tiny, TASKS, silent), n_resamples=10)
     json.dumps(tree, allow_nan=False)
@@ -125,7 +132,7 @@ def test_thresholds_come_from_validation_and_are_only_applied_to_test(tiny):
 
 def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
     found = (event(10.0), event(20.2), event(20.3, 0.4), event(50.0, 0.8))
-    mine = (RecordingEvents("a", found, np.array([10.1, 20.0, 90.0]), 0.5),)
+    mine = (recording_events("a", found, np.array([10.1, 20.0, 90.0]), 0.5),)
     points = fix_operating_points(tiny, TASKS, scores(mine))
     (point,) = [p for p in points if p.criterion == "events_max_f1"]
     # At 0.9: 2 matched, none false, 1 missed: F1 0.8; at 0.8 one false more.
@@ -133,9 +140,17 @@ def test_events_are_matched_one_to_one_and_counted_by_hour(tiny):
     tree = report(tiny, TASKS, scores(mine), [point], n_resamples=10)["ied"]["events_max_f1"]
     assert tree["sensitivity"]["value"] == pytest.approx(2 / 3) and tree["precision"]["value"] == 1
     assert tree["false_detections_per_hour"]["value"] == 0 and tree["annotated"] == 3
+    assert (tree["error_seconds_median"], tree["error_seconds_90"]) == pytest.approx((0.15, 0.19))
     low = point.__class__(**{**point.__dict__, "threshold": 0.3})
     tree = report(tiny, TASKS, scores(mine), [low], n_resamples=10)["ied"]["events_max_f1"]
     assert tree["false_detections_per_hour"]["value"] == 2 / 0.5
+
+
+def test_each_event_is_real_or_not():
+    found = (event(10.0), event(20.2), event(20.3, 0.4), event(50.0, 0.8))
+    chance, real = found_and_real(recording_events("a", found, np.array([10.1, 20.3, 90.0]), 0.5))
+    assert chance.tolist() == [0.9, 0.9, 0.4, 0.8]
+    assert real[[0, 3]].tolist() == [True, False] and real[1:3].sum() == 1  # one event, one partner
 
 
 def by_rate(tiny, *recordings: RecordingEvents):
@@ -146,7 +161,7 @@ def by_rate(tiny, *recordings: RecordingEvents):
 def test_each_rate_of_false_events_has_the_lowest_threshold_that_keeps_it(tiny):
     """In one hour two events that were marked, at 0.9 and 0.6, and three false ones."""
     found = (event(10, 0.9), event(20, 0.8), event(30, 0.7), event(40, 0.6), event(50, 0.5))
-    points = by_rate(tiny, RecordingEvents("a", found, np.array([10.0, 40.0]), 1.0))
+    points = by_rate(tiny, recording_events("a", found, np.array([10.0, 40.0]), 1.0))
     assert list(points) == ["0.5", "1", "2", "5", "10"]
     assert [p.threshold for p in points.values()] == pytest.approx([0.9, 0.8, 0.6, 0.01, 0.01])
     assert [p.false_per_hour for p in points.values()] == [0, 1, 2, 3, 3]
@@ -154,22 +169,22 @@ def test_each_rate_of_false_events_has_the_lowest_threshold_that_keeps_it(tiny):
     # Tables of the Poisson distribution: one-sided 95 % limits of counts of 0 to 3.
     limits = [p.false_per_hour_limit for p in points.values()]
     assert limits == pytest.approx([2.996, 4.744, 6.296, 7.754, 7.754], abs=1e-3)
-    tree = report(tiny, TASKS, scores((RecordingEvents("b", found, np.array([10.0]), 2.0),)), [points["2"]])["ied"]
+    tree = report(tiny, TASKS, scores((recording_events("b", found, np.array([10.0]), 2.0),)), [points["2"]])["ied"]
     assert tree["events_2_per_hour"]["false_detections_per_hour"]["value"] == 3 / 2
     assert "events_2_per_hour" not in report(tiny, TASKS, scores(), [points["2"]])["ied"]  # it is none of windows
 
 
 def test_the_limit_of_a_rate_knows_that_patients_differ(tiny):
     """All ten false events are one patient's: another may be alike, with 20 an hour; Poisson says 16.96."""
-    rows = [RecordingEvents("a", tuple(event(float(k)) for k in range(10)), np.zeros(0), 0.5)]
-    point = by_rate(tiny, *rows, RecordingEvents("b", (), np.zeros(0), 0.5))["10"]
+    rows = [recording_events("a", tuple(event(float(k)) for k in range(10)), np.zeros(0), 0.5)]
+    point = by_rate(tiny, *rows, recording_events("b", (), np.zeros(0), 0.5))["10"]
     assert (point.false_per_hour, point.false_per_hour_limit, point.hours) == (10, 20, 1)
     assert np.isnan(point.sensitivity)  # without a marked event rates are fixed all the same
 
 
 def test_a_rate_that_no_threshold_keeps_has_none(tiny):
     """The most probable event of six minutes is false: at least 10 an hour."""
-    assert list(by_rate(tiny, RecordingEvents("a", (event(10),), np.zeros(0), 0.1))) == ["10"]
+    assert list(by_rate(tiny, recording_events("a", (event(10),), np.zeros(0), 0.1))) == ["10"]
 
 
 # --- events where somebody judged
@@ -214,6 +229,9 @@ def test_a_discharge_marked_on_three_more_channels_is_the_same_event() -> None:
 def test_a_run_is_one_event_however_many_discharges_are_found_in_it() -> None:
     mine = scored(ied(10.0, 3.0), ied(30.0, 0.1), at={9.9: 0.0, 11.0: 3.0, 12.9: 1.0, 30.05: 2.0, 40.0: 2.0})
     np.testing.assert_allclose(mine.annotated_seconds, [11.5, 30.05])
+    assert mine.is_run.tolist() == [True, False]  # of the run no error in time is counted
+    near = scored(ied(10.0, 3.0), ied(30.0, 0.1), at={11.0: 3.0, 30.15: 2.0})
+    np.testing.assert_allclose(_errors(near, 0.5), [0.1])
     assert peaks(mine) == [11.5, 30.05, 40.0]
     best = next(event for event in mine.found if event.peak_seconds == 11.5)
     assert best.probability == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-3)
@@ -365,7 +383,7 @@ def test_a_network_that_pools_has_no_event_figures_and_detection_takes_its_windo
 
 
 def test_without_any_ied_figures_are_undefined_and_nothing_breaks(tiny):
-    nothing = scores((RecordingEvents("a", (), np.zeros(0), 1.0),))
+    nothing = scores((recording_events("a", (), np.zeros(0), 1.0),))
     nothing.labels["ied"][:] = 0
     points = fix_operating_points(tiny, TASKS, nothing)
     tree = report(tiny, TASKS, nothing, points, n_resamples=10)

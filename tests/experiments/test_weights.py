@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -58,6 +59,8 @@ def test_the_folder_holds_a_model_its_thresholds_and_a_card(made):
     assert "the normal archive" in model.trained_on[0] and "SIMULATED" in model.trained_on[0]
     card = (made / "ied/card.md").read_text()
     assert "Research use only" in card and "It learnt from 2 of these people" in card
+    shares = [row.split("|")[-2].strip() for row in card.splitlines() if re.match(r"\| 0\.\d+ to ", row)]
+    assert shares and all(0 <= float(share) <= 1 for share in shares)
     assert "| ied events_max_f1 |" in card and "Not measured: `--real FOLDER` was not given." in card
 
 

@@ -1,4 +1,4 @@
-"""What leaves the house gives what `forward` gives, is described truly, and is not kept where it does not."""
+"""An exported program gives what `forward` gives and is described correctly; otherwise it is not kept."""
 
 import dataclasses
 import hashlib
@@ -19,9 +19,9 @@ from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.export import bundle as room
 from siamese_jax.export import onnx, run_bundle
-from siamese_jax.forward import forward, initialise
 from siamese_jax.models import efficientnet
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import forward, initialise
 from siamese_jax.tensors import named
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 from tests.identities import learnt_from, thresholds_of
@@ -212,12 +212,12 @@ def test_a_program_that_is_wrong_is_seen_in_the_golden_outputs(bundle, monkeypat
 
 
 def test_a_program_that_answers_where_it_should_not_is_refused(bundle, monkeypatch):
-    with pytest.raises(SystemExit, match="answers a window of which a present electrode has a sample that is not"):
+    with pytest.raises(SystemExit, match="gives numbers for a window with a sample that is not finite"):
         verified_with(monkeypatch, bundle[0], lambda run, eeg, present: run(np.nan_to_num(eeg), present))
 
 
 def test_rare_events_count_in_log_odds():
-    """A program that returns 0 where 0.0005 is right, as in golden inputs without discharges, is told from it."""
+    """A program that returns 0 where 0.0005 is right, as in golden inputs without discharges, is found."""
     rare = np.array([0.0005, 1e-5, 0.9995])
     assert np.abs(run_bundle.log_odds(rare) - run_bundle.log_odds(np.array([0.0, 0.0, 1.0]))).min() > 5 * room.TOLERANCE
     between = np.linspace(0.05, 0.95, 9)

@@ -78,7 +78,7 @@ def check_that_inference_judges_each_window_by_itself(name):
 
 
 def check_that_present_rows_stand_in_for_absent_ones(name, kernel_at):
-    """Where all rows hold the same and weigh the same, the network cannot tell that some are absent."""
+    """Where all rows hold the same and weigh the same, no output shows that some are absent."""
     model, (maps, present) = build(name), inputs()
     variables = initial(model)
     maps = jnp.repeat(maps[..., :1], N_ROWS, -1)

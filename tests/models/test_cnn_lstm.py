@@ -33,7 +33,7 @@ def test_it_does_what_a_raw_network_must(net):
 
 
 def test_rows_that_are_there_stand_in_for_those_that_are_not(net):
-    """Where all rows hold the same and weigh the same, nobody can tell that some are absent."""
+    """Where all rows hold the same and weigh the same, no output shows that some are absent."""
     kernel = net.variables["params"]["Conv_0"]["Conv_0"]["kernel"]
     even = jax.tree.map(lambda x: jnp.broadcast_to(x[:, :, :1], x.shape) if x is kernel else x, net.variables)
     maps = jnp.broadcast_to(net.maps[..., :1], net.maps.shape)

@@ -47,7 +47,7 @@ def test_it_does_what_a_raw_network_must(net):
 
 
 def test_present_rows_stand_in_for_absent_ones(net):
-    """Where all rows hold the same and weigh the same, and do not attend, nobody can tell that some are absent."""
+    """Where all rows hold the same and weigh the same, and do not attend, no output shows that some are absent."""
     params = jax.tree.map(jnp.asarray, net.variables["params"])
     filters, temporal = params["filters"], params["temporal"]["embed"]
     filters |= {name: jnp.repeat(w[:, :1], raw.N_ROWS, 1) for name, w in filters.items() if "kernel" in name}

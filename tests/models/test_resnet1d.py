@@ -90,7 +90,7 @@ def test_inference_judges_each_window_by_itself_and_training_drops_by_the_key():
 
 
 def test_present_leads_stand_in_for_absent_ones():
-    """Where all leads hold the same and weigh the same, the network cannot tell that some are absent."""
+    """Where all leads hold the same and weigh the same, no output shows that some are absent."""
     model, (maps, present) = build(), inputs()
     variables = initial(model)
     maps = jnp.repeat(maps[..., :1], N_ROWS, -1)

@@ -11,12 +11,12 @@ import pytest
 
 from siamese_jax.config.experiment import Config, ModelConfig
 from siamese_jax.config.presets import PAPER, SMALL
-from siamese_jax.forward import forward, initialise
 from siamese_jax.models import efficientnet
 from siamese_jax.models.blocks import DepthwiseConv, Dropout
 from siamese_jax.models.build import build_model, frozen_parameters
 from siamese_jax.models.efficientnet import RwtStage
 from siamese_jax.models.siamese_es import ROW_STAGES, SmallStage
+from siamese_jax.pipeline import forward, initialise
 from siamese_jax.vocabulary import IED, SLEEP, TaskSpec
 
 TASKS = (IED, SLEEP)
@@ -265,7 +265,7 @@ def test_an_absent_row_changes_nothing_but_the_weight_of_those_present():
 
 @pytest.mark.parametrize("size", ["small", "paper"])
 def test_rows_that_are_there_stand_in_for_those_that_are_not(size):
-    """Where all rows hold the same and weigh the same, what joins them cannot tell that some are absent."""
+    """Where all rows hold the same and weigh the same, the layer that joins them cannot detect that some are absent."""
     maps, present = inputs()
     some = present.at[:, 3:].set(False)
     if size == "small":

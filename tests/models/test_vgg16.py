@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamese_jax.forward import forward_training, initialise
 from siamese_jax.models import vgg16
 from siamese_jax.models.blocks import max_pool_map
 from siamese_jax.models.build import build_model
+from siamese_jax.pipeline import forward_training, initialise
 from siamese_jax.vocabulary import IED
 from tests.models import on_maps
 

@@ -1,5 +1,6 @@
 """Which electrodes are bad when: each fault is found where it is and nowhere else, and no discharge is one."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +63,7 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_is_found_in_its_channel_and_seconds(fault):
     found = broken(BREAKS[fault], 20, 40)
     expected = np.zeros_like(found)
@@ -76,6 +77,17 @@ def test_a_fault_is_found_in_its_channel_and_seconds(fault):
 def test_a_step_that_recovers_slowly_is_implausible_where_it_happens():
     found = broken(lambda x, t: x + 2000 * electrode_pop(t, 0.0, 10.0, RNG), 20, 30)
     assert FAULTS[found[20, T5] - 1] == "implausible" and (np.delete(found, T5, 1) == 0).all()
+
+
+def test_a_channel_with_a_wrong_gain_is_too_large_throughout_and_one_over_a_hole_in_the_skull_is_not():
+    def found(times: float, end: int) -> np.ndarray:
+        return broken(lambda x, t: times * x, 0, end)
+
+    expected = np.zeros((SECONDS, 19), int)
+    expected[:, T5] = 1 + FAULTS.index("too large")
+    np.testing.assert_array_equal(found(10, SECONDS), expected)
+    assert {*BREAKS, "too large"} == set(FAULTS)
+    assert not found(3, SECONDS).any() and not found(10, SECONDS // 2).any()
 
 
 def spikes(uv: float, every: float) -> np.ndarray:
@@ -126,14 +138,36 @@ def test_other_kinds_and_absent_channels_are_not_judged_and_samples_that_are_not
     names = [*TEN_TWENTY[:4], *(f"ECG{i}" for i in range(15))]
     found = judge(recording_of([eeg], ch_names=names, present=[True] * 3 + [False] + [True] * 15, sfreq=SFREQ))
     assert not found.faults[:, [0, 2, *range(3, 19)]].any()
-    assert found.used.sum() == 18 and found.report().bad_stretches == ()
+    assert found.report().mostly_bad == () and found.report().bad_stretches == ()
 
 
 def judged(faults: np.ndarray, *, onsets: tuple[float, ...] = (0.0,), n_times: tuple[int, ...] = (2000,)) -> Quality:
     """Crafted faults of four channels at 100 Hz."""
     pieces = [np.zeros((n, 4), np.float32) for n in n_times]
-    names = TEN_TWENTY[:4]
-    return Quality(recording_of(pieces, onsets=onsets, ch_names=names, sfreq=100.0), faults.astype(np.uint8))
+    ends = np.cumsum([0, *(-(-n // 100) for n in n_times)])
+    recording = recording_of(pieces, onsets=onsets, ch_names=TEN_TWENTY[:4], sfreq=100.0)
+    return Quality(recording, lambda segment, _: faults[ends[segment] : ends[segment + 1]].astype(np.uint8))
+
+
+def test_a_channel_that_is_mostly_bad_is_used_where_it_is_good():
+    """What is said of the whole changes nothing of a part: a recording can be judged while it is read."""
+    faults = np.zeros((20, 4))
+    faults[:15, 0] = 5
+    grid = WindowGrid(np.zeros(19, np.int32), np.arange(19) * 100)
+    present, lost = judged(faults).within(grid, window=200, reach=0)
+    assert np.flatnonzero(present[:, 0]).tolist() == [15, 16, 17, 18] and present[:, 1:].all() and not lost.any()
+
+
+def test_only_what_is_asked_for_is_read_and_judged_and_all_of_it_once(monkeypatch):
+    monkeypatch.setattr(room, "BLOCK_SECONDS", 20)
+    reads, plain = [], recorded(eeg_of(100))
+    quality = judge(dataclasses.replace(plain, source=lambda i, a, b: reads.append((a, b)) or plain.source(i, a, b)))
+    moments = WindowGrid(np.zeros(2, np.int32), np.array([4000, 7000]))
+    quality.within(moments, window=1, reach=1000)  # from 15 to 40 s
+    assert reads == [(0, 4400), (3600, 8400), (7600, 12400)]
+    quality.within(moments, window=1, reach=900)
+    quality.report()
+    assert len(reads) == 5
 
 
 def test_a_channel_is_absent_from_the_windows_that_reach_its_bad_second():
@@ -151,18 +185,13 @@ def test_half_of_the_channels_make_a_bad_stretch_and_half_of_the_time_a_bad_chan
     faults[2:5, :2] = 1  # a bad stretch
     faults[5:15, 0] = 6  # 10 of the other 17 s
     faults[15:18, 1] = 4
-    found = judged(faults)
-    assert found.used.tolist() == [False, True, True, True]
-    assert found.report() == QualityReport(
-        # Without the first channel, the stretch is bad in one of three.
-        {"Fp1": {"flat": 3, "alone": 10}, "Fp2": {"flat": 3, "broad noise": 3}}, ("Fp1",), (), 20
-    )  # fmt: skip
-    faults[2:5, 2] = 3
     report = judged(faults).report()
-    assert report.bad_stretches == ((2.0, 3.0),) and report.channel_seconds["Fp1"] == {"alone": 10}
+    assert report == QualityReport(
+        {"Fp1": {"alone": 10}, "Fp2": {"broad noise": 3}}, ("Fp1",), ((2.0, 3.0),), 20
+    )  # fmt: skip
     assert report.notes() == (
         "bad channels, taken as absent where they are bad: Fp1 10 s, 50.0% (alone), Fp2 3 s, 15.0% (broad noise)",
-        "bad in more than half of the time, taken as absent throughout: Fp1",
+        "bad in more than half of the time: Fp1",
         "half of the channels or more are bad in 3 s, which are not analysed",
     )
     assert QualityReport().notes() == () == judged(np.zeros((20, 4))).report().notes()

@@ -12,7 +12,7 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config, DataConfig
 from siamese_jax.detection.analysis import model_digest
 from siamese_jax.detection.predict import make_predictor, predict_recording
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.edf import read_recording
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.recordings.recording import recording_from_array

@@ -11,8 +11,8 @@ from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.analysis import analyse, plan_analysis
 from siamese_jax.detection.archive import Job, standing
 from siamese_jax.detection.detect import detect
-from siamese_jax.detection.predict import make_predictor, predict_recording
-from siamese_jax.forward import initialise
+from siamese_jax.detection.predict import make_predictor, predict_recording, timelines
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.recordings.quality import judge
 from siamese_jax.recordings.recording import Recording, recording_from_array
@@ -50,7 +50,7 @@ def test_an_electrode_of_noise_gives_what_the_recording_without_it_gives(model):
     assert len(found.events) > 10 and found.events == without.events != clean.events
     assert found.hypnogram == without.hypnogram and found.counts() == without.counts()
     assert not any(event.channel == "C3" for event in found.events)
-    assert found.quality.throughout == ("C3",) and found.quality.channel_seconds == {"C3": {"broad noise": SECONDS}}
+    assert found.quality.mostly_bad == ("C3",) and found.quality.channel_seconds == {"C3": {"broad noise": SECONDS}}
     assert clean.quality == without.quality and clean.quality.notes() == ()
 
 
@@ -59,19 +59,47 @@ def test_an_electrode_is_absent_where_it_is_bad_and_there_elsewhere(model, tiny)
     predictor = make_predictor(tiny, TASKS)
 
     def logits(x: np.ndarray, *absent: int) -> tuple[np.ndarray, np.ndarray]:
+        """By frame and by window."""
         recording = dataclasses.replace(recorded(x), present=~np.isin(np.arange(5), absent))
         quality = judge(recording)
         found = predict_recording(predictor, tiny, model.variables, recording, hop_seconds=0.5, quality=quality)
-        return found.grid.start, found.frame["ied"]
+        assert len(found.grid.start) == 2 * SECONDS - 1
+        ((line, _),) = timelines(tiny, "ied", found, recording.segments, hop=50)
+        return line.frame_logits, found.window["ied"][:, 0]
 
-    (starts, whole), (_, without) = logits(eeg), logits(eeg, C3)
-    _, found = logits(with_noise(eeg, 40, 50))
-    begin, end = starts / 100 - 1, starts / 100 + 2
-    inside, outside = (end > 40.5) & (begin < 49.5), (end <= 39) | (begin >= 51)  # half a second more is looked at
+    (whole, _), (without, _) = logits(eeg), logits(eeg, C3)
+    found, by_window = logits(with_noise(eeg, 40, 50))
+    seconds = np.arange(len(found)) * tiny.frame_seconds
+    # A frame counts what lies within a second of it; of noise, half a second more is looked at.
+    inside, outside = (seconds >= 39) & (seconds < 51), (seconds < 38) | (seconds >= 52)
+    assert inside.sum() == 240 and outside.sum() > 2000
+    np.testing.assert_allclose(found[inside], without[inside], atol=1e-5)
+    np.testing.assert_allclose(found[outside], whole[outside], atol=1e-5)
+    assert (np.abs(whole[inside] - without[inside]) > 1e-3).mean() > 0.9
+    # A window that both kinds of frames lie in adds up the odds of all.
+    odds = np.exp(found[round(37.5 / tiny.frame_seconds) :][: tiny.n_frames]).sum()
+    np.testing.assert_allclose(by_window[75], np.log(odds), atol=1e-5)
+
+
+def test_networks_that_pool_over_a_window_take_the_electrodes_that_are_good_in_all_of_it(tiny):
+    eeg = noise(SECONDS)
+    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, pooling="average"))
+    predictor, variables = make_predictor(config, TASKS), initialise(config, TASKS, jax.random.key(0))
+
+    def logits(x: np.ndarray, *absent: int) -> np.ndarray:
+        recording = dataclasses.replace(recorded(x), present=~np.isin(np.arange(5), absent))
+        found = predict_recording(
+            predictor, config, variables, recording, hop_seconds=0.5, quality=judge(recording), batch_size=7
+        )
+        return found.window["ied"]
+
+    whole, without, found = logits(eeg), logits(eeg, C3), logits(with_noise(eeg, 40, 50))
+    begin = np.arange(2 * SECONDS - 1) / 2 - 1
+    inside, outside = (begin + 3 > 40.5) & (begin < 49.5), (begin + 3 <= 39) | (begin >= 51)
     assert inside.sum() > 15 and outside.sum() > 200
     np.testing.assert_array_equal(found[inside], without[inside])
     np.testing.assert_array_equal(found[outside], whole[outside])
-    assert (whole[inside] != without[inside]).any(1).all()
+    assert (whole[inside] != without[inside]).all()
 
 
 def test_what_lies_in_a_bad_stretch_is_not_analysed(model):
@@ -94,19 +122,19 @@ def test_the_files_say_what_was_bad_and_what_was_excluded(model, tmp_path):
     file = tmp_path / "night.edf"
     write_recording(file, with_noise(noise(SECONDS), 40, 50), sfreq=100.0, ch_names=CH_NAMES)
     plan = {"threshold": 0.2, "hop_seconds": 1.0, "units": {}}
-    analysis = plan_analysis(tmp_path, model, **plan)
-    found, written = analyse(file, tmp_path / "out", analysis, model)
+    analysis = plan_analysis(model, **plan)
+    result, written = analyse(file, tmp_path / "out", analysis, model)
     record = json.loads(written.run.read_text())
-    (note,) = found.quality.notes()
+    (note,) = result.detections.quality.notes()
     assert note in written.notes and note in record["warnings"] and "C3 10 s, 8.3% (broad noise)" in note
     assert record["quality"]["channel_seconds"] == {"C3": {"broad noise": 10}} and record["settings"]["exclude"] == []
 
     job = Job(file, tmp_path / "out", file.name)
     assert standing(job, analysis).record == record
-    without = plan_analysis(tmp_path, model, **plan, exclude=("c3", "Cz"))
+    without = plan_analysis(model, **plan, exclude=("c3", "Cz"))
     assert standing(job, without).why == "exclude was [], is ['C3', 'Cz']"
     with pytest.raises(ValueError, match="cannot exclude Pz, X9: the model's electrodes are F3, F4, C3, C4, Cz"):
-        plan_analysis(tmp_path, model, **plan, exclude=("Pz", "C3", "X9"))
+        plan_analysis(model, **plan, exclude=("Pz", "C3", "X9"))
 
 
 def test_a_recording_that_is_bad_throughout_is_refused_with_what_to_do(model):

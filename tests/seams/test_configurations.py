@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from siamese_jax.config.sections import LEAST_SAMPLES
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.signals.augment import augment
 from siamese_jax.signals.preprocess import filter_taps
 from siamese_jax.training.step import learning_rate, make_optimizer

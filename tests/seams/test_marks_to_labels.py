@@ -1,4 +1,4 @@
-"""From marks as people, machines and data sets write them to labels in shards and what `prepare` tells of them."""
+"""From marks as people, machines and data sets write them to labels in shards and what `prepare` prints of them."""
 
 import json
 from pathlib import Path

@@ -106,7 +106,9 @@ def peaks(odd) -> list[float]:
 @pytest.fixture
 def written(odd, recording, peaks, tmp_path) -> Written:
     events = tuple(Detection(t, 0.1, t + 0.05, 0.9, "C3", -900.0, None) for t in peaks)
-    return write_detections(tmp_path / "out", recording, Detections(events, (), 40, 40, 0.5, "given"), provenance={})
+    return write_detections(
+        tmp_path / "out", recording, Detections(events, (), 40, 40, 0.5, "given"), provenance={}, copy=True
+    )
 
 
 def test_a_recording_is_read_with_its_identity_and_its_times(odd, recording, peaks):

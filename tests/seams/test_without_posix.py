@@ -11,7 +11,7 @@ import numpy as np
 
 from siamese_jax import checkpoints
 from siamese_jax.checkpoints import Checkpoint
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.vocabulary import IED, SLEEP
 from tests.conftest import CH_NAMES
@@ -75,5 +75,5 @@ def test_events_are_detected(tiny, tmp_path):
     done = without_posix(DETECT, "detect", tmp_path / "night.edf", *options)
     assert done.returncode == 0, done.stderr
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"night_events.csv", "night_annotated.edf", "night_run.json"} <= written
+    assert {"night_events.csv", "night_detected.edf", "night_run.json"} <= written
     assert json.loads((tmp_path / "out" / "night_run.json").read_text())["threshold"] == 0.1

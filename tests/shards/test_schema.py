@@ -350,7 +350,7 @@ def test_recordings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     others = dataclasses.replace(info, ch_names=("Fp2", *info.ch_names[1:]))
     with pytest.raises(ValueError, match=r"night\.edf: read as .*Fp1"):
         write_shard(tmp_path / "x.h5", [labelled(recording)], info=others)
-    with pytest.raises(ValueError, match=r"night\.edf: nothing is said of ied, state; it has \['sleep'\]"):
+    with pytest.raises(ValueError, match=r"night\.edf: no marks are given for ied, state; it has \['sleep'\]"):
         write_shard(tmp_path / "x.h5", [labelled(recording)._replace(marks={"sleep": TaskMarks()})], info=info)
 
 

@@ -182,3 +182,25 @@ def test_rows_of_another_length_are_refused():
     config = config_of()
     with pytest.raises(ValueError, match=rf"time={config.n_times_out + 2 * config.context}.*given \(1, 400, 2\)"):
         convert(config, jnp.zeros((1, 400, 2)))
+
+
+def halves(config, rows):
+    """An own converter: two bins a frame, the rows' samples there and half of them."""
+    first = config.converter.half
+    frames = rows[:, first :: config.converter.stride][:, : config.n_frames + 2 * config.model.context_frames]
+    return jnp.stack([frames, frames / 2], 1)
+
+
+def too_few(config, rows):
+    return rows[:, None, :3]
+
+
+def test_an_own_converter_is_called_by_its_name_and_its_maps_are_checked():
+    config = Config(converter=ConverterConfig(kind=f"{__name__}:halves"))
+    rows = jnp.arange(2 * (config.n_times_out + 2 * config.context) * 3, dtype=jnp.float32).reshape(2, -1, 3)
+    maps = convert(config, rows)
+    assert maps.shape == (2, 2, config.n_frames + 2 * config.model.context_frames, 3)
+    np.testing.assert_array_equal(maps, halves(config, rows))
+    wrong = replace(config, converter=ConverterConfig(kind=f"{__name__}:too_few"))
+    with pytest.raises(ValueError, match=r"must give \[batch=2, freq, frame=\d+, row=3\], and gives \(2, 1, 3, 3\)"):
+        convert(wrong, rows)

@@ -130,3 +130,20 @@ def test_fixed_weights_learn_nothing():
     assert initial_balance(config) == {}
     assert float(balanced(config, "ied", {}, jnp.float32(2.0), jnp.float32(1))) == 1.0
     assert set(initial_balance(Config(training=TrainingConfig(balance="uncertainty")))) == {"ied", "sleep"}
+
+
+def hinge(task, logits, labels):
+    """An own loss."""
+    return jax.nn.relu(1 - (2 * labels - 1) * logits[:, 0])
+
+
+def mean_hinge(task, logits, labels):
+    return hinge(task, logits, labels).mean()
+
+
+def test_an_own_loss_replaces_the_cross_entropy_and_missing_labels_still_count_nothing():
+    logits, labels = jnp.array([[0.5], [2.0], [math.inf]]), jnp.array([1.0, 0.0, 0.0])
+    total, weight = task_loss(IED, logits, labels, jnp.array([1.0, 0.5, 0.0]), own=f"{__name__}:hinge")
+    assert (float(total), float(weight)) == (0.5 + 0.5 * 3.0, 1.5)
+    with pytest.raises(ValueError, match=r"must give a number a sample, \(3,\), and gives \(\)"):
+        task_loss(IED, logits, labels, jnp.ones(3), own=f"{__name__}:mean_hinge")

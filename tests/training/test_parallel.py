@@ -144,7 +144,7 @@ def test_a_run_traces_and_compiles_its_step_once(shards, with_training, tmp_path
         return original(*args, **options)
 
     monkeypatch.setattr(training_step, "forward_training", counted)
-    for stop_at in (3, 6):  # the second run goes on from what the first one saved
+    for stop_at in (3, 6):  # the second run resumes from what the first one saved
         traces.clear()
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):

@@ -36,7 +36,7 @@ def spans(folder):
         return [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
 
 
-@pytest.mark.parametrize("first", [1, 401])  # of a fresh run and of one that goes on
+@pytest.mark.parametrize("first", [1, 401])  # of a fresh run and of one that resumes
 def test_a_trace_holds_the_steps_after_compilation_and_names_them(run, tmp_path, first):
     run(tmp_path, first=first, n_steps=20)
     found = spans(tmp_path)

@@ -11,9 +11,9 @@ import pytest
 
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.config.experiment import Config
-from siamese_jax.forward import forward, initialise
 from siamese_jax.models.build import build_model
 from siamese_jax.models.siamese_es import RwtStage
+from siamese_jax.pipeline import forward, initialise
 from siamese_jax.signals.converter import convert
 from siamese_jax.signals.preprocess import preprocess
 from siamese_jax.training.transfer import MUST_AGREE, transfer

@@ -39,7 +39,7 @@ def young():
     return chains("night", 960, age_years=25.0)
 
 
-# The published means of healthy adults at about 20 and 70 years: Ohayon et al. 2004 (RECALL), with some room.
+# The published means of healthy adults at about 20 and 70 years: Ohayon et al. 2004 (RECALL), with a margin.
 PUBLISHED = {
     "efficiency": ((0.87, 0.96), (0.74, 0.86)),
     "latency": ((8, 20), (8, 25)),

@@ -47,7 +47,7 @@ def test_the_command_runs_goes_on_and_its_model_scores_new_records(tmp_path, mon
         "IAVB": (6, 24, True),
         "RBBB": (6, 24, True),
     }
-    assert tree["made"]["networks"] == 3 * (2 + 2) and "real ECG" in tree["made"]["data"]
+    assert tree["made"]["networks"] == 3 * (2 + 2) and "REAL ECG" in tree["made"]["data"]
     text = (tmp_path / "to" / "ecg.md").read_text()
     assert "| RBBB | 6 | 24 | 0.250 |" in text and "Verdict: " in text and "corrected t-test" in text
     assert (tmp_path / "to" / "ecg.png").stat().st_size > 10_000

@@ -14,7 +14,7 @@ from experiments.finetune import jobs
 from experiments.runner import Runner
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.cohort.sources import Opened
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.recording import Annotation, recording_from_array
 from siamese_jax.shards.schema import open_shards
 from siamese_jax.vocabulary import IED, SLEEP

@@ -36,7 +36,7 @@ def write_healthy(path: Path, seconds: int, discharges=()) -> None:
 
 
 def write_grond(folder: Path, name: str, kind: str, *, discharges=(), marked: bool = False) -> None:
-    """A segment of GROND with these discharges; only a marked one tells of those from 5 s on."""
+    """A segment of GROND with these discharges; only a marked one has those from 5 s on."""
     told = [t for t in discharges if t >= 5] if marked else []
     first = 5.0 if marked else np.nan
     eeg = signal(10, discharges)

@@ -1,4 +1,4 @@
-"""Figures whose answer is known: a scorer that tells all, one that is late, one that finds nothing; alarms by hand."""
+"""Figures whose value is known: a perfect scorer, one that is late, one that finds nothing; false events by hand."""
 
 import math
 import os
@@ -124,7 +124,7 @@ def test_frames_near_a_discharge_but_not_on_it_and_unmarked_ones_do_not_count():
 
 @pytest.mark.skipif(not REAL, reason="SIAMESE_JAX_REAL must name a folder with discharges/ and eegmat/")
 def test_plain_scores_are_on_the_real_sets_what_others_measured():
-    """Labels and traps are read as by whoever measured these, of amplitude, in a program of their own."""
+    """Labels are read as by another program that measured the same figures of amplitude."""
     figures = evaluate_scorers(Path(str(REAL)), {"amplitude": plain_scorers()["amplitude"]})["figures"]["amplitude"]
     expected = {
         "grond_segments": 0.75,

@@ -11,7 +11,7 @@ from experiments.real.scorers import checkpoint_scorer, ensemble_scorer, plain_s
 from experiments.real.sets import Item
 from siamese_jax.checkpoints import Checkpoint
 from siamese_jax.detection.detect import NEAR_SECONDS, detect
-from siamese_jax.forward import initialise
+from siamese_jax.pipeline import initialise
 from siamese_jax.recordings.recording import recording_from_array
 from siamese_jax.vocabulary import IED, SLEEP, TEN_TWENTY
 from tests.conftest import CH_NAMES

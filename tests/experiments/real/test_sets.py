@@ -1,4 +1,4 @@
-"""What each file's labels mean, and what the traps in them are; sets that are not there, files that are none."""
+"""What each file's labels mean, and their irregularities; missing sets, malformed files."""
 
 import math
 

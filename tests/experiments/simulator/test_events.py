@@ -1,4 +1,4 @@
-"""Events held against their ranges: what is measured is what was put in."""
+"""Events compared with their ranges: what is measured is what was simulated."""
 
 import math
 

@@ -114,7 +114,7 @@ def test_what_differs_is_told_apart_in_people_never_seen():
 
 
 def test_nobody_is_recognised():
-    # People differ much, real from simulated ones do not: whoever knew the people would tell all apart.
+    # People differ much, real from simulated ones do not: a classifier that knew the people would separate all.
     found = [np.mean(realism.told_apart(crowd(0.0, own=5.0, seed=seed))) for seed in range(12)]
     assert np.mean(found) < 0.65
     few = crowd(0.0, n_real=1, n_simulated=3)

@@ -1,4 +1,4 @@
-"""The tables of one subject: what a stranger reads there is what was found."""
+"""The tables of one subject: what stands there is what was found."""
 
 import csv
 

@@ -176,7 +176,7 @@ def test_shuffled_states_stay_with_their_patient_and_touch_nothing_else(shards):
 
 
 def only_awake_or_asleep(shard):
-    """The shard as a set has it that tells wake and sleep alone."""
+    """The shard of a set that distinguishes only wake and sleep."""
     known, asleep = shard.weights["sleep"], (shard.labels["sleep"] > 0).astype(np.float32)
     info = dataclasses.replace(shard.info, tasks=tuple(t for t in shard.info.tasks if t != SLEEP))
     labels, weights = {"ied": shard.labels["ied"], "state": asleep}, {"ied": shard.weights["ied"], "state": known}
@@ -241,7 +241,7 @@ def test_an_intercept_a_stage_tells_the_share_of_each_stage():
 
 
 def test_a_label_that_is_a_function_of_the_patient_cannot_be_predicted_across_patients(shards, tiny, tmp_path):
-    """What tells the training patients apart tells nothing about others: only a leak could."""
+    """What distinguishes training patients does not help with others: only a leak could."""
     names = sorted({shard.patients[0] for shard in shards})
     chosen = set(np.random.default_rng(5).permutation(names)[: len(names) // 2].tolist())
     of_patient = []

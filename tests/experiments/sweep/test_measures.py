@@ -1,4 +1,4 @@
-"""Figures of one model, held against counts by hand and against the plain metrics."""
+"""Figures of one model, compared with counts by hand and against the plain metrics."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is on the page is what is in the tree, and a reader is told what it is."""
+"""What is on the page is what is in the tree, and the page says what it is."""
 
 import csv
 import io
@@ -92,7 +92,7 @@ def test_where_each_seed_drew_its_own_training_patients_they_are_tested_too():
     found, page = tree["differences"][0]["figures"]["auroc"], markdown(tree)
     each = ", ".join(f"{x:+.3f}" for x in found["by_seed"])
     assert rows(page, "| run | AUPRC")["other"]["AUROC"].endswith(f"]; {each}; p {found['p_drawn_holm']:.3f}")
-    assert "Student's t over the seeds' training patients" in page and "one split tells nothing" not in page
+    assert "Student's t over the seeds' training patients" in page and "one split says nothing" not in page
 
 
 def test_what_is_undefined_is_a_dash_with_its_reason():

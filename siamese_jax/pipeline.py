@@ -1,4 +1,4 @@
-"""The spine: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
+"""The forward pass: raw microvolts in, logits by task out. Training, evaluation, detection and export all call this.
 
 eeg [batch, n_times + 2 margin, chan], present [batch, chan]
   -> preprocess -> rows [batch, n_times_out + 2 context, row], in training perhaps shuffled
@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float32, Key, PyTree
 
 from siamese_jax.config.experiment import Config
 from siamese_jax.models.blocks import Logits
-from siamese_jax.models.build import build_model
+from siamese_jax.models.build import build_model, check_logits, is_own_network
 from siamese_jax.signals.augment import shuffle_rows
 from siamese_jax.signals.converter import convert
 from siamese_jax.signals.preprocess import preprocess
@@ -64,7 +64,7 @@ def forward_training(
     """
     maps, row_present = _maps(config, eeg, present, keys)
     logits, updated = model.apply(variables, maps, row_present, keys=keys, mutable=["batch_stats"])
-    return _where_finite(logits, eeg, present), updated["batch_stats"]
+    return _where_finite(logits, eeg, present), updated.get("batch_stats", {})
 
 
 def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""]) -> Variables:
@@ -74,6 +74,8 @@ def initialise(config: Config, tasks: tuple[TaskSpec, ...], key: Key[Array, ""])
     present = jax.ShapeDtypeStruct((1, n_chans), jnp.bool_)
     maps, row_present = jax.eval_shape(partial(_maps, config), eeg, present)
     model = build_model(config, tasks)
+    if is_own_network(config):
+        check_logits(config, tasks, jax.eval_shape(model.init_with_output, key, maps, row_present)[0])
     variables = jax.jit(
         lambda k: model.init(k, jnp.zeros(maps.shape, maps.dtype), jnp.ones(row_present.shape, jnp.bool_))
     )(key)
