@@ -27,7 +27,7 @@ from siamese_jax.detection import score as evaluation
 from siamese_jax.recordings.edf_write import write_recording
 from siamese_jax.recordings.recording import Annotation
 from siamese_jax.shards.schema import open_shards
-from siamese_jax.vocabulary import TEN_TWENTY
+from siamese_jax.vocabulary import STATE, TEN_TWENTY
 from tests.recordings.edf_bytes import Signal, edf_bytes, stamp
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -514,7 +514,7 @@ def test_prepare_check_names_a_shard_that_was_edited(demo, tmp_path, capsys):
 def test_a_checkpoint_without_the_task_cannot_detect(demo, tmp_path, monkeypatch):
     loaded = checkpoints.load(demo / "run" / "checkpoint")
     config = dataclasses.replace(loaded.config, tasks=("state",))
-    monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config))
+    monkeypatch.setattr(checkpoints, "load", lambda folder: loaded._replace(config=config, tasks=(STATE,)))
     with pytest.raises(ValueError, match="trained for state: it detects neither events nor stages"):
         cli.detect((demo / "recordings" / "SIM0001.edf",), checkpoint=tmp_path, out=tmp_path)
 
