@@ -102,10 +102,10 @@ class Central(Source):
         names = {"ch_names": (CHANNEL,), "target_ch_names": (CHANNEL,)}
         recording = recording_from_array(eeg, sfreq=data.sfreq, target_sfreq=data.sfreq, **names)
         opened = source.opened(name, excerpt, recording)
-        looked = opened.looked[SPINDLE.name] and not slow
+        searched = opened.searched[SPINDLE.name] and not slow
         stages = tuple(a for a in excerpt.annotations if SPINDLE_RULE.class_of(a.text) is None)
-        annotations = with_rest(excerpt.annotations, _seconds(recording)) if looked else stages
-        return opened._replace(annotations=annotations, split="train", looked={SPINDLE.name: looked})
+        annotations = with_rest(excerpt.annotations, _seconds(recording)) if searched else stages
+        return opened._replace(annotations=annotations, split="train", searched={SPINDLE.name: looked})
 
     def options(self) -> dict[str, object]:
         """The filter decides the signal."""
@@ -139,7 +139,7 @@ def truth(opened: Opened) -> Truth:
     """The expert's marks, from annotations as `open` gives them."""
     seconds = _seconds(opened.recording)
     stages = staged_every(opened, EPOCH_SECONDS)
-    if not opened.looked.get(SPINDLE.name):
+    if not opened.searched.get(SPINDLE.name):
         return Truth(stages, None, seconds)
     rows = [(a.onset_seconds, a.duration_seconds) for a in opened.annotations if a.text == SPINDLE.name]
     spindles = np.array(rows, np.float64).reshape(-1, 2)

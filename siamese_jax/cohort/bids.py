@@ -231,7 +231,7 @@ class Bids(Folder):
                 searched[rule.task.name] = True
             elif not (others or has_table):
                 searched[rule.task.name] = False
-        return looked
+        return searched
 
 
 # --- marks ------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_without_folds_the_shards_decide():
 def test_rare_is_a_share_of_those_who_were_looked_at():
     labels, weights = np.zeros((40, 4)), np.ones((40, 4))
     labels[:20, 0] = labels[:5, 1] = labels[:5, 2] = labels[:2, 3] = 1
-    weights[20:, 2] = 0  # nobody searched: 5 of 20, not of 40
+    weights[20:, 2] = 0  # nobody looked: 5 of 20, not of 40
     records = made(small(), labels, weights=weights)
     assert choose_classes(records, rare_share=0.2, min_positives=5) == Classes((0, 2), (1,))
     with pytest.raises(ValueError, match="3 have 5 positive windows or more; 0 of these are rare"):
