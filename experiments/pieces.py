@@ -75,11 +75,18 @@ def pieces(model: Checkpoint, file: Path, out: Path) -> list[Piece]:
     length = dense.n_times + 2 * dense.margin
     eeg = eeg_of(BLOCKS * length, len(dense.data.ch_names), seed=1).reshape(BLOCKS, length, -1)
     present = jnp.ones((BLOCKS, eeg.shape[2]), bool)
-    filtering = jax.jit(lambda x: preprocess(dense, x, present)[0])
-    converting = jax.jit(lambda x: convert(dense, x))
+
+    @jax.jit
+    def filtering(eeg: jax.Array) -> jax.Array:
+        return preprocess(dense, eeg, present)[0]
+
+    @jax.jit
+    def converting(rows: jax.Array) -> jax.Array:
+        return convert(dense, rows)
+
     rows = jax.block_until_ready(filtering(eeg))
     taps = filter_taps(dense, "eeg").astype(np.float32)[:, None]
-    plan = plan_analysis(Path("the package's"), model, threshold=0.9, hop_seconds=1.0, units={})
+    plan = plan_analysis(model, threshold=0.9)
 
     def read() -> object:
         recording = read_recording(file, ch_names=LEADS_29, sfreq=SFREQ)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
@@ -99,7 +99,7 @@ class Central(Source):
         if self.copy:
             seed = [self.subject, self.copy]
             eeg = filtered(eeg, sfreq=data.sfreq, rng=np.random.default_rng(seed))
-        names = {"ch_names": (CHANNEL,), "target_ch_names": (CHANNEL,)}
+        names: dict[str, Any] = {"ch_names": (CHANNEL,), "target_ch_names": (CHANNEL,)}
         recording = recording_from_array(eeg, sfreq=data.sfreq, target_sfreq=data.sfreq, **names)
         opened = source.opened(name, excerpt, recording)
         searched = opened.searched[SPINDLE.name] and not slow

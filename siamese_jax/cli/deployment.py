@@ -336,7 +336,8 @@ def found_text(n: int, task: str | None) -> str:
     """`3 IEDs`, `3 events of spindle`, or that no events were looked for."""
     if task is None:
         return "stages"
-    return f"{n} IEDs" if task == "ied" else f"{n} events of {task}"
+    plural = "s" * (n != 1)
+    return f"{n} IED{plural}" if task == "ied" else f"{n} event{plural} of {task}"
 
 
 def _rate(value: float) -> str:

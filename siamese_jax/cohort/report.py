@@ -52,7 +52,8 @@ class PrepareReport:
     def text(self) -> str:
         """The report as lines to print."""
         shards = sum(split.shards for split in self.summary.splits)
-        lines = [f"{len(self.used)} files used, {len(self.skipped)} skipped; {shards} shards in {self.out}"]
+        used = f"{len(self.used)} file{'s' * (len(self.used) != 1)} used, {len(self.skipped)} skipped"
+        lines = [f"{used}; {shards} shard{'s' * (shards != 1)} in {self.out}"]
         lines[0] += f", {self.written} of them new" if self.written != shards else ""
         lines += [f"skipped {line}" for line in grouped((file.reason, file.name) for file in self.skipped)]
         lines += grouped((why, name) for name, why in self.retried)

@@ -602,11 +602,11 @@ function measure(potentials, before, after, slope) {
 function criteria(a) {
   const name = data.scalp[a.chan], share = a.map.map((v) => v / a.peak);
   const field = data.scalp.filter((_, i) => share[i] >= 0.5), other = share.indexOf(Math.min(...share));
-  const kind = a.duration < 20 ? "shorter than a spike" : a.duration < 70 ? "spike: 20\u201370" : a.duration <= 200 ? "sharp wave: 70\u2013200" : "longer than a sharp wave";
+  const kind = a.duration < 20 ? "shorter than a spike" : a.duration < 70 ? "spike: 20\u201370 ms" : a.duration <= 200 ? "sharp wave: 70\u2013200 ms" : "longer than a sharp wave";
   const ratio = Math.max(a.sharpUp, a.sharpDown) / a.slope;
   return [
     ["peak", `${name} ${whole(a.peak)} \u00b5V against the average; ${a.peak < 0 ? "surface-negative" : "surface-positive"}`],
-    ["duration", `${whole(a.duration)} ms (${kind} ms)`],
+    ["duration", `${whole(a.duration)} ms (${kind})`],
     ["sharpness", `up ${a.sharpUp.toFixed(1)}, down ${a.sharpDown.toFixed(1)} \u00b5V/ms; ${ratio.toFixed(1)} times the background's slope`],
     ["asymmetry", `rise ${whole(a.rise)} ms, fall ${whole(a.fall)} ms (${(a.fall / Math.max(a.rise, 1)).toFixed(1)})`],
     ["after-wave", Math.abs(a.slow) >= 0.1 * Math.abs(a.peak) ? `${whole(a.slow)} \u00b5V, ${whole(100 * a.slow / a.peak)} % of the peak, after ${whole(a.slowAt)} ms` : "below 10 % of the peak"],

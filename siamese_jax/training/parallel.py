@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -68,18 +69,25 @@ def choose_devices(n: int | None) -> list[Device]:
     return [device for devices in by_process.values() for device in devices[:n]]
 
 
-def data_parallel(config: Config, tasks: tuple[TaskSpec, ...], devices: list[Device]) -> DataParallel:
+def data_parallel(config: Config, tasks: tuple[TaskSpec, ...], devices: Sequence[Device]) -> DataParallel:
     """The training step over `devices`, by `config.training.parallel`.
+
+    The same one for the same arguments: a run that resumes, or another on other shards, compiles nothing.
 
     Raises:
         ValueError: the batch does not divide evenly among devices and micro-batches.
     """
+    return _data_parallel(config, tasks, tuple(devices))
+
+
+@lru_cache(maxsize=8)
+def _data_parallel(config: Config, tasks: tuple[TaskSpec, ...], devices: tuple[Device, ...]) -> DataParallel:
     rows = _rows(config, devices)
     step = make_train_step(config, tasks, axis=AXIS)
     return (_by_pmap if config.training.parallel == "pmap" else _by_shard_map)(step, devices, rows)
 
 
-def _rows(config: Config, devices: list[Device]) -> Int[np.ndarray, "row"]:
+def _rows(config: Config, devices: tuple[Device, ...]) -> Int[np.ndarray, "row"]:
     """A micro-batch holds the same windows however many devices share it; each device's part lies together."""
     size, n, parts = config.training.batch_size, len(devices), config.training.accumulate
     if size % (n * parts):
@@ -92,7 +100,7 @@ def _rows(config: Config, devices: list[Device]) -> Int[np.ndarray, "row"]:
     return np.arange(size).reshape(parts, n, -1)[:, mine].transpose(1, 0, 2).ravel()
 
 
-def _by_pmap(step: Callable, devices: list[Device], rows: Int[np.ndarray, "row"]) -> DataParallel:
+def _by_pmap(step: Callable, devices: tuple[Device, ...], rows: Int[np.ndarray, "row"]) -> DataParallel:
     n_local = sum(device.process_index == jax.process_index() for device in devices)
     replicated = NamedSharding(Mesh(np.array(devices), (AXIS,)), P())
     # The state goes in and out unreplicated (None): it keeps its shapes, and checkpoints take it as it is.
@@ -108,7 +116,7 @@ def _by_pmap(step: Callable, devices: list[Device], rows: Int[np.ndarray, "row"]
     )
 
 
-def _by_shard_map(step: Callable, devices: list[Device], rows: Int[np.ndarray, "row"]) -> DataParallel:
+def _by_shard_map(step: Callable, devices: tuple[Device, ...], rows: Int[np.ndarray, "row"]) -> DataParallel:
     mesh = Mesh(np.array(devices), (AXIS,))
     # check_vma=True would add its own sum to gradients that the step has summed already: n times too big, silently.
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)

@@ -624,7 +624,7 @@ def test_a_broken_file_costs_a_line_in_the_report(tmp_path: Path) -> None:
     assert reasons["twin.edf"] == "the same bytes as good.edf"
     for name in reasons:
         assert f"skipped {name}: " in report.text()
-    assert "1 files used, 4 skipped" in report.text()
+    assert "1 file used, 4 skipped" in report.text()
 
 
 @pytest.mark.parametrize("damaged", [False, True])

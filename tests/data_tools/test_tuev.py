@@ -365,7 +365,7 @@ def test_the_command_says_what_it_did_and_refuses_what_has_no_meaning(tmp_path, 
     tree = tmp_path / "tuev"
     recording(tree, "train/a/a_1.edf")
     assert main(tree, tmp_path / "out", ShardOptions(sfreq=100.0, window=5.0)) == OK
-    assert "1 files used, 0 skipped" in capsys.readouterr().out
+    assert "1 file used, 0 skipped" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--hop has no meaning"):
         main(tree, tmp_path / "out", ShardOptions(hop=1.0))
     with pytest.raises(ValueError, match="give either a folder for the shards or --write-split"):

@@ -78,7 +78,7 @@ def test_a_folder_is_needed_and_one_is_enough(tmp_path, capsys):
         main(tmp_path / "out")
     test_ludb.write(tmp_path / "ludb", 1, ["Rhythm: Sinus rhythm."])
     assert main(tmp_path / "out", ShardOptions(), ludb=tmp_path / "ludb") == OK
-    assert "1 files used" in capsys.readouterr().out
+    assert "1 file used" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not (REAL / "cinc2021").is_dir(), reason="no ../shared/data/cinc2021")

@@ -430,7 +430,7 @@ def test_run_as_a_command_its_source_still_travels_to_workers(tree):
 def test_the_command_says_what_it_did(tmp_path, capsys):
     root = patient(tmp_path / "v", "good")
     assert main(root, tmp_path / "a") == OK
-    assert "1 files used, 0 skipped" in capsys.readouterr().out
+    assert "1 file used, 0 skipped" in capsys.readouterr().out
     spoil("text", root)
     assert main(root, tmp_path / "b") == SOME_FAILED
     assert "bad.mat is damaged or no MATLAB file" in capsys.readouterr().out

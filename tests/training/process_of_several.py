@@ -12,7 +12,8 @@ from pathlib import Path
 def main() -> None:
     folder, index = Path(sys.argv[1]), int(sys.argv[2])
     options = json.loads((folder / "options.json").read_text())
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options['devices']}"
+    quick = "--xla_backend_optimization_level=0"  # to compile
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options['devices']} {quick}"
 
     from siamese_jax.training.processes import join, leave
 

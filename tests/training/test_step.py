@@ -1,6 +1,7 @@
 """The step on any number of devices is the step on one device with the whole batch."""
 
 import dataclasses
+from functools import cache
 
 import chex
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from siamese_jax.models import efficientnet
 from siamese_jax.training.parallel import choose_devices, data_parallel
 from siamese_jax.training.step import create_state, learning_rate, make_optimizer, make_train_step
 from siamese_jax.vocabulary import IED, SLEEP
@@ -16,8 +18,14 @@ from siamese_jax.vocabulary import IED, SLEEP
 TASKS = (IED, SLEEP)
 
 
+@cache
+def compiled(config):
+    """The step on one device: made once for all tests of the configuration."""
+    return jax.jit(make_train_step(config, TASKS, axis=None))
+
+
 def one_device(config, batch):
-    return jax.jit(make_train_step(config, TASKS, axis=None))(create_state(config, TASKS), batch)
+    return compiled(config)(create_state(config, TASKS), batch)
 
 
 def moved(old, new):
@@ -25,13 +33,15 @@ def moved(old, new):
     return jax.tree.map(lambda a, b: b - a, old, new)
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
-@pytest.mark.parametrize("n_devices", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("parallel", "n_devices"), [("pmap", 1), ("pmap", 2), ("pmap", 8), ("shard_map", 1), ("shard_map", 8)]
+)
 def test_loss_and_gradient_on_n_devices_equal_those_on_one(with_training, make_batch, parallel, n_devices):
     """Uneven weights, dropout and all augmentations on; labels of `sleep` on the first quarter only."""
-    config = with_training(parallel=parallel, amplitude=0.3, electrode_dropout=0.3, flip=0.5, balance="uncertainty")
+    fields = {"amplitude": 0.3, "electrode_dropout": 0.3, "flip": 0.5, "balance": "uncertainty"}
     batch = make_batch()
-    expected, numbers = one_device(config, batch)
+    expected, numbers = one_device(with_training(**fields), batch)
+    config = with_training(parallel=parallel, **fields)
     data = data_parallel(config, TASKS, jax.devices()[:n_devices])
     state, found = data.step(data.place_state(create_state(config, TASKS)), data.place(batch))
     np.testing.assert_allclose(found.loss, numbers.loss, rtol=1e-5)
@@ -58,8 +68,8 @@ def test_pmap_and_shard_map_give_the_same_bits(with_training, make_batch):
     chex.assert_trees_all_equal(*ends)
 
 
-def test_a_batch_without_a_single_label_changes_nothing_but_statistics(tiny, make_batch):
-    config = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, weight_decay=0.0))
+def test_a_batch_without_a_single_label_changes_nothing_but_statistics(with_training, make_batch):
+    config = with_training(balance="uncertainty", warmup_steps=0, weight_decay=0.0)  # the first step is a full one
     batch = make_batch()
     none = batch._replace(weights={k: np.zeros_like(v) for k, v in batch.weights.items()})
     state, numbers = one_device(config, none)
@@ -84,8 +94,9 @@ def test_task_weights_scale_the_loss_of_their_task(with_training, make_batch):
 def test_the_weight_of_positives_and_smoothing_reach_the_loss(with_training, make_batch):
     batch = make_batch()
     positive = batch._replace(labels=batch.labels | {"ied": batch.weights["ied"]})
-    _, plain = one_device(with_training(pos_weight=1.0), positive)
-    _, changed = one_device(with_training(pos_weight=3.0, label_smoothing=0.1), positive)
+    _, plain = one_device(with_training(), positive)
+    three_times = 3 * with_training().training.pos_weight
+    _, changed = one_device(with_training(pos_weight=three_times, label_smoothing=0.1), positive)
     assert float(changed.task_losses["ied"] / plain.task_losses["ied"]) > 2
     assert abs(float(changed.task_losses["sleep"] - plain.task_losses["sleep"])) > 1e-4
 
@@ -116,7 +127,7 @@ def test_a_task_buys_a_lower_weight_by_a_penalty(with_training, make_batch):
         np.testing.assert_allclose(
             first_moment(state).balance[task], 0.1 * (0.5 - numbers.task_losses[task]), rtol=1e-4
         )
-    _, fixed = one_device(with_training(clip_norm=1e9), make_batch())
+    _, fixed = one_device(with_training(), make_batch())
     np.testing.assert_allclose(numbers.loss, fixed.loss, rtol=1e-6)  # both weights are 1 at first
     batch = make_batch()
     unlabelled = batch._replace(weights=batch.weights | {"sleep": np.zeros_like(batch.weights["sleep"])})
@@ -129,7 +140,7 @@ def test_learnt_weights_leave_1_by_the_loss_alone(with_training, make_batch):
     weights, sizes = [], []
     for weight_decay in (0.0, 1.0):
         config = with_training(balance="uncertainty", warmup_steps=0, weight_decay=weight_decay)
-        step, state = jax.jit(make_train_step(config, TASKS, axis=None)), create_state(config, TASKS)
+        step, state = compiled(config), create_state(config, TASKS)
         for _ in range(2):
             state, numbers = step(state, make_batch())
         weights.append({task: float(weight) for task, weight in numbers.task_weights.items()})
@@ -180,8 +191,7 @@ def test_draws_depend_on_the_place_in_the_stream_and_the_seed_alone(tiny, with_t
     _, elsewhere = one_device(tiny, batch._replace(sample=batch.sample + 1000))
     assert abs(float(elsewhere.loss - first.loss)) > 1e-4
     # The same initial state, another seed.
-    reseeded = jax.jit(make_train_step(with_training(seed=1), TASKS, axis=None))
-    _, other = reseeded(create_state(tiny, TASKS), batch)
+    _, other = compiled(with_training(seed=1))(create_state(tiny, TASKS), batch)
     assert abs(float(other.loss - first.loss)) > 1e-4
 
 
@@ -189,28 +199,22 @@ def test_the_average_forgets_the_start_quickly_and_covers_batch_statistics(with_
     config = with_training(ema_decay=0.5)
     start = create_state(config, TASKS)
     before = jax.device_get(start.ema)
-    step = jax.jit(make_train_step(config, TASKS, axis=None))
-    state, _ = step(start, make_batch())
+    state, _ = compiled(config)(start, make_batch())
     # decay min(d, (1 + 0) / (10 + 0)) = 0.1 at the first step
     expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, before, state.variables)
     chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
     assert set(state.ema) == {"params", "batch_stats"}
     # From step 8 on, (1 + t) / (10 + t) is beyond one half.
-    later, _ = step(start._replace(step=jnp.int32(100)), make_batch())
+    later, _ = compiled(config)(start._replace(step=jnp.int32(100)), make_batch())
     expected = jax.tree.map(lambda old, new: 0.5 * old + 0.5 * new, before, later.variables)
     chex.assert_trees_all_close(later.ema, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_repeated_steps_on_one_batch_lower_its_loss(with_training, make_batch):
     config = with_training(steps=60, amplitude=0.0, electrode_dropout=0.0, flip=0.0)
-    step, state, batch = (
-        jax.jit(make_train_step(config, TASKS, axis=None)),
-        create_state(config, TASKS),
-        make_batch(),
-    )
-    losses = []
+    state, batch, losses = create_state(config, TASKS), make_batch(), []
     for _ in range(40):
-        state, numbers = step(state, batch)
+        state, numbers = compiled(config)(state, batch)
         losses.append(float(numbers.loss))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
@@ -270,7 +274,10 @@ def flagged(tiny, name):
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_every_flag_of_the_ablation_table_gives_a_step(tiny, make_batch, name):
+def test_every_flag_of_the_ablation_table_gives_a_step(tiny, make_batch, monkeypatch, name):
+    # Two blocks of a kind in a row, not more: what follows is more of the same.
+    short = [stage._replace(repeats=min(stage.repeats, 2)) for stage in efficientnet.RW_T]
+    monkeypatch.setattr(efficientnet, "RW_T", tuple(short))
     config = flagged(tiny, name)
     batch = make_batch(config=config)
     state = jax.eval_shape(lambda: create_state(config, TASKS))
