@@ -123,6 +123,8 @@ def measure_steps(config: "Config", shards: Path, steps: int, devices: int) -> d
     `temporary_megabytes` is what XLA sets aside for a step besides its arguments, on each device; `peak_megabytes` is
     of the whole process, compilation included.
     """
+    import jax
+
     from siamese_jax.shards.batches import stream, task_specs
     from siamese_jax.shards.schema import open_shards
     from siamese_jax.training.parallel import choose_devices, data_parallel
@@ -130,6 +132,7 @@ def measure_steps(config: "Config", shards: Path, steps: int, devices: int) -> d
 
     chosen, opened = choose_devices(devices), tuple(open_shards(shards / "train"))
     tasks = task_specs(opened, config)
+    jax.clear_caches()  # what was compiled before would cost nothing
     parallel, state = data_parallel(config, tasks, chosen), create_state(config, tasks)
     state = parallel.place_state(state)
     losses, seconds = [], []

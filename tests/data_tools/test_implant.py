@@ -212,7 +212,11 @@ def test_folders_that_are_of_no_use_are_refused_in_a_sentence(tmp_path, people):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.edf").write_bytes(b"0" * 3000)
-    for folder, said in (("nowhere", "no such folder"), ("empty", "no .edf"), ("broken", "no recording can be used")):
+    for folder, said in (
+        ("nowhere", "no such folder"),
+        ("empty", "no file ends in .edf"),
+        ("broken", "no recording can be used"),
+    ):
         with pytest.raises(SystemExit, match=f"error: .*{said}"):
             run(tmp_path / folder, tmp_path / "out")
     with pytest.raises(SystemExit, match="lies in"):

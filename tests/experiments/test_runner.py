@@ -75,7 +75,7 @@ def test_an_answer_that_is_cut_short_while_it_is_written_is_none(tmp_path, monke
 
 def test_two_processes_never_work_at_the_same_job(tmp_path):
     done = []
-    with locked(tmp_path / "jobs" / job(done).key), pytest.raises(ValueError, match="another process is at work"):
+    with locked(tmp_path / "jobs" / job(done).key), pytest.raises(ValueError, match="another process is writing there"):
         silent(tmp_path).do(job(done))
     assert not done
 

@@ -129,11 +129,16 @@ def browser(folder):
         yield made
     finally:
         if socket is not None:
-            socket.close()
-            loop.run_until_complete(asyncio.sleep(0.05))
+            loop.run_until_complete(_close(socket))
         loop.close()
         os.killpg(process.pid, 9)
         process.wait()
+
+
+async def _close(socket):
+    """In the loop: other tests may have taken the thread's away."""
+    socket.close()
+    await asyncio.sleep(0.05)
 
 
 async def _connect(connect, url):

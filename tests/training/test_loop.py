@@ -246,7 +246,7 @@ def test_shards_that_make_no_row_are_left_out_and_named_or_refused(folder, tiny,
     assert f"left out  {training[0].path.name}: of their electrodes not one row of the montage (average)" in said[0]
     train(tiny, first[1:], (), tmp_path / "without", devices=DEVICES, stop_at=2)
     assert lines(tmp_path / "some") == lines(tmp_path / "without")
-    with pytest.raises(ValueError, match=r"not one row of the montage \(average\) can be made; is another"):
+    with pytest.raises(ValueError, match=r"not one row of the montage \(average\) can be made; choose another"):
         train(tiny, tuple(map(with_one_electrode, training)), (), tmp_path / "none", devices=DEVICES)
 
 
