@@ -13,7 +13,7 @@ from data_tools.simulator.body import eye_field
 from data_tools.simulator.discharges import EDGE_SECONDS, Complex, Discharge, draw_discharges, draw_periodic
 from data_tools.simulator.ieds import Focus, IedProfile
 from data_tools.simulator.onsets import draw_onsets
-from data_tools.simulator.transients import TRANSIENTS, Family, Habit, Transient, lognormal
+from data_tools.simulator.transients import TRANSIENTS, Family, Traits, Transient, lognormal
 from siamese_jax.recordings.recording import Annotation
 
 RUN_SECONDS = 1.0
@@ -101,19 +101,19 @@ def add_events(
     """
     levels = levels or measure_levels(scene)
     kinds = [
-        (i, (kind, habit))
-        for i, (kind, habit) in enumerate(zip(TRANSIENTS, scene.profile.habits, strict=True))
+        (i, (kind, traits))
+        for i, (kind, traits) in enumerate(zip(TRANSIENTS, scene.profile.traits, strict=True))
         if kind.family in families
     ]
     events: list[Event] = []
-    for i, (kind, habit) in kinds:
+    for i, (kind, traits) in kinds:
         if kind.family != "artefact":
-            events += add_transients(scene, kind, habit, levels, stream(f"transient {i}"))
+            events += add_transients(scene, kind, traits, levels, stream(f"transient {i}"))
     if scene.profile.ied is not None:
         events += add_ieds(scene, scene.profile.ied, levels, stream("ied"))
-    for i, (kind, habit) in kinds:
+    for i, (kind, traits) in kinds:
         if kind.family == "artefact":
-            events += add_transients(scene, kind, habit, levels, stream(f"transient {i}"))
+            events += add_transients(scene, kind, traits, levels, stream(f"transient {i}"))
     return sorted(events, key=lambda event: event.onset_seconds)
 
 
@@ -121,11 +121,11 @@ def add_events(
 
 
 def add_transients(
-    scene: Scene, kind: Transient, habit: Habit, levels: Levels, rng: np.random.Generator
+    scene: Scene, kind: Transient, traits: Traits, levels: Levels, rng: np.random.Generator
 ) -> list[Event]:
     """Add every occurrence of one kind of transient, and what follows it."""
     events: list[Event] = []
-    onsets = draw_onsets(habit.per_minute, scene.hypnogram, scene.seconds, rng).tolist()
+    onsets = draw_onsets(traits.per_minute, scene.hypnogram, scene.seconds, rng).tolist()
     if not onsets:
         return events
     sources, followers = _Sources(kind, scene, rng), None
@@ -135,11 +135,11 @@ def add_transients(
         if onset < free_from or onset + duration > scene.seconds - EDGE_SECONDS:
             continue
         free_from = onset + duration + 0.1
-        events.append(_add_transient(scene, kind, habit, sources, onset, duration, levels, rng))
+        events.append(_add_transient(scene, kind, traits, sources, onset, duration, levels, rng))
         if kind.follower is None or rng.uniform() >= kind.follower_share:
             continue
         followers = followers or _Sources(kind.follower, scene, rng)
-        own = scene.profile.habits[TRANSIENTS.index(kind.follower)]
+        own = scene.profile.traits[TRANSIENTS.index(kind.follower)]
         after, length = onset + 0.8 * duration, lognormal(kind.follower.duration, rng.standard_normal())
         if after + length <= scene.seconds - EDGE_SECONDS:
             events.append(_add_transient(scene, kind.follower, own, followers, after, length, levels, rng))
@@ -155,16 +155,16 @@ class _Sources:
         self.shifts = rng.uniform(-SHIFT, SHIFT, size=(N_FIELDS, 3))
         self.made: dict[tuple[int, int], list[Field]] = {}
 
-    def draw(self, habit: Habit, rng: np.random.Generator) -> list[Field]:
+    def draw(self, traits: Traits, rng: np.random.Generator) -> list[Field]:
         """The field of each source of an event, each with a wave of its own."""
         kind, ch_names = self.kind, self.scene.ch_names
         if kind.electrodes:
             return list(np.eye(len(ch_names))[rng.permutation(len(ch_names))[: kind.electrodes]])
         n_sites = max(len(kind.sites), 1)
-        site = habit.site if rng.uniform() < OWN_SITE_SHARE else int(rng.integers(n_sites))
+        site = traits.site if rng.uniform() < OWN_SITE_SHARE else int(rng.integers(n_sites))
         key = (site, int(rng.integers(N_FIELDS)))
         if key not in self.made:
-            self.made[key] = self._make(*key, habit.frequency_hz)
+            self.made[key] = self._make(*key, traits.frequency_hz)
         return self.made[key]
 
     def _make(self, site: int, turn: int, frequency_hz: float) -> list[Field]:
@@ -183,7 +183,7 @@ class _Sources:
 def _add_transient(
     scene: Scene,
     kind: Transient,
-    habit: Habit,
+    traits: Traits,
     sources: _Sources,
     onset: float,
     duration: float,
@@ -191,13 +191,13 @@ def _add_transient(
     rng: np.random.Generator,
 ) -> Event:
     chance = math.sqrt(1 - OWN_SIZE_SHARE**2) * rng.standard_normal()
-    amplitude = lognormal(kind.amplitude_uv, OWN_SIZE_SHARE * habit.size + chance)
-    frequency = habit.frequency_hz * (1 + FREQUENCY_SCATTER * rng.standard_normal())
+    amplitude = lognormal(kind.amplitude_uv, OWN_SIZE_SHARE * traits.size + chance)
+    frequency = traits.frequency_hz * (1 + FREQUENCY_SCATTER * rng.standard_normal())
     frequency = float(np.clip(frequency, *kind.frequency_hz))
     start, stop = (math.ceil(moment * scene.sfreq) for moment in (onset, onset + duration))
     t = np.arange(start, stop) / scene.sfreq - onset
     piece = np.zeros((len(scene.ch_names), len(t)))
-    for i, field in enumerate(sources.draw(habit, rng)):
+    for i, field in enumerate(sources.draw(traits, rng)):
         wave = kind.shape(t - i * kind.lag_seconds, frequency, duration, rng)
         size = amplitude * (1.0 if i == 0 else rng.uniform(0.3, 1.0))
         piece += np.outer(field, wave * (size / np.abs(wave).max()))

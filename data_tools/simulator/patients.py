@@ -7,7 +7,7 @@ import numpy as np
 from data_tools.simulator import physiology
 from data_tools.simulator.head import LEAD_POSITIONS, Head, SkullDefect
 from data_tools.simulator.ieds import REGIONS, IedProfile, draw_ied
-from data_tools.simulator.transients import Habit, draw_habits
+from data_tools.simulator.transients import Traits, draw_traits
 from siamese_jax.vocabulary import STAGES
 
 
@@ -25,7 +25,7 @@ class PatientProfile:
     rhythm_gain: dict[str, float]  # of the rhythm's power, 0 for one that the patient has not
     slow_wave_uv: float  # median size
     muscle_gain: float  # of the scalp muscles' tone
-    habits: tuple[Habit, ...]  # one for each of transients.TRANSIENTS
+    traits: tuple[Traits, ...]  # one for each of transients.TRANSIENTS
     ied: IedProfile | None
 
     def rms_uv(self, stage: str) -> float:
@@ -71,7 +71,7 @@ def draw_profile(code: str, *, region: str | None, seed: int, density: float = 1
         rhythm_gain={rhythm.name: _draw_gain(rhythm, age, rng) for rhythm in physiology.RHYTHMS},
         slow_wave_uv=float(slow_wave),
         muscle_gain=float(np.exp(physiology.SCALP_MUSCLE_SPREAD * rng.standard_normal())),
-        habits=draw_habits(age, np.random.default_rng([seed, 2]), breach=head.defect is not None),
+        traits=draw_traits(age, np.random.default_rng([seed, 2]), breach=head.defect is not None),
         ied=None
         if region is None
         else draw_ied(region, np.random.default_rng([seed, 1]), age_years=age, density=density),

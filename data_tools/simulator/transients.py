@@ -1,4 +1,4 @@
-"""Events that are no IED: sleep transients, normal variants that look like IEDs, artefacts. Figures and habits.
+"""Events that are no IED: sleep transients, normal variants that look like IEDs, artefacts. Figures and traits.
 
 How sure a figure is, and keys such as 7.2: see `physiology`. A range of durations or amplitudes holds 95 % of a
 lognormal distribution and clips the rest. SREDA (3 of 10,000 reports) and cone waves (below 3 years) are left out.
@@ -41,7 +41,7 @@ class Transient:
     follower_share: float = 0.0
 
 
-class Habit(NamedTuple):
+class Traits(NamedTuple):
     """What stays the same of one kind of event in one patient."""
 
     per_minute: dict[str, float]  # by stage; empty: never
@@ -50,20 +50,20 @@ class Habit(NamedTuple):
     site: int  # most come from there
 
 
-def draw_habits(age_years: float, rng: np.random.Generator, *, breach: bool = False) -> tuple[Habit, ...]:
-    """A patient's habits, one for each of TRANSIENTS; `breach`: the skull has a defect.
+def draw_traits(age_years: float, rng: np.random.Generator, *, breach: bool = False) -> tuple[Traits, ...]:
+    """A patient's traits, one for each of TRANSIENTS; `breach`: the skull has a defect.
 
-    Every kind takes the same number of draws, so one patient's habits do not depend on the others' age.
+    Every kind takes the same number of draws, so one patient's traits do not depend on the others' age.
     """
-    habits = []
+    traits = []
     for kind in TRANSIENTS:
         rate, luck, frequency, side = rng.uniform(size=4)
         size = float(rng.standard_normal())
         has_it = luck < kind.incidence and kind.older_than <= age_years < kind.younger_than
         has_it &= breach or not kind.at_defect
         own = {stage: float(bounds.at(rate)) for stage, bounds in kind.per_minute.items()} if has_it else {}
-        habits.append(Habit(own, size, float(kind.frequency_hz.at(frequency)), int(side * max(len(kind.sites), 1))))
-    return tuple(habits)
+        traits.append(Traits(own, size, float(kind.frequency_hz.at(frequency)), int(side * max(len(kind.sites), 1))))
+    return tuple(traits)
 
 
 def lognormal(bounds: Range, quantile_z: float) -> float:

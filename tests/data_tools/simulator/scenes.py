@@ -5,7 +5,7 @@ import numpy as np
 from data_tools.simulator.background import Scene
 from data_tools.simulator.hypnogram import Night
 from data_tools.simulator.patients import draw_profile
-from data_tools.simulator.transients import TRANSIENTS, Habit
+from data_tools.simulator.transients import TRANSIENTS, Traits
 from siamese_jax.vocabulary import STAGES, TEN_TWENTY
 
 SFREQ = 256.0
@@ -28,9 +28,9 @@ def night_of(hypnogram):
     return Night(tuple(hypnogram), np.eye(len(STAGES))[codes])
 
 
-def habit(kind, per_minute):
+def traits(kind, per_minute):
     """That of a patient with middling events of a kind of transient."""
-    return Habit(per_minute, size=0.0, frequency_hz=kind.frequency_hz.at(0.5), site=0)
+    return Traits(per_minute, size=0.0, frequency_hz=kind.frequency_hz.at(0.5), site=0)
 
 
 def named(text):

@@ -12,7 +12,7 @@ from data_tools.simulator.ieds import KINDS
 from data_tools.simulator.transients import SLOW_SPINDLE, TRANSIENTS
 from siamese_jax.recordings.texts import ied_meaning, is_ied
 from siamese_jax.vocabulary import LEADS_29, TEN_TWENTY
-from tests.data_tools.simulator.scenes import SFREQ, habit, named, profile, silent_scene
+from tests.data_tools.simulator.scenes import SFREQ, named, profile, silent_scene, traits
 
 KIND_LIST = list(enumerate(TRANSIENTS))
 POLARITY = {"K-complex": -1, "Vertex wave": -1, "Wicket": -1, "POSTS": 1, "Lambda wave": 1, "Artefact blink": 1,
@@ -25,7 +25,7 @@ def many(kind, *, seed=0, stage=None, minutes=20, per_minute=4.0, patient=None):
     stage = stage or next(iter(kind.per_minute))
     scene = silent_scene(stage, minutes=minutes, patient=patient or (BREACH if kind.at_defect else None))
     rng = np.random.default_rng(seed)
-    return scene, add_transients(scene, kind, habit(kind, {stage: per_minute}), measure_levels(scene), rng)
+    return scene, add_transients(scene, kind, traits(kind, {stage: per_minute}), measure_levels(scene), rng)
 
 
 def stream(name):
@@ -137,7 +137,7 @@ def test_one_patient_s_events_of_a_kind_are_alike():
     sizes = []
     for seed in range(12):
         scene = silent_scene("N2", minutes=5)
-        own = habit(kind, {"N2": 4.0})._replace(size=float(np.random.default_rng(seed).standard_normal()))
+        own = traits(kind, {"N2": 4.0})._replace(size=float(np.random.default_rng(seed).standard_normal()))
         events = add_transients(scene, kind, own, measure_levels(scene), np.random.default_rng(seed))
         sizes.append(np.log([event.amplitude_uv for event in events]))
     within, between = np.mean([size.std() for size in sizes]), np.std([size.mean() for size in sizes])
@@ -156,7 +156,7 @@ def test_snr_is_amplitude_over_the_background_there_and_then():
     assert levels.at(10.0, "Cz") == pytest.approx(1, rel=0.1) and levels.at(200.0, "Cz") == pytest.approx(20, rel=0.1)
     assert levels.at(10.0, TEN_TWENTY[0]) == pytest.approx(3, rel=0.1)
     for kind in (*named("Vertex wave"), *named("Artefact electrode pop")):
-        for event in add_transients(scene, kind, habit(kind, {"N2": 4.0}), levels, np.random.default_rng(1)):
+        for event in add_transients(scene, kind, traits(kind, {"N2": 4.0}), levels, np.random.default_rng(1)):
             middle = event.onset_seconds + event.duration_seconds / 2
             assert event.snr == pytest.approx(event.amplitude_uv / levels.at(middle, event.channel))
     scene, (event, *_) = many(*named("Vertex wave"))
@@ -323,7 +323,7 @@ def test_every_row_says_what_was_put_in():
         without = mixed_scene(
             dataclasses.replace(
                 patient,
-                habits=(*patient.habits[:i], patient.habits[i]._replace(per_minute={}), *patient.habits[i + 1 :]),
+                traits=(*patient.traits[:i], patient.traits[i]._replace(per_minute={}), *patient.traits[i + 1 :]),
             )
         )
         others = add_events(without, stream)
@@ -340,7 +340,7 @@ def test_every_row_says_what_was_put_in():
 def test_nothing_but_ieds_knows_about_ieds():
     for seed in range(3):
         without, with_ieds = profile(None, seed), profile("temporal", seed)
-        assert without.habits == with_ieds.habits and without.head == with_ieds.head
+        assert without.traits == with_ieds.traits and without.head == with_ieds.head
         plain, epileptic = (add_events(mixed_scene(patient), stream) for patient in (without, with_ieds))
         assert plain == [event for event in epileptic if event.family != "ied"]
         assert {is_ied(event.kind) for event in plain} == {False}

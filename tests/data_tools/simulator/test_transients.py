@@ -1,11 +1,11 @@
-"""The table of transients against the published ranges (key 7.2 of physiology), and patients' habits."""
+"""The table of transients against the published ranges (key 7.2 of physiology), and patients' traits."""
 
 import numpy as np
 import pytest
 
 from data_tools.simulator import physiology
 from data_tools.simulator.physiology import Range
-from data_tools.simulator.transients import ARTEFACTS, MIMICS, SLEEP, TRANSIENTS, draw_habits, lognormal
+from data_tools.simulator.transients import ARTEFACTS, MIMICS, SLEEP, TRANSIENTS, draw_traits, lognormal
 from siamese_jax.recordings.texts import is_ied, stage_of
 from siamese_jax.vocabulary import STAGES
 from tests.data_tools.simulator.scenes import named
@@ -65,12 +65,12 @@ def cohort(n):
     rng = np.random.default_rng(0)
     ages = physiology.AGE_MEDIAN * np.exp(physiology.AGE_LOG_SPREAD * rng.standard_normal(n))
     ages = np.clip(ages, *physiology.AGE_RANGE).tolist()
-    return [draw_habits(age, np.random.default_rng([seed, 1])) for seed, age in enumerate(ages)], np.array(ages)
+    return [draw_traits(age, np.random.default_rng([seed, 1])) for seed, age in enumerate(ages)], np.array(ages)
 
 
 def test_variants_are_as_common_as_in_3050_reports():
-    habits, ages = cohort(4000)
-    has = {kind.text: np.array([bool(own[i].per_minute) for own in habits]) for i, kind in enumerate(TRANSIENTS)}
+    traits, ages = cohort(4000)
+    has = {kind.text: np.array([bool(own[i].per_minute) for own in traits]) for i, kind in enumerate(TRANSIENTS)}
     # PMC9294211: shares of all patients; wickets and small sharp spikes from 7.2's cells (0.9-3.25 %, 20 %).
     reported = {"RMTD": 6.03, "Temporal slow wave": 2.89, "Posterior slow wave of youth": 2.59, "Wicket": 3.25,
                 "14-and-6 Hz positive burst": 1.83, "6-Hz phantom burst": 0.69, "Small sharp spike": 20}  # fmt: skip
@@ -78,13 +78,13 @@ def test_variants_are_as_common_as_in_3050_reports():
         assert 100 * has[text].mean() == pytest.approx(percent, rel=0.25), text
     assert not has["Wicket"][ages < 30].any() and not has["Hypnagogic hypersynchrony"][ages >= 10].any()
     assert has["K-complex"].all() and not has["Breach rhythm"].any()
-    assert draw_habits(40.0, np.random.default_rng(0), breach=True)[
+    assert draw_traits(40.0, np.random.default_rng(0), breach=True)[
         TRANSIENTS.index(*named("Breach rhythm"))
     ].per_minute
 
 
 def test_a_habit_does_not_depend_on_age_or_on_other_kinds():
-    young, old = (draw_habits(age, np.random.default_rng(4)) for age in (8.5, 80.0))
+    young, old = (draw_traits(age, np.random.default_rng(4)) for age in (8.5, 80.0))
     for kind, a, b in zip(TRANSIENTS, young, old, strict=True):
         assert (a.size, a.frequency_hz, a.site) == (b.size, b.frequency_hz, b.site)
         assert kind.frequency_hz.low <= a.frequency_hz <= kind.frequency_hz.high
@@ -107,11 +107,11 @@ def test_a_range_holds_95_percent_and_clips_the_rest():
 
 def test_spindles_are_as_the_experts_of_dreams_subjects_2_and_4_marked_them():
     # Measured there: 3.2 and 1.8 a minute of N2, 0.8 of N3; 13.0 +- 0.7 and 12.2 or 13.7 +- 1 Hz; 0.73 and 1.0 s.
-    habits, _ = cohort(500)
+    traits, _ = cohort(500)
     places = [i for i, kind in enumerate(TRANSIENTS) if kind.text == "Spindle"]
     for stage, low, high in (("N2", 1.8, 3.2), ("N3", 0.5, 1.0)):
-        assert low < np.mean([sum(own[i].per_minute[stage] for i in places) for own in habits]) < high
-    hertz = [own[i].frequency_hz for own in habits for i in places]
+        assert low < np.mean([sum(own[i].per_minute[stage] for i in places) for own in traits]) < high
+    hertz = [own[i].frequency_hz for own in traits for i in places]
     assert 12.2 < np.median(hertz) < 13.7 and 0.5 < np.std(hertz) < 1.0
     for i in places:
         assert 0.73 <= np.sqrt(np.prod(TRANSIENTS[i].duration)) <= 1.1
