@@ -134,7 +134,7 @@ def main(
         false_per_hour: Which operating point gives the threshold of events.
     """
     use_compilation_cache()
-    model = load(weights.folder() if checkpoint is None else checkpoint)
+    model = load(checkpoint)
     cohort = _simulate(patients, minutes)
 
     def found(one: SimulatedRecording, eeg: np.ndarray) -> Detections:
@@ -165,7 +165,7 @@ def main(
     tree = {
         "what": "Bad and missing electrodes",
         **made_by(shlex.join(["python", "-m", "experiments.electrodes", *sys.argv[1:]])),
-        "model": weights.title(weights.folder() if checkpoint is None else checkpoint),
+        "model": weights.title(model.folder) if model.folder else "",
         "patients": patients,
         "minutes": minutes,
         "false_per_hour": false_per_hour,

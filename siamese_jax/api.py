@@ -219,9 +219,9 @@ def _recording(
     if hasattr(source, "get_data") and hasattr(source, "info") and hasattr(source, "n_times"):
         from siamese_jax.recordings.through_mne import recording_from_raw
 
-        bad = (standard_name(name) or name for name in source.info["bads"])
-        absent = tuple(name for name in dict.fromkeys(bad) if name in data.ch_names)
-        others = {name for name in source.info["bads"] if (standard_name(name) or name) not in data.ch_names}
+        bad = {label: standard_name(label) or label for label in source.info["bads"]}
+        absent = tuple(name for name in dict.fromkeys(bad.values()) if name in data.ch_names)
+        others = {label for label, name in bad.items() if name not in data.ch_names}
         return recording_from_raw(source, **wanted, skips=others.__contains__), absent
     if not isinstance(source, np.ndarray):
         raise ValueError(

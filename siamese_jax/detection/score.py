@@ -393,9 +393,14 @@ def _counts(events: Sequence[RecordingEvents], threshold: float) -> list[EventCo
     """What a threshold gives in each recording."""
     rows = []
     for one in events:
-        peaks = np.array([e.peak_seconds for e in one.found if e.probability >= threshold], np.float64)
+        peaks = _peaks(one, threshold)
         rows.append(count_events(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS, hours=one.hours))
     return rows
+
+
+def _peaks(one: RecordingEvents, threshold: float) -> Float64[np.ndarray, "event"]:
+    """Times of the events found in a recording that are as probable as the threshold or more."""
+    return np.array([event.peak_seconds for event in one.found if event.probability >= threshold], np.float64)
 
 
 def found_and_real(
@@ -403,7 +408,7 @@ def found_and_real(
 ) -> tuple[Float64[np.ndarray, "event"], Bool[np.ndarray, "event"]]:
     """The probability of each event found in a recording, and whether it matches an annotated one."""
     chance = np.array([event.probability for event in one.found], np.float64)
-    peaks = np.array([event.peak_seconds for event in one.found], np.float64)
+    peaks = _peaks(one, 0.0)
     real = np.zeros(len(peaks), bool)
     real[match_peaks(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS)[:, 0]] = True
     return chance, real
@@ -411,7 +416,7 @@ def found_and_real(
 
 def _errors(one: RecordingEvents, threshold: float) -> Float64[np.ndarray, "pair"]:
     """How far the found events lie from the single ones that they match, in seconds."""
-    peaks = np.array([e.peak_seconds for e in one.found if e.probability >= threshold], np.float64)
+    peaks = _peaks(one, threshold)
     pairs = match_peaks(peaks, one.annotated_seconds, tolerance_seconds=TOLERANCE_SECONDS)
     pairs = pairs[~one.is_run[pairs[:, 1]]]
     return np.abs(peaks[pairs[:, 0]] - one.annotated_seconds[pairs[:, 1]])
